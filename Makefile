@@ -1,0 +1,47 @@
+# Two commands: `make demo` shows the whole chain, `make test` proves it. Each sets itself up.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
+
+.PHONY: demo test lint format bench cuda gpu-test clean
+
+demo: $(READY)  ## draw people, train, evaluate, export, verify, run, report (build/demo/report.html)
+	PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh build/demo
+
+test: $(READY) lint  ## all tests and static checks
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+bench: $(READY)
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSTCANET_CUDA=ON -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel
+	PATH="$(abspath $(BIN)):$$PATH" cmake --install build/cuda --prefix runtime
+
+gpu-test: cuda  ## tests that need a GPU, and only those
+	$(BIN)/python -m pytest -m gpu
+
+$(READY): setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	STCANET_KERNELS=require $(BIN)/python -m pip install --quiet --editable '.[train,export,cpu,jit,openvino,dev]'
+	touch $@
+
+clean:
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache runtime/stcanet_runtime/*.so

@@ -1,0 +1,179 @@
+"""Distance matrix and top-k search: the backends, plain NumPy and, where installed, faiss, in turn in one run.
+
+    python benchmarks/bench_distance.py                                    # small: seconds
+    python benchmarks/bench_distance.py --query 3368 --gallery 15913       # Market-1501, in the size of its features
+
+Writes medians, hardware, versions and commit to ``benchmarks/results/distance.json``. Quality stands beside speed: the share of
+queries whose indices equal the exact result, and the largest difference of a distance.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime import __version__, backends
+
+Embeddings = NDArray[np.float32]
+Candidate = Callable[[], Any]
+RESULTS = Path(__file__).parent / "results"
+
+
+def embeddings(rng: np.random.Generator, count: int, identities: Embeddings) -> Embeddings:
+    """Rows around identities, unit length: neighbours as close as those of a trained model."""
+    noise = rng.normal(size=(count, identities.shape[1]))
+    x = identities[rng.integers(0, len(identities), count)] + 0.7 * noise
+    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+
+
+def numpy_matrix(query: Embeddings, gallery: Embeddings) -> Embeddings:
+    return np.asarray(1 - query @ gallery.T)
+
+
+def numpy_search(query: Embeddings, gallery: Embeddings, k: int) -> tuple[Embeddings, NDArray[np.int64]]:
+    """What people write: whole matrix in float32, argpartition, sort of the k."""
+    matrix = numpy_matrix(query, gallery)
+    best = np.argpartition(matrix, k - 1, axis=1)[:, :k]
+    distances = np.take_along_axis(matrix, best, axis=1)
+    order = np.argsort(distances, axis=1, kind="stable")
+    return np.take_along_axis(distances, order, axis=1), np.take_along_axis(best, order, axis=1)
+
+
+def faiss_search(query: Embeddings, gallery: Embeddings, k: int) -> tuple[Embeddings, NDArray[np.int64]]:
+    import faiss
+
+    index = faiss.IndexFlatIP(gallery.shape[1])
+    index.add(gallery)
+    similarity, indices = index.search(query, k)
+    return 1 - similarity, indices
+
+
+def candidates(query: Embeddings, gallery: Embeddings, k: int) -> dict[str, dict[str, Candidate]]:
+    matrix: dict[str, Candidate] = {"numpy float32": lambda: numpy_matrix(query, gallery)}
+    search: dict[str, Candidate] = {"numpy float32": lambda: numpy_search(query, gallery, k)}
+    if importlib.util.find_spec("faiss"):
+        search["faiss flat"] = lambda: faiss_search(query, gallery, k)
+    for name, problem in backends.available().items():
+        if problem is not None or name == "reference":
+            continue
+        backend = backends.get_backend(name)
+        matrix[f"ours: {name}"] = lambda b=backend: b.distance_matrix(query, gallery, "cosine")  # type: ignore[misc]
+        search[f"ours: {name}"] = lambda b=backend: b.top_k(query, gallery, k, "cosine")  # type: ignore[misc]
+    if backends.available()["compiled"] is None:
+        from stcanet_runtime.backends import compiled
+
+        for isa in compiled.instruction_sets():
+            search[f"ours: {isa}, 1 thread"] = lambda isa=isa: compiled.top_k(  # type: ignore[misc]
+                query, gallery, k, "cosine", isa=isa, threads=1
+            )
+    return {"distance_matrix": matrix, "top_k": search}
+
+
+def measure(calls: dict[str, Candidate], repeats: int) -> dict[str, dict[str, float]]:
+    """Median seconds, wall and CPU; the calls take turns, so that a slow minute of the machine hits all of them."""
+    wall: dict[str, list[float]] = {name: [] for name in calls}
+    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        call()
+    for _ in range(repeats):
+        for name, call in calls.items():
+            wall_start, cpu_start = time.perf_counter(), time.process_time()
+            call()
+            wall[name].append(time.perf_counter() - wall_start)
+            cpu[name].append(time.process_time() - cpu_start)
+    return {name: {"wall_s": statistics.median(wall[name]), "cpu_s": statistics.median(cpu[name])} for name in calls}
+
+
+def quality(kind: str, call: Candidate, exact: Any) -> dict[str, float]:
+    result = call()
+    if kind == "distance_matrix":
+        return {"max_difference": float(np.abs(result - exact).max())}
+    same = float((result[1] == exact[1]).all(axis=1).mean())
+    return {"max_difference": float(np.abs(result[0] - exact[0]).max()), "queries_with_exact_indices": same}
+
+
+def processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def environment() -> dict[str, Any]:
+    packages = {name: installed(name) for name in ("numpy", "numba", "faiss-cpu")}
+    return {
+        "commit": commit(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": processor(),
+        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "versions": {"stcanet": __version__, **packages},
+        "backend": backends.explain(),
+        "threads": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")},
+    }
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--query", type=int, default=400)
+    parser.add_argument("--gallery", type=int, default=2000)
+    parser.add_argument("--depth", type=int, default=2048)
+    parser.add_argument("--k", type=int, default=21)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS / "distance.json")
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse_arguments()
+    rng = np.random.default_rng(options.seed)
+    identities = rng.normal(size=(750, options.depth))
+    query, gallery = (embeddings(rng, count, identities) for count in (options.query, options.gallery))
+    sizes = {name: getattr(options, name) for name in ("query", "gallery", "depth", "k", "repeats", "seed")}
+    report: dict[str, Any] = {"benchmark": "distance", "environment": environment(), "sizes": sizes, "results": {}}
+    all_calls = candidates(query, gallery, options.k)
+    # The NumPy backend, proven equal to the reference by the tests, stands in for it: the reference takes too long here.
+    exact = {kind: calls["ours: numpy"]() for kind, calls in all_calls.items()}
+    for kind, calls in all_calls.items():
+        rows = measure(calls, options.repeats)
+        report["results"][kind] = {name: {**row, **quality(kind, calls[name], exact[kind])} for name, row in rows.items()}
+        print(kind)
+        for name, row in report["results"][kind].items():
+            print(f"  {name:24}" + "".join(f"  {key} {value:.3g}" for key, value in row.items()))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(options.out)
+
+
+if __name__ == "__main__":
+    main()

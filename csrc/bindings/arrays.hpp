@@ -1,0 +1,52 @@
+// From NumPy arrays to views: checks here, so that the core never sees a wrong shape.
+#pragma once
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "stcanet/distance.hpp"
+#include "stcanet/views.hpp"
+
+namespace stcanet::bindings {
+
+namespace py = pybind11;
+
+// No forcecast: an array of another type is a mistake of the caller, not something to copy silently.
+using FloatArray = py::array_t<float, py::array::c_style>;
+using IndexArray = py::array_t<std::int64_t, py::array::c_style>;
+
+inline std::string shape_of(const py::array& array) { return py::str(array.attr("shape")).cast<std::string>(); }
+
+inline Features features(const FloatArray& array, const char* name) {
+    if (array.ndim() != 2 || array.shape(1) == 0)
+        throw py::value_error(std::string(name) + " must have shape [N, D] with D >= 1, got " + shape_of(array));
+    return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+}
+
+inline void require_same_depth(Features query, Features gallery) {
+    if (query.cols != gallery.cols)
+        throw py::value_error("query and gallery must have the same D, got " + std::to_string(query.cols) + " and " +
+                              std::to_string(gallery.cols));
+}
+
+inline const std::int64_t* group_ids(const IndexArray& array, std::size_t rows, const char* name) {
+    if (array.ndim() != 1 || static_cast<std::size_t>(array.shape(0)) != rows)
+        throw py::value_error(std::string(name) + " must have shape [" + std::to_string(rows) + "], got " +
+                              shape_of(array));
+    return array.data();
+}
+
+inline Metric metric(const std::string& name) {
+    if (name == "cosine") return Metric::cosine;
+    if (name == "euclidean") return Metric::euclidean;
+    throw py::value_error("metric must be 'cosine' or 'euclidean', got '" + name + "'");
+}
+
+template <typename T>
+Matrix<T> output(py::array_t<T>& array) {
+    return {array.mutable_data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+}
+
+}  // namespace stcanet::bindings

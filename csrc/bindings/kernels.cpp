@@ -1,0 +1,80 @@
+// stcanet_runtime._kernels: converts, checks, releases the GIL, calls the core.
+#include <pybind11/stl.h>
+
+#include <optional>
+
+#include "arrays.hpp"
+#include "stcanet/topk.hpp"
+
+namespace stcanet::bindings {
+namespace {
+
+// An empty name takes the best instruction set.
+const Kernels* find_kernels(const std::string& isa) {
+    const auto supported = supported_kernels();
+    if (isa.empty()) return supported.back();
+    std::string names;
+    for (const Kernels* kernels : supported) {
+        if (isa == kernels->name) return kernels;
+        names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+    }
+    throw py::value_error("instruction set '" + isa + "' is not available here; available: " + names);
+}
+
+py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name,
+                                   std::size_t threads, const std::string& isa) {
+    const Features q = features(query, "query"), g = features(gallery, "gallery");
+    require_same_depth(q, g);
+    const Metric which = metric(metric_name);
+    const Options options{find_kernels(isa), threads};
+    py::array_t<float> result({q.rows, g.rows});
+    const Matrix<float> out = output(result);
+    {
+        const py::gil_scoped_release release;
+        stcanet::distance_matrix(q, g, which, options, out);
+    }
+    return result;
+}
+
+py::tuple top_k(const FloatArray& query, const FloatArray& gallery, std::size_t k, const std::string& metric_name,
+                const std::optional<IndexArray>& q_groups, const std::optional<IndexArray>& g_groups,
+                std::size_t threads, const std::string& isa) {
+    const Features q = features(query, "query"), g = features(gallery, "gallery");
+    require_same_depth(q, g);
+    const Metric which = metric(metric_name);
+    if (q_groups.has_value() != g_groups.has_value())
+        throw py::value_error("q_groups and g_groups must be given together");
+    Groups groups;
+    if (q_groups) groups = {group_ids(*q_groups, q.rows, "q_groups"), group_ids(*g_groups, g.rows, "g_groups")};
+    const Options options{find_kernels(isa), threads};
+    py::array_t<float> distances({q.rows, k});
+    py::array_t<std::int64_t> indices({q.rows, k});
+    const Matrix<float> out_distances = output(distances);
+    const Matrix<std::int64_t> out_indices = output(indices);
+    {
+        const py::gil_scoped_release release;
+        stcanet::top_k(q, g, which, groups, options, out_distances, out_indices);
+    }
+    return py::make_tuple(distances, indices);
+}
+
+std::vector<std::string> instruction_sets() {
+    std::vector<std::string> names;
+    for (const Kernels* kernels : supported_kernels()) names.emplace_back(kernels->name);
+    return names;
+}
+
+}  // namespace
+}  // namespace stcanet::bindings
+
+PYBIND11_MODULE(_kernels, m) {
+    using namespace stcanet::bindings;
+    using py::arg;
+    m.doc() = "C++ kernels of stcanet_runtime; use them through stcanet_runtime.backends.";
+    m.def("distance_matrix", &distance_matrix, arg("query").noconvert(), arg("gallery").noconvert(), arg("metric"),
+          arg("threads") = 0, arg("isa") = "");
+    m.def("top_k", &top_k, arg("query").noconvert(), arg("gallery").noconvert(), arg("k"), arg("metric"),
+          arg("q_groups").noconvert() = py::none(), arg("g_groups").noconvert() = py::none(), arg("threads") = 0,
+          arg("isa") = "");
+    m.def("instruction_sets", &instruction_sets);
+}

@@ -1,0 +1,73 @@
+// The float64 sums that define every result, compiled once per instruction set and without contraction to fused
+// multiply-adds: the same operations in the same order give the same bits everywhere.
+// Nothing from the standard library's templates in this file; see isa.hpp.
+#include <cstddef>
+
+#include "isa_table.hpp"
+
+namespace stcanet::STCANET_ISA {
+namespace {
+
+// The fixed order: partial sum l takes the elements l, l + 16, l + 32, ... in turn; then the partial sums are folded in
+// halves, l + (l + 8), l + (l + 4), ... The number is part of the definition (backends/reference.py has the same).
+constexpr std::size_t kPartials = 16;
+constexpr std::size_t kWide = STCANET_LANES / 2;  // double lanes of a register
+constexpr std::size_t kVectors = kPartials / kWide;
+
+typedef float Floats __attribute__((vector_size(kWide * sizeof(float)), aligned(4), may_alias));
+typedef double Doubles __attribute__((vector_size(kWide * sizeof(double))));
+typedef double LooseDoubles __attribute__((vector_size(kWide * sizeof(double)), aligned(8), may_alias));
+
+struct Product {
+    template <typename T>
+    static T term(const T& x, const T& y) {
+        return x * y;  // exact: 24 + 24 bits fit into 53
+    }
+};
+
+struct SquaredDifference {
+    template <typename T>
+    static T term(const T& x, const T& y) {
+        const T difference = x - y;
+        return difference * difference;
+    }
+};
+
+double fold(double* partial) {
+    for (std::size_t half = kPartials / 2; half > 0; half /= 2)
+        for (std::size_t l = 0; l < half; ++l) partial[l] += partial[l + half];
+    return partial[0];
+}
+
+template <typename Term>
+double sum(const float* x, const float* y, std::size_t n) {
+    Doubles wide[kVectors] = {};
+    std::size_t i = 0;
+    for (; i + kPartials <= n; i += kPartials) {
+#pragma GCC unroll 8
+        for (std::size_t v = 0; v < kVectors; ++v) {
+            const Floats xf = *reinterpret_cast<const Floats*>(x + i + v * kWide);
+            const Floats yf = *reinterpret_cast<const Floats*>(y + i + v * kWide);
+            wide[v] += Term::template term<Doubles>(__builtin_convertvector(xf, Doubles),
+                                                    __builtin_convertvector(yf, Doubles));
+        }
+    }
+    double partial[kPartials];
+    for (std::size_t v = 0; v < kVectors; ++v) *reinterpret_cast<LooseDoubles*>(partial + v * kWide) = wide[v];
+    for (std::size_t l = 0; i < n; ++i, ++l)
+        partial[l] += Term::template term<double>(static_cast<double>(x[i]), static_cast<double>(y[i]));
+    return fold(partial);
+}
+
+double dot(const float* x, const float* y, std::size_t n) { return sum<Product>(x, y, n); }
+
+double squared_distance(const float* x, const float* y, std::size_t n) { return sum<SquaredDifference>(x, y, n); }
+
+}  // namespace
+
+void fill_exact(Kernels& table) {
+    table.dot = dot;
+    table.squared_distance = squared_distance;
+}
+
+}  // namespace stcanet::STCANET_ISA

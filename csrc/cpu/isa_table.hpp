@@ -1,0 +1,20 @@
+// What tile.cpp and exact.cpp define in the namespace of each instruction set.
+#pragma once
+
+#include "stcanet/isa.hpp"
+
+namespace stcanet {
+
+#define STCANET_DECLARE_ISA(name)    \
+    namespace name {                 \
+    void fill_tile(Kernels& table);  \
+    void fill_exact(Kernels& table); \
+    }
+
+STCANET_DECLARE_ISA(generic)
+STCANET_DECLARE_ISA(avx2)
+STCANET_DECLARE_ISA(avx512)
+
+#undef STCANET_DECLARE_ISA
+
+}  // namespace stcanet

@@ -1,0 +1,43 @@
+#include "stcanet/parallel.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+namespace stcanet {
+
+std::size_t resolve_threads(std::size_t threads) {
+    return threads != 0 ? threads : std::max<std::size_t>(1, std::thread::hardware_concurrency());
+}
+
+void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work) {
+    std::atomic<std::size_t> next{0};
+    std::exception_ptr error;
+    std::mutex error_mutex;
+    const auto loop = [&] {
+        try {
+            for (std::size_t unit; (unit = next.fetch_add(1)) < units;) work(unit);
+        } catch (...) {
+            next = units;
+            const std::lock_guard<std::mutex> lock(error_mutex);
+            if (!error) error = std::current_exception();
+        }
+    };
+    const std::size_t workers = std::min(resolve_threads(threads), units);
+    std::vector<std::thread> helpers;
+    helpers.reserve(workers);
+    try {
+        while (helpers.size() + 1 < workers) helpers.emplace_back(loop);
+    } catch (const std::system_error&) {
+        // The system grants no more threads: those that run do the work of all.
+    }
+    loop();
+    for (std::thread& helper : helpers) helper.join();
+    if (error) std::rethrow_exception(error);
+}
+
+}  // namespace stcanet

@@ -1,0 +1,27 @@
+// Distances between rows of features, by definition in float64. Formulas and bounds: csrc/README.md.
+#pragma once
+
+#include <cstddef>
+
+#include "stcanet/isa.hpp"
+#include "stcanet/views.hpp"
+
+namespace stcanet {
+
+enum class Metric { cosine, euclidean };
+
+struct Options {
+    const Kernels* kernels;   // which instruction set
+    std::size_t threads = 0;  // 0: as many as this process may use
+};
+
+// The definition: float64 sums in the fixed order, rounded to float32 once. q_sq and g_sq are the squared lengths of
+// the rows, dot(x, x), and are used by the cosine only.
+float exact_distance(const Kernels& kernels, Metric metric, const float* q, const float* g, std::size_t n, double q_sq,
+                     double g_sq);
+
+// out[i, j] = distance(query i, gallery j), [Q, G], from float32 tiles; pairs that are very close come from
+// exact_distance, since the tile formula cancels there. Error bound: Screen::error in screen.hpp.
+void distance_matrix(Features query, Features gallery, Metric metric, Options options, Matrix<float> out);
+
+}  // namespace stcanet

@@ -1,0 +1,38 @@
+// One wheel for all machines: the two inner loops exist once per instruction set, and the processor chooses.
+//
+// tile.cpp and exact.cpp are compiled several times, each time into a namespace of their own and with other compiler
+// flags. They must not use inline functions or templates of the standard library: the linker keeps one copy of those
+// for the whole module, and if it kept the one compiled for AVX-512, the generic code would crash on an older
+// processor.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace stcanet {
+
+enum class Isa { generic, avx2, avx512 };
+
+struct Kernels {
+    Isa isa;
+    const char* name;
+    std::size_t tile_rows;  // MR
+    std::size_t tile_cols;  // NR
+
+    // c[i, j] (+)= sum_p a[p, i] * b[p, j], float32, for one MR x NR tile. a is packed [depth, MR], b [depth, NR];
+    // c has leading dimension ldc. Each element is one chain of `depth` multiply-adds in the order of p.
+    void (*tile)(const float* a, const float* b, std::size_t depth, float* c, std::size_t ldc, bool accumulate);
+
+    // Writes the positions i with keys[i] <= limit to hits (room for n) and returns how many there are.
+    std::size_t (*below)(const float* keys, std::size_t n, float limit, std::uint32_t* hits);
+
+    // Float64 sums in the fixed order of csrc/README.md: the same bits on every instruction set.
+    double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
+    double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
+};
+
+// The instruction sets that were compiled in and that this processor has, slowest first; never empty.
+std::vector<const Kernels*> supported_kernels();
+
+}  // namespace stcanet

@@ -1,0 +1,17 @@
+// A parallel loop over independent units of work.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+
+namespace stcanet {
+
+// Calls work(unit) once for every unit in [0, units) on at most `threads` threads (0: one per processor that this
+// process may use). Units are handed out in order; the first exception stops the handing out and is thrown again here.
+// Threads of its own and not OpenMP: no second OpenMP runtime beside PyTorch's, no spinning between calls, safe after
+// fork.
+void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work);
+
+std::size_t resolve_threads(std::size_t threads);
+
+}  // namespace stcanet

@@ -1,0 +1,33 @@
+"""From a trained network to a model package: ONNX, the parity gate, and the folder that holds both.
+
+Importing this package imports neither torch nor onnx; the names below do, when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stcanet_export.onnx import export_onnx
+    from stcanet_export.package import export_package
+    from stcanet_export.parity import check_parity
+    from stcanet_export.report import Check, ParityReport, Tolerance
+
+_HOMES = {
+    "Check": "report",
+    "ParityReport": "report",
+    "Tolerance": "report",
+    "check_parity": "parity",
+    "export_onnx": "onnx",
+    "export_package": "package",
+}
+
+__all__ = ["Check", "ParityReport", "Tolerance", "check_parity", "export_onnx", "export_package"]
+
+if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
+
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,35 @@
+"""Golden vectors: inputs and what the network gives for them, for a check on the target box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from stcanet_export.probes import make_clips, procedural
+from stcanet_export.sides import Side
+from stcanet_runtime.files import atomic_path
+from stcanet_runtime.manifest import NORMS
+from stcanet_runtime.preprocess import resize
+
+GOLDEN_NAME = "golden.npz"
+_MAX_CLIPS = 4
+
+
+def write_golden(path: Path, reference: Side) -> None:
+    """Write procedural crops (drawn, no real people) with the reference's embeddings, each computed by itself.
+
+    Arrays: the input under its name, uint8 ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``; "embeddings" ``[N, D]``; and "norms"
+    ``[N]`` for clips.
+    """
+    spec = reference.spec
+    drawn = procedural(spec.height, spec.width).values()
+    inputs = np.stack([resize(crop, spec.height, spec.width) for crop in drawn])
+    if spec.clip_length is not None:
+        inputs = make_clips(inputs, spec.clip_length)[-_MAX_CLIPS:]
+    rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
+    arrays = {spec.name: inputs, "embeddings": np.concatenate([embeddings for embeddings, _ in rows])}
+    if norms := [norm for _, norm in rows if norm is not None]:
+        arrays[NORMS] = np.concatenate(norms)
+    with atomic_path(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)

@@ -1,0 +1,85 @@
+"""What is done to an ONNX graph after the exporter: names for people, no traces of the machine, proof that it is valid."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import onnx
+
+from stcanet_runtime.errors import PackageError
+from stcanet_runtime.manifest import Manifest
+
+MAX_IR_VERSION = 10
+"""Newest file format that onnxruntime 1.22 reads."""
+_STANDARD_DOMAINS = ("", "ai.onnx")
+_SCOPES = "pkg.torch.onnx.name_scopes"
+
+
+def tidy(model: onnx.ModelProto, metadata: Mapping[str, str], producer: str) -> None:
+    """Make an exported model fit to be handed on, in place.
+
+    Nodes are named after the module they come from, as ``blocks.2.channel/Softmax``. The exporter's notes go: they hold
+    stack traces with the paths of the machine that exported.
+    """
+    used: Counter[str] = Counter()
+    for node in model.graph.node:
+        node.name = _unique(_readable(node), used)
+        node.doc_string = ""
+    for part in _annotated(model):
+        del part.metadata_props[:]
+    model.graph.doc_string = ""
+    model.graph.name = "stcanet"
+    model.producer_name, _, model.producer_version = producer.partition(" ")
+    onnx.helper.set_model_props(model, dict(metadata))
+
+
+def verify(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Check that a model is valid, complete in itself, and made of standard operators.
+
+    Raises:
+        PackageError: It is not; the message says why.
+    """
+    if model.ir_version > MAX_IR_VERSION:
+        raise PackageError(f"the exporter wrote IR version {model.ir_version}, at most {MAX_IR_VERSION} can be read")
+    foreign = sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if node.domain not in _STANDARD_DOMAINS})
+    if foreign or model.functions:
+        names = foreign or [function.name for function in model.functions]
+        raise PackageError(f"the graph has operators that are not standard ONNX: {', '.join(names)}")
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise PackageError("the exporter put weights into another file")
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    if opsets.get("") != manifest.opset:
+        raise PackageError(f"the exporter wrote opset {opsets.get('')}, asked for was {manifest.opset}")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise PackageError(f"the exporter wrote a model that is not valid: {' '.join(str(error).split())}") from error
+
+
+def _readable(node: onnx.NodeProto) -> str:
+    """``module.path/Operator``; the operator alone where the exporter's optimiser left no origin."""
+    text = next((entry.value for entry in node.metadata_props if entry.key == _SCOPES), "[]").replace("'", '"')
+    try:
+        scopes = [scope for scope in json.loads(text)[:-1] if scope.isascii() and not scope.startswith("_")]
+    except ValueError:
+        scopes = []
+    module = scopes[-1] if scopes else ""
+    # The Embedder around the network is no part of any name that a user knows.
+    module = module.removeprefix("model.") if module != "model" else ""
+    return f"{module}/{node.op_type}" if module else node.op_type
+
+
+def _unique(name: str, used: Counter[str]) -> str:
+    used[name] += 1
+    return name if used[name] == 1 else f"{name}_{used[name] - 1}"
+
+
+def _annotated(model: onnx.ModelProto) -> Iterator[Any]:
+    graph = model.graph
+    yield from (model, graph)
+    for group in (graph.node, graph.input, graph.output, graph.value_info, graph.initializer):
+        yield from group

@@ -1,0 +1,168 @@
+"""The model package: one folder, complete and verified, or not there at all."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from stcanet.engine.checkpoint import Checkpoint, load_checkpoint
+from stcanet.model import STCANet
+from stcanet_export.golden import GOLDEN_NAME, write_golden
+from stcanet_export.onnx import DEFAULT_OPSET, export_onnx
+from stcanet_export.parity import FP32, check_parity
+from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.sides import TorchSide
+from stcanet_runtime.errors import OptionError, PackageError
+from stcanet_runtime.files import sha256_file, write_json, write_text
+from stcanet_runtime.manifest import MANIFEST_NAME, MODEL_NAME, Manifest
+
+PARITY_NAME = "parity.json"
+"""File name of the parity report inside a package."""
+FILES = frozenset({MODEL_NAME, MANIFEST_NAME, PARITY_NAME, GOLDEN_NAME})
+"""Everything that a package holds. A folder with anything else in it is never replaced."""
+
+Progress = Callable[[str], None]
+"""Called with what happens next."""
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A finished package."""
+
+    path: Path
+    manifest: Manifest
+    report: ParityReport
+
+
+def export_package(
+    source: STCANet | str | Path,
+    out: str | Path,
+    images: Sequence[str | Path] = (),
+    opset: int = DEFAULT_OPSET,
+    clip_length: int | None = None,
+    dynamic_time: bool = True,
+    force: bool = False,
+    origin: dict[str, Any] | None = None,
+    tolerance: Tolerance = FP32,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Export a network, verify the result, and put the package in place.
+
+    There is no way around the parity gate: where it fails, nothing is left under `out`, and the report is beside it as
+    ``<out>.parity.json``.
+
+    Args:
+        source: A checkpoint file of ``stcanet train``, or a network.
+        out: Folder to make.
+        images: Image files for the gate to use besides its own crops.
+        opset: ONNX operator set.
+        clip_length: Frames of a clip instead of the configured ones; only for presets of clips.
+        dynamic_time: Let clips have any length.
+        force: Replace a package that is already there.
+        origin: What is known of the weights of a network, for the manifest; a checkpoint tells that itself. JSON values.
+        tolerance: What the gate lets pass.
+        progress: Told about each step.
+
+    Returns:
+        Where the package is, its manifest and its report.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read.
+        ParityError: The exported model does not agree with the network.
+        PackageError: There is something at `out` already, or the export went wrong.
+        OptionError: An option is out of range.
+        ImageError: One of `images` is no image.
+    """
+    tell = progress or (lambda _: None)
+    out = Path(out).expanduser()
+    check_replaceable(out, force)
+    model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
+    model = with_clip_length(model, clip_length)
+    failed = out.with_name(f"{out.name}.{PARITY_NAME}")
+    with replacing(out) as folder:
+        tell("exporting to ONNX")
+        manifest = export_onnx(model, folder / MODEL_NAME, opset, dynamic_time, {**known, **(origin or {})})
+        manifest = replace(manifest, model_sha256=sha256_file(folder / MODEL_NAME))
+        write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
+        tell("comparing with PyTorch")
+        report = check_parity(model, folder, images, tolerance=tolerance)
+        write_json(folder / PARITY_NAME if report.passed else failed, report.to_dict())
+        report.raise_if_failed()
+        write_golden(folder / GOLDEN_NAME, TorchSide(model))
+    failed.unlink(missing_ok=True)  # of an earlier attempt
+    return ExportResult(out, manifest, report)
+
+
+def _read(path: str | Path) -> tuple[STCANet, dict[str, Any]]:
+    """The network of a checkpoint, and where its weights come from."""
+    checkpoint = load_checkpoint(path)
+    return checkpoint.build(), {"checkpoint_sha256": sha256_file(path), **_describe(checkpoint)}
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    # The configuration stays out: it holds paths of the machine that trained.
+    training = {name: value for name, value in checkpoint.training.items() if name != "config"}
+    return {
+        "trained": checkpoint.epoch > 0,
+        "epoch": checkpoint.epoch,
+        "metrics": dict(checkpoint.metrics),
+        "training": training,
+    }
+
+
+def with_clip_length(model: STCANet, clip_length: int | None) -> STCANet:
+    """The same network for clips of another length.
+
+    Raises:
+        OptionError: It takes single images.
+    """
+    if clip_length is None:
+        return model
+    if model.config.clip_length is None:
+        raise OptionError("clip_length", clip_length, f"left out: preset '{model.config.preset}' takes single images")
+    resized = STCANet(replace(model.config, clip_length=clip_length), model.num_classes)
+    resized.load_state_dict(model.state_dict())
+    return resized
+
+
+def check_replaceable(out: Path, force: bool) -> None:
+    """See that a package may be put at `out`.
+
+    Raises:
+        PackageError: There is something else, or a package and not `force`.
+    """
+    if out.is_symlink() or (out.exists() and not out.is_dir()):
+        raise PackageError(f"{out} is not a folder; name a new one")
+    names = {item.name for item in out.iterdir()} if out.is_dir() else set()
+    if not names:
+        return
+    if foreign := sorted(names - FILES):
+        raise PackageError(f"{out} holds '{foreign[0]}', which is not part of a model package; name a new folder")
+    if not force:
+        raise PackageError(f"{out} is there already; replace it with --force or name a new folder")
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends without an exception, and else vanishes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+    fresh, old = staging / "fresh", staging / "old"
+    try:
+        fresh.mkdir()
+        yield fresh
+        if out.exists():
+            out.rename(old)
+        try:
+            fresh.rename(out)
+        except OSError:
+            if old.exists():
+                old.rename(out)
+            raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

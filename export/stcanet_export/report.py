@@ -1,0 +1,155 @@
+"""What the parity gate found, and what it allows."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from stcanet_runtime.errors import OptionError, ParityError
+
+_MAX_IN_MESSAGE = 3
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """How far two float32 runs of one network may be apart.
+
+    The channel attention takes a softmax of raw inner products, which reach 5,000 to 30,000 here: rounding of 1e-7 of
+    such a logit changes a weight by up to 1e-3, so the bounds cannot be those of a plain ResNet. Measured with
+    randomised weights, all gains live, normalisation statistics settled on synthetic people (PyTorch, ONNX Runtime and
+    OpenVINO against each other and against float64): 1 − cosine from 2e-9 to 4e-7, max |Δ| from 1e-5 to 1.5e-4, and
+    PyTorch with itself at another batch size up to 5e-5. The bounds leave a factor of 5 and more above that, and a fault
+    is far outside: normalising twice, the mildest one known from the field, still gives a cosine of 0.998.
+    """
+
+    min_cosine: float = 0.99999
+    """Of each embedding with its reference."""
+    max_abs: float = 1e-3
+    """Largest difference of any component; they are 0.02 to 0.04 on average. A fault in one component alone would have to
+    reach 4.5e-3 before `min_cosine` saw it."""
+    max_relative: float = 0.02
+    """Largest error of an embedding, as a share of how much the reference's embeddings differ from crop to crop. It is
+    what sees a fault in a network whose embeddings are all nearly alike, where every cosine is near 1."""
+    min_spread: float = 1e-4
+    """Least such difference (root mean square distance from the mean embedding). Below, there is nothing to compare."""
+    max_norm: float = 5e-3
+    """Of the feature lengths of clips, relative."""
+    max_length: float = 1e-5
+    """How far the length of an embedding may be from 1."""
+    tie: float = 1e-3
+    """Two crops whose distances to a third differ by less than this, according to the reference, may rank either way.
+    Embeddings within `min_cosine` can move a distance by 9e-3 at worst; observed are 1e-4."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.min_cosine <= 1:
+            raise OptionError("min_cosine", self.min_cosine, "above 0 and at most 1")
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if not (math.isfinite(value) and value > 0):
+                raise OptionError(item.name, value, "a positive number")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was compared."""
+
+    name: str
+    passed: bool
+    value: float | None
+    """What was measured; None where it is not a number (NaN, or the model did not run)."""
+    bound: float
+    rule: str
+    """">=" or "<=": how the value must stand to the bound."""
+    detail: str = ""
+    """Where the worst value was, or why there is none."""
+
+    @classmethod
+    def at_least(cls, name: str, value: float, bound: float, detail: str = "") -> Check:
+        """Passes if `value` ≥ `bound`; NaN never passes."""
+        return cls(name, bool(value >= bound), _number(value), bound, ">=", detail)
+
+    @classmethod
+    def at_most(cls, name: str, value: float, bound: float, detail: str = "") -> Check:
+        """Passes if `value` ≤ `bound`; NaN never passes."""
+        return cls(name, bool(value <= bound), _number(value), bound, "<=", detail)
+
+    def __str__(self) -> str:
+        value = "nothing" if self.value is None else f"{self.value:.8g}"
+        where = f" ({self.detail})" if self.detail else ""
+        return f"{self.name} is {value}, must be {self.rule} {self.bound:g}{where}"
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """Everything the gate compared, and with what."""
+
+    reference: dict[str, Any]
+    """Against what: framework or package, provider."""
+    candidate: dict[str, Any]
+    """The package under test."""
+    crops: list[str]
+    """Names of the crops."""
+    tolerance: Tolerance
+    checks: list[Check]
+    notes: list[str] = field(default_factory=list)
+    """What the figures do not say by themselves."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed, and there was one."""
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def failures(self) -> list[Check]:
+        """The checks that did not pass."""
+        return [check for check in self.checks if not check.passed]
+
+    @property
+    def min_cosine(self) -> float:
+        """Smallest cosine of any embedding with its reference; NaN where none could be taken."""
+        cosines = [check.value for check in self.checks if check.name.endswith("min cosine")]
+        return min((math.nan if value is None else value for value in cosines), default=math.nan)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able, with the verdict first."""
+        return {"passed": self.passed, **asdict(self)}
+
+    def to_json(self) -> str:
+        """Indented JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False)
+
+    def summary(self) -> str:
+        """A table for people, one line a check, then the notes and the verdict."""
+        width = max((len(check.name) for check in self.checks), default=0)
+        lines = [
+            f"{'ok' if check.passed else 'FAIL':4}  {check.name:{width}}  {_text(check.value):>12} {check.rule} {check.bound:<8g}"
+            + (f"  {check.detail}" if check.detail else "")
+            for check in self.checks
+        ]
+        verdict = "passed" if self.passed else f"FAILED ({len(self.failures)} of {len(self.checks)} checks)"
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes), f"parity on {len(self.crops)} crops: {verdict}"])
+
+    def raise_if_failed(self) -> None:
+        """Do nothing if it passed.
+
+        Raises:
+            ParityError: It failed; the message names the first checks that did.
+        """
+        if self.passed:
+            return
+        shown = "; ".join(str(check) for check in self.failures[:_MAX_IN_MESSAGE])
+        more = len(self.failures) - _MAX_IN_MESSAGE
+        raise ParityError(f"parity failed: {shown or 'nothing was compared'}" + (f"; and {more} more" if more > 0 else ""))
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return "nothing"
+    return f"{value:.9f}" if 0.5 < abs(value) < 2 else f"{value:.3g}"

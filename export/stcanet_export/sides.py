@@ -1,0 +1,116 @@
+"""The two sides of a comparison: PyTorch as training runs it, or a package as the runtime runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from stcanet.data.crops import CropDataset
+from stcanet.data.datasets import Sample
+from stcanet.model import Embedder, STCANet
+from stcanet_export.onnx import frozen
+from stcanet_runtime.encoder import Encoder, cut_clips
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec, model_path
+
+UInt8Array = NDArray[np.uint8]
+Float32Array = NDArray[np.float32]
+
+
+class Side(Protocol):
+    """One way to run one network."""
+
+    spec: InputSpec
+    """What it takes."""
+    dim: int
+    """Length D of an embedding."""
+
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """Embeddings ``[N, D]``, and for clips the feature lengths ``[N]``, of crops that have the right size."""
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        """Embeddings of image files, a row a group: groups of one file for images, tracklets for clips."""
+
+    def describe(self) -> dict[str, Any]:
+        """What this is, for the report. JSON values."""
+
+
+class TorchSide:
+    """The network in PyTorch on the CPU, fed as training feeds it."""
+
+    def __init__(self, model: STCANet) -> None:
+        config = model.config
+        self.model = frozen(model)
+        self.dim = model.feature_dim
+        name = IMAGES if config.clip_length is None else CLIPS
+        self.spec = InputSpec(name, config.height, config.width, config.clip_length)
+        self._embedder = Embedder(self.model).eval()
+
+    @torch.inference_mode()
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        outputs = self._embedder(torch.from_numpy(np.ascontiguousarray(batch)))
+        if isinstance(outputs, tuple):
+            return outputs[0].numpy(), outputs[1].numpy()
+        return outputs.numpy(), None
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        return np.stack([self._embed_group(group) for group in groups])
+
+    def _embed_group(self, group: Sequence[Path]) -> Float32Array:
+        samples = [Sample(path, 0, 0) for path in group]
+        dataset = CropDataset(samples, [0] * len(samples), self.spec.height, self.spec.width)
+        crops = np.stack([dataset[index][0].numpy() for index in range(len(samples))])
+        if self.spec.clip_length is None:
+            return self.embed(crops)[0][0]
+        # As the published test does it: the mean of the features of the clips, then unit length.
+        total = np.zeros(self.dim, np.float64)
+        for clip in cut_clips(list(crops), self.spec.clip_length):
+            embeddings, norms = self.embed(np.stack([np.asarray(frame) for frame in clip])[None])
+            assert norms is not None
+            total += norms[0].astype(np.float64) * embeddings[0]
+        return (total / np.linalg.norm(total)).astype(np.float32)
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": "pytorch", "preset": self.model.config.preset, "version": str(torch.__version__), "device": "cpu"}
+
+    def idle_blocks(self) -> list[str]:
+        """Attention blocks that do nothing, because their gains are still zero as at initialisation."""
+        return [
+            f"after stage {stage}"
+            for stage, block in self.model.blocks.items()
+            if not any(bool(part.out_norm.weight.any()) for part in (block.channel, block.part))
+        ]
+
+
+class PackageSide:
+    """A model package under a provider, run by the runtime."""
+
+    def __init__(self, package: str | Path, provider: str) -> None:
+        self.package = Path(package)
+        self.encoder = Encoder.load(package, provider)
+        self.spec, self.dim = self.encoder.manifest.input, self.encoder.dim
+
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        return self.encoder.embed_batch(batch)
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        if self.spec.name == CLIPS:
+            return self.encoder.encode_tracklets([list(group) for group in groups])
+        return self.encoder.encode([path for group in groups for path in group])
+
+    def describe(self) -> dict[str, Any]:
+        session, manifest = self.encoder.session, self.encoder.manifest
+        return {
+            "kind": "package",
+            "preset": manifest.preset,
+            "model_sha256": sha256_file(model_path(self.package)),
+            "precision": manifest.precision,
+            "opset": manifest.opset,
+            "provider": session.provider,
+            "nodes": session.nodes,
+        }

@@ -1,0 +1,101 @@
+"""STCANet at the edge: embeddings of people, their distances, ranking and evaluation, without PyTorch.
+
+Importing this package imports NumPy and nothing heavier; Pillow, ONNX Runtime and compiled kernels come when they are used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from stcanet_runtime._version import __version__
+from stcanet_runtime.errors import (
+    BackendError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    ImageError,
+    ManifestError,
+    MissingDependencyError,
+    OptionError,
+    PackageError,
+    ParityError,
+    ProviderError,
+    ShapeError,
+    StcanetError,
+)
+
+# Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
+from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate
+
+if TYPE_CHECKING:
+    from stcanet_runtime.crops import list_images, parse_name
+    from stcanet_runtime.distance import distance_matrix
+    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
+    from stcanet_runtime.preprocess import load_image, resize
+    from stcanet_runtime.ranking import SearchResult, search
+    from stcanet_runtime.session import Session, available_providers, open_session
+    from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+
+_LAZY = {
+    "crops": ("list_images", "parse_name"),
+    "distance": ("distance_matrix",),
+    "encoder": ("Encoder",),
+    "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
+    "preprocess": ("load_image", "resize"),
+    "ranking": ("SearchResult", "search"),
+    "session": ("Session", "available_providers", "open_session"),
+    "sheet": ("Match", "SheetRow", "ranked_sheet"),
+}
+_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
+
+__all__ = [
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "Encoder",
+    "Evaluation",
+    "ImageError",
+    "InputSpec",
+    "Manifest",
+    "ManifestError",
+    "Match",
+    "MissingDependencyError",
+    "OptionError",
+    "OutputSpec",
+    "PackageError",
+    "ParityError",
+    "Protocol",
+    "ProviderError",
+    "SearchResult",
+    "Session",
+    "ShapeError",
+    "SheetRow",
+    "StcanetError",
+    "__version__",
+    "available_providers",
+    "distance_matrix",
+    "evaluate",
+    "list_images",
+    "load_image",
+    "load_manifest",
+    "open_session",
+    "parse_name",
+    "ranked_sheet",
+    "resize",
+    "search",
+]
+
+if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

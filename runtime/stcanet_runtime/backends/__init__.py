@@ -1,0 +1,155 @@
+"""Compute backends: the same functions with the same results, in NumPy, C++ and Numba.
+
+A backend that is named and cannot run is an error that says why. ``"auto"`` takes the first of `AUTO_ORDER` that can run,
+and `explain` tells which and why. ``STCANET_BACKEND`` or `use_backend` name one for all calls that do not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import BackendError, OptionError, quote_choices
+
+
+class Backend(Protocol):
+    """What every backend module defines; `reference` documents it."""
+
+    def distance_matrix(self, query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+        """All distances [Q, G] between query [Q, D] and gallery [G, D]."""
+        ...
+
+    def top_k(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        k: int,
+        metric: str,
+        q_groups: NDArray[np.int64] | None = None,
+        g_groups: NDArray[np.int64] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Distances and indices [Q, k] of the nearest visible gallery rows."""
+        ...
+
+
+def _why_not_compiled() -> str | None:
+    try:
+        importlib.import_module("stcanet_runtime._kernels")
+    except ImportError as error:
+        missing = importlib.util.find_spec("stcanet_runtime._kernels") is None
+        return "the C++ kernels were not built at installation" if missing else f"the C++ kernels do not load: {error}"
+    return None
+
+
+def _why_not_jit() -> str | None:
+    # Looked for, not imported: importing Numba takes longer than many a search.
+    return None if importlib.util.find_spec("numba") else "numba is not installed"
+
+
+_PROBES: dict[str, Callable[[], str | None]] = {
+    "reference": lambda: None,
+    "numpy": lambda: None,
+    "compiled": _why_not_compiled,
+    "jit": _why_not_jit,
+    "gpu": lambda: "this version has no GPU backend",
+}
+_HINTS = {
+    "compiled": "install a C++17 compiler and reinstall with STCANET_KERNELS=require",
+    "jit": "install the extra: pip install 'stcanet[jit]'",
+}
+_MODULES = {"numpy": "numpy_"}  # a module called numpy would hide NumPy from readers
+
+NAMES = tuple(_PROBES)
+"""All backends, whether they can run here or not."""
+
+AUTO_ORDER = ("compiled", "jit", "numpy")
+"""Fastest first. ``reference`` is the yardstick: the same results as ``numpy``, slower, so never taken by itself."""
+
+_forced: ContextVar[str | None] = ContextVar("stcanet_backend", default=None)
+
+
+def available() -> dict[str, str | None]:
+    """Every backend by name: None when it can run here, or the reason why not."""
+    return {name: why_not() for name, why_not in _PROBES.items()}
+
+
+@contextmanager
+def use_backend(name: str) -> Iterator[Backend]:
+    """Inside the ``with`` block, ``"auto"`` means this backend; before ``STCANET_BACKEND``.
+
+    Raises:
+        BackendError: the backend cannot run here.
+        OptionError: there is no backend of this name.
+    """
+    backend = get_backend(name)
+    token = _forced.set(name)
+    try:
+        yield backend
+    finally:
+        _forced.reset(token)
+
+
+def resolve(name: str = "auto") -> tuple[str, str]:
+    """The backend that ``name`` stands for, and a phrase that says why.
+
+    Raises:
+        BackendError: the backend cannot run here.
+        OptionError: there is no backend of this name.
+    """
+    forced, environment = _forced.get(), os.environ.get("STCANET_BACKEND", "auto")
+    if name != "auto":
+        reason = "asked for by name"
+    elif forced not in (None, "auto"):
+        name, reason = str(forced), "set by use_backend"
+    elif environment != "auto":
+        name, reason = environment, "set by STCANET_BACKEND"
+    else:
+        return _resolve_auto()
+    if name not in _PROBES:
+        raise OptionError("backend", name, quote_choices(["auto", *NAMES]))
+    if (problem := _PROBES[name]()) is not None:
+        raise BackendError(name, problem, _HINTS.get(name, ""))
+    return name, reason
+
+
+def _resolve_auto() -> tuple[str, str]:
+    passed_over: list[str] = []
+    for name in AUTO_ORDER:
+        problem = _PROBES[name]()
+        if problem is None:
+            return name, "; ".join(["the fastest that can run here", *passed_over])
+        passed_over.append(f"not {name}: {problem}")
+    raise AssertionError("the NumPy backend can always run")
+
+
+def get_backend(name: str = "auto") -> Backend:
+    """The backend of this name.
+
+    Args:
+        name: one of `NAMES`, or ``"auto"``.
+
+    Raises:
+        BackendError: the backend cannot run here.
+        OptionError: there is no backend of this name.
+    """
+    chosen, _ = resolve(name)
+    return cast("Backend", importlib.import_module(f"{__name__}.{_MODULES.get(chosen, chosen)}"))
+
+
+def explain(name: str = "auto") -> str:
+    """One line: what ``name`` stands for here, why, and with which instruction set."""
+    chosen, reason = resolve(name)
+    if chosen != "compiled":
+        return f"{chosen} ({reason})"
+    from stcanet_runtime.backends import compiled
+
+    sets = ", ".join(compiled.instruction_sets())
+    return f"{chosen} ({reason}; uses {compiled.resolve_isa()}, this processor and build have {sets})"

@@ -1,0 +1,87 @@
+"""The command line of the runtime. `stcanet` mounts the same functions."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import NoReturn
+
+import typer
+
+from stcanet_runtime.cli.infer import infer as infer_command
+from stcanet_runtime.cli.info import info as info_command
+from stcanet_runtime.errors import StcanetError
+
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="stcanet-runtime",
+    help="Find people again across cameras: run exported STCANet models, without PyTorch.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("infer")(infer_command)
+app.command("info")(info_command)
+
+
+def main() -> NoReturn:
+    """Entry point of `stcanet-runtime`."""
+    run(app)
+
+
+def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
+    """Run a command line to its end and leave the process.
+
+    An error that a user can cause is one line on stderr that starts with "error:", and no traceback: status 2 for a wrong
+    option, 1 for all others (also a file system that refuses), 130 after Ctrl-C. What is a bug keeps its traceback.
+
+    Args:
+        app: The typer application.
+        args: Arguments; None takes those of the process.
+    """
+    # Pillow warns before our own check refuses the image with an error; one line is enough.
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a file name or a tick that the terminal cannot show is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        result = app(args=None if args is None else list(args), standalone_mode=False)
+        sys.stdout.flush()
+    except StcanetError as error:
+        _fail(str(error), EXIT_ERROR)
+    except BrokenPipeError:
+        # `| head` has seen enough. Python would complain once more when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_ERROR) from None
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_ERROR)
+    except KeyboardInterrupt:
+        _fail("interrupted", EXIT_INTERRUPTED)
+    except Exception as error:
+        if isinstance(error, typer.Abort):
+            _fail("aborted", EXIT_ERROR)
+        _fail_usage(error)
+        raise
+    raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _fail_usage(error: Exception) -> None:
+    """Leave if `error` is one of the command-line parser.
+
+    Its base class lives in click or in typer, depending on the version, so it is known by what it can do.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":
+        getattr(error, "show")()  # noqa: B009  (mypy knows no such method of Exception)
+        raise SystemExit(EXIT_USAGE)
+    message = getattr(error, "format_message", None)
+    if message is not None:
+        _fail(str(message()), int(getattr(error, "exit_code", EXIT_USAGE)))
+
+
+def _fail(message: str, status: int) -> NoReturn:
+    typer.echo("error: " + " ".join(message.split()), err=True)
+    raise SystemExit(status)

@@ -1,0 +1,101 @@
+"""`infer`: crops to embeddings, and queries against a gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stcanet_runtime.cli.ranks import Crops, Ranks
+    from stcanet_runtime.encoder import Encoder
+
+_DEFAULT_OUTPUT = Path("embeddings.npz")
+_EXAMPLES = """\b
+Examples:
+  stcanet infer package/ crops/ -o crops.npz
+  stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
+  stcanet infer package/ query/ --gallery gallery/ --json > ranks.json"""
+
+
+def _check_provider(name: str) -> str:
+    from stcanet_runtime.errors import quote_choices
+    from stcanet_runtime.providers import EP_NAMES
+
+    if name != "auto" and name not in EP_NAMES:
+        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(['auto', *EP_NAMES])}")
+    return name
+
+
+def infer(
+    package: Annotated[Path, typer.Argument(help="Model package: a folder, or its model.onnx alone.")],
+    images: Annotated[Path, typer.Argument(help="A crop, or a folder of crops (searched recursively).")],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Where the embeddings go (.npz). Default: embeddings.npz, or nowhere with --gallery."
+        ),
+    ] = None,
+    gallery: Annotated[Path | None, typer.Option(help="A crop or folder to rank for each image.")] = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Matches per image.")] = 10,
+    sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png).")] = None,
+    sheet_rows: Annotated[int, typer.Option(min=1, help="Images on the sheet, evenly picked.")] = 8,
+    same_camera: Annotated[
+        bool,
+        typer.Option(help="Also rank gallery crops of the query's own camera (known from names like 0001_c1s1_….jpg)."),
+    ] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
+    ] = False,
+    provider: Annotated[
+        str, typer.Option(callback=_check_provider, help="auto, cpu, openvino, cuda or tensorrt. A name runs there or fails.")
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model. Default: the provider's choice.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Crops per run.")] = 32,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Embed crops of people, and find them again in a gallery."""
+    from stcanet_runtime.cli import ranks
+    from stcanet_runtime.encoder import Encoder
+
+    if sheet is not None and gallery is None:
+        raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
+    encoder = Encoder.load(package, provider, threads)
+    queries = ranks.embed(encoder, images, batch_size, skip_bad)
+    if gallery is None or output is not None:
+        output = output or _DEFAULT_OUTPUT
+        ranks.save(queries, output)
+    found = None
+    if gallery is not None:
+        metric = encoder.manifest.output.metric
+        found = ranks.rank(queries, ranks.embed(encoder, gallery, batch_size, skip_bad), top_k, same_camera, metric)
+        if sheet is not None:
+            ranks.draw(found, sheet, sheet_rows, f"{metric} distance · {encoder.manifest.preset}")
+    _report(encoder, queries, found, output, sheet, as_json)
+
+
+infer.__doc__ = f"{infer.__doc__}\n\n{_EXAMPLES}"
+
+
+def _report(
+    encoder: Encoder, queries: Crops, found: Ranks | None, output: Path | None, sheet: Path | None, as_json: bool
+) -> None:
+    from stcanet_runtime.cli import ranks
+
+    facts = {
+        "model": encoder.manifest.preset,
+        "provider": encoder.session.provider,
+        "provider_why": encoder.session.explain(),
+        "dim": encoder.dim,
+        "images": len(queries.paths),
+        "output": None if output is None else str(output),
+        "sheet": None if sheet is None else str(sheet),
+        "skipped": queries.skipped + (found.gallery.skipped if found else []),
+    }
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(facts | (ranks.to_dict(found) if found else {}), indent=2))
+    else:
+        ranks.show(facts, found)

@@ -1,0 +1,129 @@
+"""`info`: what is installed, what can run here, and what "auto" would take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
+_CPU_FEATURES = (
+    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
+    "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip
+
+
+def info(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show versions, compute backends and execution providers, and what "auto" takes.
+
+    Example: stcanet info --json
+    """
+    facts = collect()
+    if as_json:
+        import json
+
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        _print(facts)
+
+
+def collect() -> dict[str, Any]:
+    """Everything that `info` shows, as JSON values."""
+    from stcanet_runtime import backends
+    from stcanet_runtime._version import __version__
+    from stcanet_runtime.providers import AUTO_ORDER, available_providers
+
+    providers = available_providers()
+    return {
+        "version": __version__,
+        "versions": _versions(),
+        "cpu": _cpu(),
+        "backends": {"available": backends.available(), "auto": backends.explain()},
+        "providers": {
+            "available": providers,
+            "auto": next((name for name in AUTO_ORDER if providers[name] is None), None),
+            "order": list(AUTO_ORDER),
+        },
+    }
+
+
+def _versions() -> dict[str, str | None]:
+    """Installed versions by name, without importing anything."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return versions
+
+
+def _cpu() -> dict[str, Any]:
+    """Name, cores that this process may use, and the vector extensions that matter here."""
+    import os
+    import platform
+
+    fields = _cpuinfo()
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return {
+        "model": fields.get("model name") or platform.processor() or None,
+        "machine": platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "features": [feature for feature in _CPU_FEATURES if feature in flags],
+    }
+
+
+def _cpuinfo() -> dict[str, str]:
+    """The first processor in /proc/cpuinfo; empty where there is none, outside of Linux."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
+    except OSError:
+        return {}
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+
+
+def _print(facts: dict[str, Any]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    cpu = facts["cpu"]
+    console.print(f"[bold]stcanet-runtime {facts['version']}[/]")
+    versions = facts["versions"]
+    console.print("  " + ", ".join(f"{name} {value}" for name, value in versions.items() if value), soft_wrap=True)
+    if versions["onnxruntime"] and versions["onnxruntime-gpu"]:
+        console.print(
+            "  [yellow]both onnxruntime and onnxruntime-gpu are installed; they overwrite each other: keep one[/]",
+            soft_wrap=True,
+        )
+    console.print(f"[bold]processor[/] {cpu['model'] or cpu['machine']}, {cpu['cores']} cores")
+    if cpu["features"]:
+        console.print("  " + " ".join(cpu["features"]), soft_wrap=True)
+    backends, providers = facts["backends"], facts["providers"]
+    _print_choices("compute backends", backends["available"])
+    console.print(f"  auto: {_text(backends['auto'])}", markup=False, soft_wrap=True)
+    _print_choices("execution providers", providers["available"])
+    order = ", ".join(providers["order"])
+    console.print(f"  auto: {providers['auto'] or 'nothing'}, the first that can run of {order}", soft_wrap=True)
+
+
+def _print_choices(title: str, reasons: dict[str, str | None]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(highlight=False)
+    console.print(f"[bold]{title}[/]")
+    for name, reason in reasons.items():
+        state = "[green]available[/]" if reason is None else f"[dim]not here: {escape(reason)}[/]"
+        console.print(f"  {name:<10} {state}", soft_wrap=True)
+
+
+def _text(explanation: Any) -> str:
+    if isinstance(explanation, dict):
+        return ", ".join(f"{key}: {value}" for key, value in explanation.items())
+    return str(explanation)

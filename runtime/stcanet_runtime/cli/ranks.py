@@ -1,0 +1,221 @@
+"""What `infer` does between its options and its output: embed, rank, measure, save, draw, print."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.crops import list_images, parse_name
+from stcanet_runtime.distance import distance_matrix
+from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.errors import DataError, ImageError
+from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate
+from stcanet_runtime.files import atomic_path
+from stcanet_runtime.ranking import SearchResult, search
+from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+
+_TABLE_QUERIES = 5
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A folder of crops with their embeddings."""
+
+    paths: list[Path]
+    embeddings: NDArray[np.float32]
+    """``[N, D]``"""
+    pids: NDArray[np.int64] | None
+    """``[N]``, None unless every name tells."""
+    camids: NDArray[np.int64] | None
+    """``[N]``, None unless every name tells."""
+    skipped: list[dict[str, str]]
+    """Path and reason of what could not be read."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Queries, the gallery, and the best of it for each query."""
+
+    queries: Crops
+    gallery: Crops
+    result: SearchResult
+    evaluation: Evaluation | None
+    evaluation_note: str | None
+    """Why there is no evaluation although the identities are known."""
+
+
+def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Crops:
+    """Embed a file or folder, with a progress bar on stderr where that is a terminal."""
+    paths = list_images(source)
+    bad: dict[int, ImageError] = {}
+    with progress_bar(f"embedding {source.name or source}") as progress:
+        embeddings = encoder.encode(
+            paths,
+            batch_size=batch_size,
+            progress=progress,
+            on_error=bad.__setitem__ if skip_bad else None,
+        )
+    if len(bad) == len(paths):
+        raise DataError(f"{source}: none of {len(paths)} images can be read; the first: {bad[0]}")
+    good = [path for index, path in enumerate(paths) if index not in bad]
+    pids, camids = _identities(good)
+    return Crops(good, embeddings, pids, camids, [{"path": str(e.source), "reason": e.reason} for e in bad.values()])
+
+
+def _identities(paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    names = [name for path in paths if (name := parse_name(path)) is not None]
+    if len(names) < len(paths):
+        return None, None
+    pids, camids = np.array(names, np.int64).T.copy()
+    return pids, camids
+
+
+def save(crops: Crops, output: Path) -> None:
+    """Write `embeddings`, `paths`, and where the names tell `pids` and `camids`; plain arrays, nothing pickled."""
+    arrays: dict[str, Any] = {"embeddings": crops.embeddings, "paths": np.array([str(path) for path in crops.paths])}
+    if crops.pids is not None and crops.camids is not None:
+        arrays |= {"pids": crops.pids, "camids": crops.camids}
+    with atomic_path(output) as temporary, temporary.open("wb") as file:  # a file: np.savez adds .npz to other names
+        np.savez(file, **arrays)
+
+
+def rank(queries: Crops, gallery: Crops, top_k: int, same_camera: bool, metric: str) -> Ranks:
+    """The best of the gallery for each query, and rank-1 and mAP where all identities are known.
+
+    Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation drops it.
+    """
+    q_groups, g_groups = _hidden_groups(queries, gallery, same_camera)
+    result = search(queries.embeddings, gallery.embeddings, top_k, metric, q_groups, g_groups)
+    evaluation, note = None, None
+    if queries.pids is not None and gallery.pids is not None:
+        distances = distance_matrix(queries.embeddings, gallery.embeddings, metric)
+        try:
+            evaluation = evaluate(distances, queries.pids, gallery.pids, queries.camids, gallery.camids, metric=metric)
+        except DataError as error:
+            note = str(error)
+    return Ranks(queries, gallery, result, evaluation, note)
+
+
+def _hidden_groups(
+    queries: Crops, gallery: Crops, same_camera: bool
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Groups for `search`, which hides from a query the gallery images of its own group.
+
+    They are the cameras; or, where those are unknown or shall be seen, the files, so that an image that is in both places
+    does not find itself.
+    """
+    if queries.camids is not None and gallery.camids is not None and not same_camera:
+        return queries.camids, gallery.camids
+    q_files, g_files = ([path.resolve() for path in crops.paths] for crops in (queries, gallery))
+    if not set(q_files) & set(g_files):
+        return None, None
+    number = {path: index for index, path in enumerate(sorted({*q_files, *g_files}))}
+    return np.array([number[path] for path in q_files], np.int64), np.array([number[path] for path in g_files], np.int64)
+
+
+def _matches(found: Ranks, query: int) -> list[tuple[int, float, bool | None]]:
+    """Gallery index, distance and correctness of the matches of one query."""
+    matches = []
+    for index, distance in zip(found.result.indices[query].tolist(), found.result.distances[query].tolist(), strict=True):
+        if index >= 0:  # −1: the camera rule left fewer than k
+            matches.append((index, distance, _correct(found, query, index)))
+    return matches
+
+
+def _correct(found: Ranks, query: int, index: int) -> bool | None:
+    if found.queries.pids is None or found.gallery.pids is None or found.gallery.pids[index] == JUNK_PID:
+        return None
+    return bool(found.queries.pids[query] == found.gallery.pids[index])
+
+
+def _label(crops: Crops, index: int) -> str:
+    if crops.pids is None or crops.camids is None:
+        return crops.paths[index].stem
+    return f"id {crops.pids[index]} · c{crops.camids[index] + 1}"
+
+
+def draw(found: Ranks, out: Path, rows: int, subtitle: str) -> None:
+    """Write the ranked-list picture, of queries that are evenly picked so that several people are on it."""
+    count = len(found.queries.paths)
+    picked = np.unique(np.linspace(0, count - 1, min(rows, count)).round().astype(int)).tolist()
+    sheet = [
+        SheetRow(
+            found.queries.paths[query],
+            [
+                Match(found.gallery.paths[index], distance, correct, _label(found.gallery, index))
+                for index, distance, correct in _matches(found, query)
+            ],
+            _label(found.queries, query),
+        )
+        for query in picked
+    ]
+    ranked_sheet(sheet, out, "Ranked matches", subtitle)
+
+
+def to_dict(found: Ranks) -> dict[str, Any]:
+    """Ranking and evaluation as JSON values."""
+    return {
+        "gallery": len(found.gallery.paths),
+        "ranking": [
+            {
+                "query": str(path),
+                "matches": [
+                    {"rank": place, "path": str(found.gallery.paths[index]), "distance": distance, "correct": correct}
+                    for place, (index, distance, correct) in enumerate(_matches(found, query), 1)
+                ],
+            }
+            for query, path in enumerate(found.queries.paths)
+        ],
+        "evaluation": found.evaluation.to_dict() if found.evaluation else None,
+        "evaluation_note": found.evaluation_note,
+    }
+
+
+def show(facts: Mapping[str, Any], found: Ranks | None) -> None:
+    """Print for people: the ranking as a table, then what was done."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, soft_wrap=True)
+
+    if found:
+        _show_table(found)
+        if found.evaluation:
+            say(f"Market protocol: {found.evaluation.summary()}")
+        if found.evaluation_note:
+            say(f"no evaluation: {found.evaluation_note}")
+    for item in facts["skipped"]:
+        say(f"skipped {item['path']}: {item['reason']}")
+    say(f"{facts['images']} images → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
+    for name in ("output", "sheet"):
+        if facts[name]:
+            say(f"wrote {facts[name]}")
+
+
+def _show_table(found: Ranks) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table("query", "#", "distance", "match", "", box=None, header_style="bold", pad_edge=False)
+    for query, path in enumerate(found.queries.paths[:_TABLE_QUERIES]):
+        name = path.name
+        for place, (index, distance, correct) in enumerate(_matches(found, query), 1):
+            sign = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}[correct]
+            match = Text(found.gallery.paths[index].name)
+            table.add_row(Text(name), str(place), f"{distance:.4f}", match, sign, end_section=False)
+            name = ""
+        if name:
+            table.add_row(Text(name), "–", "", Text("nothing left: the gallery is all of its own camera"), "")
+    console.print(table)
+    if (rest := len(found.queries.paths) - _TABLE_QUERIES) > 0:
+        console.print(f"… and {rest} more queries (--json prints all)", soft_wrap=True)

@@ -1,0 +1,64 @@
+"""Folders of crops, and what their names tell. No torch here: the camera box reads folders too."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.preprocess import FORMATS
+
+IMAGE_SUFFIXES = frozenset(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+"""Lower-case suffixes that count as images in a folder."""
+
+# 0001_c1s1_000004_00.jpg, -1_c10s2_….png, and DukeMTMC's 0005_c2_f0046985.jpg: any number of camera digits.
+_MARKET_NAME = re.compile(r"(?P<pid>-1|\d+)_c(?P<camera>\d+)(?:s\d+)?(?:_.*)?", re.ASCII)
+
+
+def list_images(path: str | Path) -> list[Path]:
+    """All images below a folder, or the one file.
+
+    Args:
+        path: A folder, searched recursively, or a file, returned whatever its suffix (reading it tells what it is).
+
+    Returns:
+        Paths sorted by name, folder by folder, so that the order is the same on every machine. Hidden files are left
+        out: macOS puts a ``._0001_c1….jpg`` beside each file on foreign disks, and those are not images.
+
+    Raises:
+        DataError: There is no such path, or no image in the folder.
+    """
+    path = Path(path)
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path}: no such file or folder")
+    if images := sorted(_walk(path)):
+        return images
+    raise DataError(f"{path}: no images found (looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below)")
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(root, name)
+
+
+def parse_name(path: str | Path) -> tuple[int, int] | None:
+    """Identity and camera from a file name in the Market-1501 style.
+
+    Args:
+        path: Such as ``0001_c1s1_000004_00.jpg``; the folder plays no part.
+
+    Returns:
+        ``(pid, camid)``, the camera counted from 0 (``c1`` is 0), pid −1 for junk; None where the name is of another
+        kind (``c0`` too: cameras are counted from 1 in these names).
+    """
+    match = _MARKET_NAME.fullmatch(Path(path).stem)
+    if match is None or int(match["camera"]) == 0:
+        return None
+    return int(match["pid"]), int(match["camera"]) - 1

@@ -1,0 +1,80 @@
+"""Distances between embeddings: the checked front of the backends."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stcanet_runtime.backends import get_backend
+from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
+
+METRICS = ("cosine", "euclidean")
+"""``cosine``: 1 - cos, in [0, 2], rows of any length. ``euclidean``: the true distance, not squared."""
+
+MAX_MAGNITUDE = 1e30
+"""Largest absolute value in an embedding; beyond it a distance could overflow float32."""
+
+
+def as_embeddings(x: ArrayLike, name: str) -> NDArray[np.float32]:
+    """Check embeddings and make them contiguous float32.
+
+    Args:
+        x: [N, D] numbers, N may be 0; float16, float64 and integers are converted.
+        name: what the caller calls them, for the message.
+
+    Returns:
+        [N, D] float32, C-contiguous and aligned; the array itself when it is that already.
+
+    Raises:
+        ShapeError: not two-dimensional, no columns, not real numbers, NaN, infinite or beyond `MAX_MAGNITUDE`.
+    """
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"{name} must be one array of shape [N, D]: {error}") from None
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    # Before the conversion, which would turn a large float64 into infinity; NaN fails both comparisons. As Python floats,
+    # since float16 would overflow on the limit.
+    if array.size and not (float(array.min()) >= -MAX_MAGNITUDE and float(array.max()) <= MAX_MAGNITUDE):
+        bad = int(np.flatnonzero(~(np.abs(array.astype(np.float64)) <= MAX_MAGNITUDE).all(axis=1))[0])
+        raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude, row {bad} is not")
+    return np.require(array, np.float32, ["C", "ALIGNED"])
+
+
+def check_metric(metric: str) -> str:
+    """Return the metric, or raise OptionError when there is no such metric."""
+    if metric not in METRICS:
+        raise OptionError("metric", metric, quote_choices(METRICS))
+    return metric
+
+
+def as_pair(query: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Check query [Q, D] and gallery [G, D] together; ShapeError when their D differ."""
+    q, g = as_embeddings(query, "query"), as_embeddings(gallery, "gallery")
+    if q.shape[1] != g.shape[1]:
+        raise ShapeError(f"query and gallery must have the same D, got {list(q.shape)} and {list(g.shape)}")
+    return q, g
+
+
+def distance_matrix(query: ArrayLike, gallery: ArrayLike, metric: str = "cosine", backend: str = "auto") -> NDArray[np.float32]:
+    """All distances between query and gallery embeddings; smaller is closer.
+
+    Args:
+        query: [Q, D].
+        gallery: [G, D].
+        metric: one of `METRICS`.
+        backend: ``"auto"`` or a name; see `stcanet_runtime.backends`.
+
+    Returns:
+        [Q, G] float32. A copy is at distance 0 exactly; a zero row is at cosine distance 1 from everything.
+
+    Raises:
+        ShapeError: wrong shapes or values.
+        OptionError: unknown metric or backend.
+        BackendError: the named backend cannot run here.
+    """
+    q, g = as_pair(query, gallery)
+    return get_backend(backend).distance_matrix(q, g, check_metric(metric))

@@ -1,0 +1,282 @@
+"""Images in, unit vectors out: the class that most users of the runtime need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stcanet_runtime.errors import ImageError, ManifestError, OptionError, PackageError, ShapeError
+from stcanet_runtime.manifest import (
+    CLIPS,
+    NORMS,
+    Manifest,
+    load_manifest,
+    model_path,
+    verify_checksum,
+    verify_embedded,
+)
+from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
+from stcanet_runtime.session import Session, Tensor, open_session
+
+Float32Array = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+"""Called with (done, total) after each batch."""
+OnError = Callable[[int, ImageError], None]
+"""Called with the position of an image that cannot be read and the reason; that image then has no row."""
+
+_EPS = 1e-12
+
+
+class Encoder:
+    """Turns crops of people into embeddings. Safe to call from several threads.
+
+    Example:
+        >>> encoder = Encoder.load("package/")  # doctest: +SKIP
+        >>> embeddings = encoder.encode(["a.jpg", "b.jpg"])  # doctest: +SKIP
+
+    Attributes:
+        manifest: What the package says about itself.
+        session: The open model; `session.explain()` says where it runs.
+    """
+
+    def __init__(self, manifest: Manifest, session: Session) -> None:
+        _check_contract(manifest, session)
+        self.manifest, self.session = manifest, session
+
+    @classmethod
+    def load(cls, package: str | Path, providers: str | Sequence[str] = "auto", threads: int | None = None) -> Encoder:
+        """Open a model package.
+
+        Args:
+            package: Folder with `model.onnx` and `manifest.json`, whose hash is checked; or a single ONNX file, whose
+                manifest is in its metadata.
+            providers: "auto", a name or a list; see :func:`stcanet_runtime.session.open_session`.
+            threads: Threads of one run; None leaves it to the provider.
+
+        Raises:
+            PackageError: Incomplete, altered, or not a package.
+            ManifestError: The manifest is malformed, or contradicts the model.
+            ProviderError: A provider that was named cannot run here.
+        """
+        package = Path(package)
+        if not package.exists():
+            raise PackageError(f"{package}: no such file or folder")
+        manifest = load_manifest(package)
+        if package.is_dir():
+            verify_checksum(package, manifest)
+            verify_embedded(package, manifest)
+        return cls(manifest, open_session(model_path(package), providers, threads))
+
+    @property
+    def dim(self) -> int:
+        """Length D of an embedding."""
+        return self.manifest.output.dim
+
+    def encode(
+        self,
+        images: Sequence[ImageSource],
+        color: str | None = None,
+        batch_size: int = 32,
+        progress: Progress | None = None,
+        on_error: OnError | None = None,
+    ) -> Float32Array:
+        """Embed crops.
+
+        To a clip package an image is a tracklet of one frame: its clip is the frame repeated.
+
+        Args:
+            images: Paths, PIL images, or uint8 arrays ``[H, W, 3]`` of any size.
+            color: Channel order of arrays, "rgb" or "bgr"; not for files and PIL images.
+            batch_size: Images per run; memory grows with it, results do not depend on it.
+            progress: Called after each batch.
+            on_error: Called for an image that cannot be read, which is then left out. Without it the first such image
+                is an error: an embedding that is silently missing shifts all rows behind it.
+
+        Returns:
+            ``[N, D]`` unit float32, a row per image (that could be read), in order.
+
+        Raises:
+            ImageError: An image cannot be read and `on_error` is not given; the message names it.
+            OptionError: `color` is missing for arrays, or an option is out of range.
+        """
+        _check_list("images", images)
+        frames = self.manifest.input.clip_length if self.manifest.input.name == CLIPS else None
+        seen = 0
+
+        def inputs() -> Iterator[UInt8Array]:
+            nonlocal seen
+            for number, crop in self._readable(images, color, on_error):
+                seen = number
+                yield crop if frames is None else np.repeat(crop[None], frames, axis=0)
+
+        rows = []
+        for batch in _batches(inputs(), batch_size):
+            rows.append(self.embed_batch(batch)[0])
+            if progress:
+                progress(seen, len(images))
+        return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_tracklets(
+        self,
+        tracklets: Sequence[Sequence[ImageSource]],
+        color: str | None = None,
+        batch_size: int = 8,
+        progress: Progress | None = None,
+    ) -> Float32Array:
+        """Embed tracklets with a clip package.
+
+        A tracklet is filled up to a multiple of T frames by its first frames, again and again, and cut into clips of T
+        consecutive frames. Its embedding is the direction of the mean of its clips' features before normalisation:
+        ``normalise(Σ norm_i · embedding_i)``.
+
+        Args:
+            tracklets: Frames of each tracklet, in order, at least one each.
+            color: Channel order of arrays.
+            batch_size: Clips per run.
+            progress: Called after each batch with (clips done, clips in all).
+
+        Returns:
+            ``[N, D]`` unit float32, a row per tracklet.
+
+        Raises:
+            OptionError: The package takes images, not clips.
+            ShapeError: A tracklet is empty.
+            ImageError: A frame cannot be read.
+        """
+        length = self.manifest.input.clip_length
+        if self.manifest.input.name != CLIPS or length is None:
+            raise OptionError("package", self.manifest.preset, "one that takes clips (stcanet-video) to encode tracklets")
+        _check_list("tracklets", tracklets)
+        for index, tracklet in enumerate(tracklets):
+            _check_list(f"tracklets[{index}]", tracklet)
+            if len(tracklet) == 0:
+                raise ShapeError(f"tracklets[{index}] has no frames; a tracklet needs at least one")
+        owners = [i for i, tracklet in enumerate(tracklets) for _ in range(-(-len(tracklet) // length))]
+        clips = (self._clip(frames, color) for tracklet in tracklets for frames in cut_clips(tracklet, length))
+        sums = np.zeros((len(tracklets), self.dim), np.float64)
+        done = 0
+        for batch in _batches(clips, batch_size):
+            embeddings, norms = self.embed_batch(batch)
+            assert norms is not None  # _check_contract saw the output
+            np.add.at(sums, owners[done : done + len(batch)], norms[:, None].astype(np.float64) * embeddings)
+            done += len(batch)
+            if progress:
+                progress(done, len(owners))
+        lengths: NDArray[np.float64] = np.linalg.norm(sums, axis=1, keepdims=True)
+        return (sums / np.maximum(lengths, _EPS)).astype(np.float32)
+
+    def embed_batch(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """Run the model once on crops that have the size of the manifest already.
+
+        Args:
+            batch: RGB uint8, ``[N, H, W, 3]``, or ``[N, T, H, W, 3]`` for clip packages.
+
+        Returns:
+            Embeddings ``[N, D]``, unit float32; and for clip packages the lengths ``[N]`` of the features before
+            normalisation, else None.
+
+        Raises:
+            ShapeError: The batch is not of that shape and type.
+            PackageError: The model gave NaN or infinity.
+        """
+        expected = self.manifest.input.shape
+        if batch.dtype != np.uint8 or not _fits(batch.shape, expected):
+            raise ShapeError(f"batch must be uint8 {_text(expected)}, got {batch.dtype} {list(batch.shape)}")
+        if len(batch) == 0:
+            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if NORMS in self._output_names() else None
+        outputs = self.session.run({self.manifest.input.name: np.ascontiguousarray(batch)})
+        embeddings: Float32Array = outputs[self.manifest.output.name]
+        if embeddings.shape != (len(batch), self.dim):
+            raise PackageError(f"the model gave embeddings {list(embeddings.shape)}, expected {[len(batch), self.dim]}")
+        if not np.isfinite(embeddings).all():
+            raise PackageError("the model gave embeddings that are not finite; its weights or its precision are broken")
+        return embeddings, outputs.get(NORMS)
+
+    def _output_names(self) -> set[str]:
+        return {tensor.name for tensor in self.session.outputs}
+
+    def _crop(self, image: ImageSource, color: str | None) -> UInt8Array:
+        return resize(load_image(image, color), self.manifest.input.height, self.manifest.input.width)
+
+    def _clip(self, frames: Sequence[ImageSource], color: str | None) -> UInt8Array:
+        return np.stack([self._crop(frame, color) for frame in frames])
+
+    def _readable(
+        self, images: Sequence[ImageSource], color: str | None, on_error: OnError | None
+    ) -> Iterator[tuple[int, UInt8Array]]:
+        """The crops that can be read, each with the number of images seen so far."""
+        for index, image in enumerate(images):
+            try:
+                crop = self._crop(image, color)
+            except ImageError as error:
+                if on_error is None:
+                    raise
+                on_error(index, error)
+            else:
+                yield index + 1, crop
+
+
+def cut_clips(tracklet: Sequence[ImageSource], length: int) -> Iterator[list[ImageSource]]:
+    """Clips of `length` consecutive frames; the last one is filled up by the first frames of the tracklet, cycling."""
+    for start in range(0, len(tracklet), length):
+        yield [tracklet[index % len(tracklet)] for index in range(start, start + length)]
+
+
+def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:
+    if size < 1:
+        raise OptionError("batch_size", size, "at least 1")
+    pending: list[UInt8Array] = []
+    for crop in crops:
+        pending.append(crop)
+        if len(pending) == size:
+            yield np.stack(pending)
+            pending = []
+    if pending:
+        yield np.stack(pending)
+
+
+def _check_list(name: str, value: object) -> None:
+    """One path or one image is easily passed where a list belongs, and would be read letter by letter or row by row."""
+    single = isinstance(value, (str, Path, Image.Image)) or (isinstance(value, np.ndarray) and value.ndim < 4)
+    if single:
+        raise ShapeError(f"{name} must be a list of images; put a single one in brackets: [image]")
+
+
+def _check_contract(manifest: Manifest, session: Session) -> None:
+    """The graph must be what the manifest promises, or sizes and dimensions are wrong from here on."""
+    inputs = {tensor.name: tensor for tensor in session.inputs}
+    outputs = {tensor.name: tensor for tensor in session.outputs}
+    spec = manifest.input
+    if len(inputs) != 1:
+        raise ManifestError(f"the manifest says one input, the model has {len(inputs)}: {', '.join(inputs)}")
+    _check_tensor("input", inputs, spec.name, "uint8", spec.shape)
+    if inputs[spec.name].shape != spec.shape:  # exactly: a batch axis that is fixed fails at the second batch
+        raise ManifestError(f"the model's input is {_text(inputs[spec.name].shape)}, the manifest says {_text(spec.shape)}")
+    _check_tensor("output", outputs, manifest.output.name, "float", (None, manifest.output.dim))
+    if spec.name == CLIPS:
+        _check_tensor("output", outputs, NORMS, "float", (None,))
+
+
+def _check_tensor(kind: str, tensors: dict[str, Tensor], name: str, dtype: str, shape: tuple[int | None, ...]) -> None:
+    tensor = tensors.get(name)
+    if tensor is None:
+        raise ManifestError(f"the manifest says {kind} '{name}', the model has {', '.join(tensors) or 'none'}")
+    if tensor.dtype != dtype or not _fits(tensor.shape, shape):
+        raise ManifestError(
+            f"the manifest says {kind} '{name}' is {dtype} {_text(shape)}, the model has {tensor.dtype} {_text(tensor.shape)}"
+        )
+
+
+def _fits(actual: Sequence[int | None], expected: Sequence[int | None]) -> bool:
+    """Whether two shapes agree wherever both are known."""
+    return len(actual) == len(expected) and all(
+        a == b for a, b in zip(actual, expected, strict=True) if a is not None and b is not None
+    )
+
+
+def _text(shape: Sequence[int | None]) -> str:
+    return "[" + ", ".join("any" if length is None else str(length) for length in shape) + "]"

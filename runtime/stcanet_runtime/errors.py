@@ -1,0 +1,90 @@
+"""Every error this project raises on purpose.
+
+A message says what was expected, what came, and what to do about it. The values are also attributes,
+so that a program can react without parsing text. The command line prints the message as one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class StcanetError(Exception):
+    """Base of all errors raised on purpose; catch this to catch them all."""
+
+
+class ShapeError(StcanetError, ValueError):
+    """An array has the wrong shape, dtype or values (NaN, negative distance, …)."""
+
+
+class OptionError(StcanetError, ValueError):
+    """An option has a value outside its range or is not one of its choices."""
+
+    def __init__(self, option: str, value: object, expected: str) -> None:
+        self.option, self.value, self.expected = option, value, expected
+        super().__init__(f"{option} must be {expected}, got {value!r}")
+
+
+class ImageError(StcanetError):
+    """An image cannot be read or is not an image."""
+
+    def __init__(self, source: object, reason: str) -> None:
+        self.source, self.reason = source, reason
+        super().__init__(f"cannot read image {source}: {reason}")
+
+
+class DataError(StcanetError):
+    """A dataset folder or a CSV manifest is not as expected."""
+
+
+class ConfigError(StcanetError, ValueError):
+    """A configuration file or value is not valid."""
+
+
+class CheckpointError(StcanetError):
+    """A checkpoint cannot be read, or does not fit the model."""
+
+
+class PackageError(StcanetError):
+    """A model package is incomplete, altered, or not one."""
+
+
+class ManifestError(PackageError):
+    """The manifest of a model package is missing, malformed or contradicts the model."""
+
+
+class ParityError(StcanetError):
+    """The exported model does not agree with the model it came from."""
+
+
+class ProviderError(StcanetError):
+    """An execution provider was asked for by name and cannot run here."""
+
+    def __init__(self, provider: str, reason: str, hint: str = "") -> None:
+        self.provider, self.reason, self.hint = provider, reason, hint
+        super().__init__(f"provider '{provider}' cannot run: {reason}" + (f"; {hint}" if hint else ""))
+
+
+class BackendError(StcanetError):
+    """A compute backend was asked for by name and cannot run here."""
+
+    def __init__(self, backend: str, reason: str, hint: str = "") -> None:
+        self.backend, self.reason, self.hint = backend, reason, hint
+        super().__init__(f"backend '{backend}' cannot run: {reason}" + (f"; {hint}" if hint else ""))
+
+
+class MissingDependencyError(StcanetError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, purpose: str, extra: str) -> None:
+        self.package, self.purpose, self.extra = package, purpose, extra
+        super().__init__(
+            f"{purpose} needs {package}, which is not installed; install the extra: pip install 'stcanet[{extra}]'"
+        )
+
+
+def quote_choices(choices: Sequence[str] | Sequence[Path]) -> str:
+    """``'a', 'b' or 'c'``, for messages that name the legal values."""
+    names = [f"'{choice}'" for choice in choices]
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]

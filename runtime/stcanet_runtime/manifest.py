@@ -1,0 +1,257 @@
+"""What a model package says about itself: the model carries its contract, callers give no sizes and no means."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime.errors import ManifestError, PackageError
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.onnxfile import inspect_onnx
+
+SCHEMA_VERSION = 1
+"""Version of the manifest's fields. A reader refuses what is newer than itself."""
+METADATA_KEY = "stcanet.manifest"
+"""Key in the `metadata_props` of the ONNX file: a manifest that cannot be lost."""
+MODEL_NAME = "model.onnx"
+"""File name of the model inside a package."""
+MANIFEST_NAME = "manifest.json"
+"""File name of the manifest inside a package."""
+IMAGES, CLIPS = "images", "clips"
+NORMS = "norms"
+"""Second output of clip packages, ``[batch]``: length of each clip's feature before normalisation."""
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The input: "images" ``[N, H, W, 3]`` or "clips" ``[N, T, H, W, 3]``."""
+
+    name: str
+    height: int
+    width: int
+    clip_length: int | None = None
+    """Frames T of a clip; None for images."""
+    dynamic_time: bool = False
+    """Whether the graph takes any T; `clip_length` is then the recommended one."""
+    resample: str = "bicubic"
+    color: str = "rgb"
+    layout: str = "NHWC"
+    dtype: str = "uint8"
+
+    def __post_init__(self) -> None:
+        _choice("input.name", self.name, (IMAGES, CLIPS))
+        _choice("input.resample", self.resample, ("bicubic",))
+        _choice("input.color", self.color, ("rgb",))
+        _choice("input.layout", self.layout, ("NHWC",))
+        _choice("input.dtype", self.dtype, ("uint8",))
+        _positive("input.height", self.height)
+        _positive("input.width", self.width)
+        _typed("input.dynamic_time", self.dynamic_time, bool)
+        if self.name == CLIPS:
+            _positive("input.clip_length", self.clip_length)
+        elif self.clip_length is not None:
+            raise ManifestError(f"manifest: input.clip_length must be null for images, got {self.clip_length!r}")
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Shape of the tensor; None where any length goes."""
+        size = (self.height, self.width, 3)
+        if self.name == IMAGES:
+            return (None, *size)
+        return (None, None if self.dynamic_time else self.clip_length, *size)
+
+
+@dataclass(frozen=True)
+class OutputSpec:
+    """The output: "embeddings" ``[N, D]``, float32."""
+
+    dim: int
+    name: str = "embeddings"
+    normalized: bool = True
+    metric: str = "cosine"
+    """Distance that the embeddings are made for."""
+
+    def __post_init__(self) -> None:
+        _positive("output.dim", self.dim)
+        _choice("output.name", self.name, ("embeddings",))
+        _choice("output.metric", self.metric, ("cosine", "euclidean"))
+        _typed("output.normalized", self.normalized, bool)
+        if not self.normalized:
+            raise ManifestError("manifest: output.normalized must be true: this runtime serves unit embeddings")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The contract of one exported model."""
+
+    preset: str
+    input: InputSpec
+    output: OutputSpec
+    opset: int
+    created: str
+    """UTC, ISO 8601."""
+    generator: str
+    """Program and version that wrote the package."""
+    precision: str = "fp32"
+    model_sha256: str | None = None
+    """Of `model.onnx`; None in the copy inside that file, which cannot know its own hash."""
+    source: Mapping[str, Any] = field(default_factory=dict)
+    """Where the weights come from: checkpoint hash, training data, evaluation results. JSON values."""
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        _typed("schema_version", self.schema_version, int)
+        _refuse_newer({"schema_version": self.schema_version})
+        for name in ("preset", "created", "generator"):
+            _typed(name, getattr(self, name), str)
+        _choice("precision", self.precision, ("fp32", "fp16", "bf16", "int8"))
+        _positive("opset", self.opset)
+        if self.model_sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(self.model_sha256)):
+            raise ManifestError(f"manifest: model_sha256 must be 64 hexadecimal digits, got {self.model_sha256!r}")
+        if not isinstance(self.source, Mapping):
+            raise ManifestError(f"manifest: source must be an object, got {self.source!r}")
+
+    def to_json(self) -> str:
+        """Indented JSON; :meth:`from_json` gives an equal manifest back."""
+        return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Read and check a manifest.
+
+        Raises:
+            ManifestError: Not JSON, or a field is missing, unknown or of a wrong value; the message names it.
+        """
+        try:
+            value = json.loads(text)
+        # RecursionError: brackets nested without end.
+        except (ValueError, RecursionError) as error:
+            raise ManifestError(f"manifest is not JSON: {error}") from None
+        _refuse_newer(value)
+        top = _fields("", value, cls)
+        top["input"] = InputSpec(**_fields("input.", top["input"], InputSpec))
+        top["output"] = OutputSpec(**_fields("output.", top["output"], OutputSpec))
+        return cls(**top)
+
+
+def load_manifest(package: str | Path) -> Manifest:
+    """Manifest of a package folder (its `manifest.json`) or of a single ONNX file (its metadata).
+
+    Raises:
+        ManifestError: The manifest is missing or malformed.
+        PackageError: There is no such package, or the file is not an ONNX model.
+    """
+    package = Path(package)
+    if package.is_dir():
+        return _read_manifest(package)
+    text = inspect_onnx(package).metadata.get(METADATA_KEY)
+    if text is None:
+        raise ManifestError(f"{package}: no '{METADATA_KEY}' in the ONNX metadata; was it exported by stcanet?")
+    return _within(package, text)
+
+
+def verify_checksum(package: str | Path, manifest: Manifest | None = None) -> None:
+    """Compare `model.onnx` of a package folder with the hash in its manifest.
+
+    Raises:
+        PackageError: The file was altered, or is missing.
+        ManifestError: The manifest has no hash.
+    """
+    package = Path(package)
+    manifest = manifest or load_manifest(package)
+    if manifest.model_sha256 is None:
+        raise ManifestError(f"{package / MANIFEST_NAME}: field model_sha256 is missing")
+    model = model_path(package)
+    if (actual := sha256_file(model)) != manifest.model_sha256:
+        raise PackageError(
+            f"{model} was altered: its SHA-256 is {actual[:12]}…, the manifest says {manifest.model_sha256[:12]}…; "
+            "export the package again or restore the file"
+        )
+
+
+def verify_embedded(package: str | Path, manifest: Manifest) -> None:
+    """Compare the manifest with the copy inside `model.onnx` of a package folder.
+
+    Raises:
+        ManifestError: They differ, or there is no copy.
+    """
+    model = model_path(Path(package))
+    embedded = load_manifest(model)
+    if replace(embedded, model_sha256=None) != replace(manifest, model_sha256=None):
+        mine, other = asdict(manifest), asdict(embedded)
+        names = ", ".join(name for name in mine if mine[name] != other[name] and name != "model_sha256")
+        raise ManifestError(f"{package}: {MANIFEST_NAME} contradicts the metadata inside {MODEL_NAME} in: {names}")
+
+
+def model_path(package: Path) -> Path:
+    """The ONNX file of a package folder, or the file itself.
+
+    Raises:
+        PackageError: There is none.
+    """
+    path = package / MODEL_NAME if package.is_dir() else package
+    if not path.is_file():
+        raise PackageError(f"{package} is not a model package: expected a folder with {MODEL_NAME} and {MANIFEST_NAME}")
+    return path
+
+
+def _read_manifest(package: Path) -> Manifest:
+    path = package / MANIFEST_NAME
+    try:
+        return _within(path, path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ManifestError(f"{package} is not a model package: it has no {MANIFEST_NAME}") from None
+    except UnicodeDecodeError:
+        raise ManifestError(f"{path} is not UTF-8 text") from None
+
+
+def _within(path: Path, text: str) -> Manifest:
+    try:
+        return Manifest.from_json(text)
+    except ManifestError as error:
+        raise ManifestError(f"{path}: {error}") from None
+
+
+def _refuse_newer(value: Any) -> None:
+    """A newer schema has other fields; that it is newer is the message that helps, not their names."""
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if type(version) is int and version != SCHEMA_VERSION:
+        raise ManifestError(
+            f"manifest: schema_version {version} is not known here (this version reads {SCHEMA_VERSION}); "
+            "update stcanet or export the model again"
+        )
+
+
+def _fields(prefix: str, value: Any, kind: type) -> dict[str, Any]:
+    """The object `value`, which must have exactly the fields of the dataclass `kind`.
+
+    All of them are required, also those with a default: a manifest that leaves the resampling open is no contract.
+    """
+    if not isinstance(value, dict):
+        raise ManifestError(f"manifest: {prefix.rstrip('.') or 'it'} must be an object, got {type(value).__name__}")
+    names = [item.name for item in fields(kind)]
+    if missing := [name for name in names if name not in value]:
+        raise ManifestError(f"manifest: field {prefix}{missing[0]} is missing")
+    if unknown := [name for name in value if name not in names]:
+        raise ManifestError(f"manifest: field {prefix}{unknown[0]} is not known")
+    return dict(value)
+
+
+def _typed(name: str, value: Any, kind: type) -> None:
+    if type(value) is not kind:  # exactly: True is an int to isinstance
+        raise ManifestError(f"manifest: {name} must be of type {kind.__name__}, got {value!r}")
+
+
+def _positive(name: str, value: Any) -> None:
+    _typed(name, value, int)
+    if value < 1:
+        raise ManifestError(f"manifest: {name} must be at least 1, got {value}")
+
+
+def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ManifestError(f"manifest: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")

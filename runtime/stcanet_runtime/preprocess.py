@@ -1,0 +1,140 @@
+"""The only decoding, the only resize and the only normalisation constants of the project.
+
+Training, export, parity and deployment all call these functions. A second resize somewhere is a bug: Pillow's bicubic is
+antialiased and others are not, and features differ by more than any quantisation would.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from stcanet_runtime.errors import ImageError, OptionError, ShapeError
+
+Color = Literal["rgb", "bgr"]
+"""Channel order of an array. It cannot be seen in the values, so it is stated, never guessed."""
+
+UInt8Array = NDArray[np.uint8]
+ImageSource = str | Path | Image.Image | UInt8Array
+"""What :func:`load_image` takes."""
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+"""Of RGB in 0..1. Exported models carry it in the graph; the runtime itself never uses it."""
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""Of RGB in 0..1."""
+
+MAX_PIXELS = 50_000_000
+"""Larger files are refused before they are decoded: a crop of a person is never that large, a decompression bomb is."""
+
+FORMATS = {
+    "JPEG": (".jpg", ".jpeg"),
+    "PNG": (".png",),
+    "BMP": (".bmp",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm",),
+}
+"""Pillow formats that are opened, with their suffixes. A short list: some of Pillow's other readers start programs."""
+
+_MODES_8_BIT = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"})
+
+
+def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
+    """Decode one image.
+
+    Grey, palette and CMYK images become RGB, an alpha channel is dropped, EXIF orientation is not applied (crops are
+    stored upright; a data set must not depend on who wrote the tag).
+
+    Args:
+        source: A file, a PIL image, or an array ``[H, W, 3]`` of uint8.
+        color: Channel order of an array, "rgb" or "bgr"; needed there. Files and PIL images know theirs, so only
+            None and "rgb" are accepted with them.
+
+    Returns:
+        RGB, uint8, ``[H, W, 3]``, contiguous, the caller's own copy.
+
+    Raises:
+        ImageError: The file is missing, no image, truncated, too large, or not 8 bits per channel.
+        OptionError: `color` is missing for an array, unknown, or contradicts the source.
+        ShapeError: The array is not ``[H, W, 3]`` of uint8 with at least one pixel.
+    """
+    if color not in (None, "rgb", "bgr"):
+        raise OptionError("color", color, "'rgb' or 'bgr'")
+    if isinstance(source, np.ndarray):
+        return _from_array(source, color)
+    if color == "bgr":
+        raise OptionError("color", color, "left out for files and PIL images: their channel order is known")
+    if isinstance(source, Image.Image):
+        return _to_rgb(source, "given as a PIL image")
+    if isinstance(source, (str, Path)):
+        return _from_file(Path(source))
+    raise ImageError(f"of type {type(source).__name__}", "expected a path, a PIL image or a uint8 array [H, W, 3]")
+
+
+def resize(image: UInt8Array, height: int, width: int) -> UInt8Array:
+    """Resize with Pillow's antialiased bicubic filter; the aspect ratio is not kept.
+
+    Args:
+        image: ``[H, W, 3]``, uint8.
+        height: Rows of the result, at least 1.
+        width: Columns of the result, at least 1.
+
+    Returns:
+        ``[height, width, 3]``, uint8, bit-identical to ``Image.resize((width, height), BICUBIC)``.
+    """
+    if height < 1 or width < 1:
+        raise OptionError("size", (height, width), "at least 1 pixel high and wide")
+    _check_array(image)
+    resized = Image.fromarray(np.ascontiguousarray(image)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.array(resized)
+
+
+def _from_array(array: NDArray[Any], color: str | None) -> UInt8Array:
+    _check_array(array)
+    if color is None:
+        raise OptionError("color", color, "'rgb' or 'bgr' for arrays (OpenCV gives 'bgr')")
+    return np.array(array if color == "rgb" else array[:, :, ::-1], order="C")
+
+
+def _check_array(array: NDArray[Any]) -> None:
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise ShapeError(f"an image array must be uint8 [H, W, 3], got {array.dtype} {list(array.shape)}")
+    if array.size == 0:
+        raise ShapeError(f"an image must have at least one pixel, got {list(array.shape)}")
+
+
+def _from_file(path: Path) -> UInt8Array:
+    try:
+        with Image.open(path, formats=list(FORMATS)) as image:
+            return _to_rgb(image, path)
+    except FileNotFoundError:
+        raise ImageError(path, "no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ImageError(path, f"more than {MAX_PIXELS} pixels") from None
+    except ImageError:
+        raise
+    # Pillow's decoders raise nearly anything on a damaged file (SyntaxError for a bad PNG chunk, struct.error,
+    # IndexError, …), and one damaged file must not end a service with a type that nobody catches.
+    except Exception as error:
+        raise ImageError(path, _one_line(error)) from error
+
+
+def _to_rgb(image: Image.Image, source: object) -> UInt8Array:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(source, f"{width}×{height} is more than {MAX_PIXELS} pixels")
+    if width * height == 0:
+        raise ImageError(source, "it has no pixels")
+    if image.mode not in _MODES_8_BIT:
+        raise ImageError(source, f"mode {image.mode} is not 8 bits per channel; convert it first")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,86 @@
+"""Search: the nearest gallery embeddings of every query, without the full distance matrix."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stcanet_runtime.backends import get_backend
+from stcanet_runtime.distance import as_pair, check_metric
+from stcanet_runtime.errors import OptionError, ShapeError
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult:
+    """Ranked gallery rows of every query, nearest first; ties by gallery index."""
+
+    distances: NDArray[np.float32]
+    """[Q, K]; infinity in places for which there is no visible gallery row."""
+    indices: NDArray[np.int64]
+    """[Q, K] rows of the gallery; -1 in such places."""
+
+
+def search(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    k: int = 10,
+    metric: str = "cosine",
+    q_camids: ArrayLike | None = None,
+    g_camids: ArrayLike | None = None,
+    backend: str = "auto",
+) -> SearchResult:
+    """Find the k nearest gallery embeddings of every query.
+
+    The result is exact and the same for every backend, processor and number of threads: distances are float64 sums
+    rounded to float32 once, rows ordered by (distance, index).
+
+    Args:
+        query: [Q, D].
+        gallery: [G, D].
+        k: places wanted, at least 1; the result has K = min(k, G).
+        metric: ``"cosine"`` or ``"euclidean"``.
+        q_camids: [Q] integers. With ``g_camids``: gallery images of a query's own camera are skipped.
+        g_camids: [G] integers.
+        backend: ``"auto"`` or a name; see `stcanet_runtime.backends`.
+
+    Returns:
+        Distances and indices, [Q, K].
+
+    Raises:
+        ShapeError: wrong shapes or values, or cameras for one side only.
+        OptionError: ``k`` below 1, unknown metric or backend.
+        BackendError: the named backend cannot run here.
+    """
+    q, g = as_pair(query, gallery)
+    places = min(_check_k(k), len(g))
+    if (q_camids is None) != (g_camids is None):
+        raise ShapeError("q_camids and g_camids must be given together or not at all")
+    q_groups = None if q_camids is None else _as_ids(q_camids, len(q), "q_camids")
+    g_groups = None if g_camids is None else _as_ids(g_camids, len(g), "g_camids")
+    chosen = get_backend(backend)
+    check_metric(metric)
+    if places == 0:
+        return SearchResult(np.empty((len(q), 0), np.float32), np.empty((len(q), 0), np.int64))
+    return SearchResult(*chosen.top_k(q, g, places, metric, q_groups, g_groups))
+
+
+def _check_k(k: int) -> int:
+    try:
+        number = operator.index(k)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError("k", k, "an integer of at least 1")
+    return number
+
+
+def _as_ids(ids: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
+    array = np.asarray(ids)
+    if array.shape != (count,):
+        raise ShapeError(f"{name} must have shape [{count}], got {list(array.shape)}")
+    if count and array.dtype.kind not in "iu":
+        raise ShapeError(f"{name} must hold integers, got dtype {array.dtype}")
+    return np.require(array, np.int64, ["C", "ALIGNED"])

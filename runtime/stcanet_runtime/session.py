@@ -1,0 +1,192 @@
+"""Opens ONNX Runtime sessions that run where they were told to, or not at all.
+
+ONNX Runtime falls back on its own: a GPU provider whose library does not load becomes the CPU with a log line, and a
+plugin that takes no node of the graph still heads the list of providers. So after a session is open, its record of which
+node went where is read, and a provider that was named and does not do the work is an error.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
+from stcanet_runtime.onnxfile import inspect_onnx
+from stcanet_runtime.providers import (
+    AUTO_ORDER,
+    EP_NAMES,
+    HINTS,
+    add_provider,
+    available_providers,
+    check_name,
+    import_onnxruntime,
+)
+
+__all__ = ["Session", "available_providers", "open_session"]
+
+_HEAVY = frozenset({"Conv", "ConvInteger", "FusedConv", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
+"""Where the time goes. Shape arithmetic on the CPU is normal on any provider; one of these there is a fallback."""
+_LOG_ERRORS_ONLY = 3
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """Name, element type ("uint8", "float", …) and shape (None where any length goes) of an input or output."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+class Session:
+    """A model that is ready to run. Made by :func:`open_session`; safe to call from several threads.
+
+    Attributes:
+        provider: Which provider runs it: "cpu", "openvino", "cuda" or "tensorrt".
+        inputs: The inputs of the graph.
+        outputs: The outputs of the graph.
+        nodes: Number of graph nodes per provider, as ONNX Runtime assigned them (empty where it cannot tell).
+    """
+
+    def __init__(self, ort_session: Any, provider: str, nodes: Mapping[str, int], why: str) -> None:
+        self._session, self._why = ort_session, why
+        self.provider = provider
+        self.nodes = dict(nodes)
+        self.inputs = tuple(_tensor(item) for item in ort_session.get_inputs())
+        self.outputs = tuple(_tensor(item) for item in ort_session.get_outputs())
+
+    def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Run the graph once.
+
+        Args:
+            inputs: Arrays by input name.
+
+        Returns:
+            Arrays by output name.
+        """
+        names = [tensor.name for tensor in self.outputs]
+        return {name: np.asarray(value) for name, value in zip(names, self._session.run(names, dict(inputs)), strict=True)}
+
+    def explain(self) -> str:
+        """Which provider runs the model, why it was taken, and how many nodes of the graph it has."""
+        shares = ", ".join(f"{name} {count}" for name, count in self.nodes.items())
+        return f"{self.provider}: {self._why}" + (f"; nodes: {shares}" if shares else "")
+
+
+def open_session(onnx_path: str | Path, providers: str | Sequence[str] = "auto", threads: int | None = None) -> Session:
+    """Open an ONNX model.
+
+    Args:
+        onnx_path: The model, weights inside: a model that refers to other files is refused.
+        providers: "auto" takes the first of cuda, openvino, cpu that can run the model. A name takes that one or fails.
+            A list is tried in its order, and fails when none of it can run.
+        threads: Threads of one run, at least 1; None leaves it to the provider.
+
+    Raises:
+        OptionError: An unknown provider, or `threads` below 1.
+        ProviderError: A provider was named and cannot run this model here.
+        PackageError: The file is missing, no ONNX model, or refers to other files.
+        MissingDependencyError: onnxruntime is not installed.
+    """
+    names = _requested(providers)
+    if threads is not None and threads < 1:
+        raise OptionError("threads", threads, "at least 1")
+    path = Path(onnx_path)
+    if inspect_onnx(path).external_data:
+        raise PackageError(f"{path} keeps weights in other files, which is not allowed: export it into one file")
+    import_onnxruntime()
+    failures: list[ProviderError] = []
+    for name in names:
+        try:
+            session, nodes = _open(path, name, threads)
+        except ProviderError as error:
+            failures.append(error)
+        else:
+            return Session(session, name, nodes, _why(providers, failures))
+    raise failures[0] if len(failures) == 1 else _none_can_run(failures)
+
+
+def _requested(providers: str | Sequence[str]) -> tuple[str, ...]:
+    if providers == "auto":
+        return AUTO_ORDER
+    names = (providers,) if isinstance(providers, str) else tuple(providers)
+    if not names:
+        raise OptionError("providers", list(names), "'auto', a name, or a list with at least one name")
+    return tuple(check_name(name) for name in names)
+
+
+def _why(providers: str | Sequence[str], failures: Sequence[ProviderError]) -> str:
+    chosen = "chosen by auto" if providers == "auto" else "asked for"
+    return "; ".join([chosen, *(f"not {error.provider}: {error.reason}" for error in failures)])
+
+
+def _none_can_run(failures: Sequence[ProviderError]) -> StcanetError:
+    names = ", ".join(error.provider for error in failures)
+    return ProviderError(names, "; ".join(f"{error.provider}: {error.reason}" for error in failures), failures[0].hint)
+
+
+def _open(path: Path, name: str, threads: int | None) -> tuple[Any, dict[str, int]]:
+    """One session on one provider, or ProviderError."""
+    if reason := available_providers()[name]:
+        raise ProviderError(name, reason, HINTS[name])
+    ort = import_onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    try:
+        providers = add_provider(options, name, threads)
+        # Else a provider that fails is replaced by others, with a message on stdout, where --json is.
+        session = ort.InferenceSession(str(path), options, enable_fallback=0, **({"providers": providers} if providers else {}))
+    except Exception as error:  # onnxruntime's own types, which derive from Exception directly
+        raise _failed(path, name, error) from error
+    return session, _check_assignment(session, name)
+
+
+def _failed(path: Path, name: str, error: Exception) -> StcanetError:
+    reason = " ".join(str(error).split())
+    # The CPU provider is the specification of what is a model: what it refuses is the file's fault.
+    return PackageError(f"{path} cannot be loaded: {reason}") if name == "cpu" else ProviderError(name, reason, HINTS[name])
+
+
+def _check_assignment(session: Any, name: str) -> dict[str, int]:
+    """Nodes per provider, once it is certain that the named one does the work.
+
+    Raises:
+        ProviderError: ONNX Runtime fell back to another provider.
+    """
+    wanted = EP_NAMES[name]
+    if wanted not in session.get_providers():
+        raise ProviderError(
+            name,
+            "onnxruntime fell back to another provider (its library or driver does not load; its log on stderr says more)",
+            HINTS[name],
+        )
+    nodes = _assigned_nodes(session)
+    counts = Counter(provider for provider, _ in nodes)
+    on_cpu = sorted({kind for provider, kind in nodes if provider == EP_NAMES["cpu"] and kind in _HEAVY})
+    if name != "cpu" and nodes and (on_cpu or not counts[wanted]):
+        what = ", ".join(on_cpu) if on_cpu else "the whole graph"
+        raise ProviderError(name, f"it does not take this model: onnxruntime put {what} on the default CPU provider")
+    ours = {ep_name: short for short, ep_name in EP_NAMES.items()}
+    return {ours.get(provider, provider): count for provider, count in counts.items()}
+
+
+def _assigned_nodes(session: Any) -> list[tuple[str, str]]:
+    """Provider and operator of each node; empty where onnxruntime is too old to record it."""
+    record = getattr(session, "get_provider_graph_assignment_info", None)
+    if record is None:
+        return []
+    return [(part.ep_name, node.op_type) for part in record() for node in part.get_nodes()]
+
+
+def _tensor(item: Any) -> Tensor:
+    dtype = str(item.type).removeprefix("tensor(").removesuffix(")")
+    return Tensor(item.name, dtype, tuple(length if isinstance(length, int) else None for length in item.shape))

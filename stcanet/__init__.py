@@ -1,0 +1,32 @@
+"""STCANet: person re-identification with spatio-temporal context, from training to the camera box.
+
+Importing this package does not import torch; the names below do, when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from stcanet_runtime._version import __version__
+
+if TYPE_CHECKING:
+    from stcanet.config import ModelConfig
+    from stcanet.engine.checkpoint import load_checkpoint
+    from stcanet.model import Embedder, STCANet, build_model
+
+_HOMES = {
+    "build_model": "stcanet.model",
+    "STCANet": "stcanet.model",
+    "ModelConfig": "stcanet.config",
+    "Embedder": "stcanet.model",
+    "load_checkpoint": "stcanet.engine.checkpoint",
+}
+
+__all__ = ["Embedder", "ModelConfig", "STCANet", "__version__", "build_model", "load_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'stcanet' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

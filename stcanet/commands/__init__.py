@@ -1,0 +1,1 @@
+"""One module per command of `stcanet`; importing them does not import torch."""

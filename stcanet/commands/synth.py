@@ -1,0 +1,118 @@
+"""``stcanet synth``: a synthetic dataset, for a first run with no download."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet_runtime.errors import OptionError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_DEFAULTS = SynthConfig()
+_DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
+_MAX_AUTO_WORKERS = 8
+
+
+_EXAMPLES = """\b
+Examples:
+  stcanet synth people/
+  stcanet synth people/ --identities 600 --cameras 6 --distractors 500 --seed 1
+  stcanet synth people/ --size 256x128 --masks --json"""
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or an earlier dataset made here.")],
+    identities: Annotated[int, typer.Option(help="People, training and test together.")] = _DEFAULTS.identities,
+    test_identities: Annotated[
+        int | None, typer.Option(help="How many of them are for query and gallery only.", show_default="a third")
+    ] = None,
+    cameras: Annotated[int, typer.Option(help="Cameras that see everybody.")] = _DEFAULTS.cameras,
+    images_per_camera: Annotated[int, typer.Option(help="Images of each by each.")] = _DEFAULTS.images_per_camera,
+    size: Annotated[str, typer.Option(metavar="HxW", help="Image height and width.")] = _DEFAULT_SIZE,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = _DEFAULTS.seed,
+    distractors: Annotated[int, typer.Option(help="Gallery images of nobody in particular (identity 0000).")] = 0,
+    junk: Annotated[int, typer.Option(help="Gallery images with bad boxes (identity -1).")] = 0,
+    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write part masks too.")] = False,
+    mask_layout: Annotated[
+        str, typer.Option(help="'indexed': one palette PNG per image; 'reference': five PNGs per training image.")
+    ] = MaskLayout.INDEXED.value,
+    workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Generate a synthetic dataset in the Market-1501 layout.
+
+    Drawn people walk past several cameras; nothing is downloaded. Test identities are never in the training set.
+    """
+    from stcanet.data.synthetic.writer import generate
+
+    height, width = _parse_size(size)
+    config = SynthConfig(
+        identities=identities,
+        test_identities=max(1, identities // 3) if test_identities is None else test_identities,
+        cameras=cameras,
+        images_per_camera=images_per_camera,
+        height=height,
+        width=width,
+        seed=seed,
+        distractors=distractors,
+        junk=junk,
+        masks=_parse_layout(mask_layout) if masks else MaskLayout.NONE,
+    )
+    with _progress_bar() as bar:
+        task = bar.add_task("drawing", total=None)
+        counts = generate(
+            out,
+            config,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            workers=_cores() if workers is None else workers,
+        )
+    typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
+
+
+synth.__doc__ = f"{synth.__doc__}\n\n{_EXAMPLES}"
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    height, separator, width = text.lower().partition("x")
+    if not (separator and height.isdecimal() and width.isdecimal()):
+        raise OptionError("--size", text, "HEIGHTxWIDTH, such as 128x64")
+    return int(height), int(width)
+
+
+def _parse_layout(text: str) -> MaskLayout:
+    if text not in (MaskLayout.INDEXED, MaskLayout.REFERENCE):
+        raise OptionError("--mask-layout", text, "'indexed' or 'reference'")
+    return MaskLayout(text)
+
+
+def _cores() -> int:
+    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min(available, _MAX_AUTO_WORKERS)
+
+
+def _progress_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    # On stderr, and gone at the end: stdout is for the result, which may be piped.
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _summary(out: Path, counts: SynthCounts) -> str:
+    lines = [
+        f"{out}: {counts.cameras} cameras",
+        f"  training {counts.train_images:6d} images of {counts.train_identities} identities",
+        f"  query    {counts.query_images:6d} images of {counts.test_identities} identities",
+        f"  gallery  {counts.gallery_images:6d} images, of them {counts.distractors} distractors, {counts.junk} junk",
+    ]
+    return "\n".join([*lines, f"  masks    {counts.masks:6d}"] if counts.masks else lines)

@@ -1,0 +1,111 @@
+"""``stcanet train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
+
+if TYPE_CHECKING:
+    from stcanet.engine.trainer import StepReport
+
+_EXAMPLES = """\b
+Examples:
+  stcanet train --data market1501/ --out runs/market
+  stcanet train --data market1501/ --out runs/market --backbone-weights resnet50.pth --epochs 120
+  stcanet train --config recipes/tiny-scratch.toml --data people/ --out runs/tiny
+  stcanet train --config runs/tiny/config.toml --out runs/again --set loss.distance=euclidean --set optim.lr=1e-3"""
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Run folder to make: checkpoints, metrics.jsonl, tensorboard, config.toml.")],
+    data: Annotated[Path | None, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}. [default: {TrainConfig.preset}]")] = None,
+    backbone_weights: Annotated[
+        str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone. [default: imagenet]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help=f"Passes over the data. [default: {TrainConfig.epochs}]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
+    seed: Annotated[int | None, typer.Option(help=f"[default: {TrainConfig.seed}]")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as optim.lr=1e-3; repeatable.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Train a network; the best checkpoint is chosen on held-back training identities, never on the test set."""
+    named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
+    layers: list[dict[str, Any]] = [load_toml(config)] if config else []
+    layers.append({key: value for key, value in named.items() if value is not None})
+    layers += [{"data": str(data)}] if data else []
+    layers += [parse_override(setting) for setting in settings or []]
+    resolved = make_config(*layers)
+
+    from stcanet.engine.trainer import train as run
+
+    with _Progress(resolved.epochs) as progress:
+        result = run(resolved, out, progress)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        typer.echo(json.dumps({**asdict(result), "checkpoint": str(result.checkpoint)}))
+    else:
+        chosen = f"best of {result.epochs} epochs: {result.best_epoch}" if result.metrics else f"{result.epochs} epochs"
+        figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
+        typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
+
+
+train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
+
+
+class _Progress:
+    """Draws an epoch bar and a line per epoch on stderr; lines only where stderr is no terminal."""
+
+    def __init__(self, epochs: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._epochs = epochs
+        self._console = Console(stderr=True, highlight=False)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        live = (*columns, TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[acc]:.3f}  {task.fields[rate]:.0f} img/s"))
+        self._bar = Progress(*live, console=self._console, disable=not self._console.is_terminal, transient=True)
+        self._task = self._bar.add_task("training", total=None, loss=0.0, acc=0.0, rate=0.0)
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def on_start(self, facts: dict[str, Any]) -> None:
+        self._console.print(
+            f"{facts['dataset']}: {facts['train_images']} images of {facts['train_identities']} identities, "
+            f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
+            soft_wrap=True,
+        )
+
+    def on_step(self, report: StepReport) -> None:
+        # The bar runs over the whole run, so that the time left is that of the run.
+        self._bar.update(
+            self._task,
+            description=f"epoch {report.epoch}/{self._epochs}",
+            total=report.steps * self._epochs,
+            completed=(report.epoch - 1) * report.steps + report.step,
+            loss=report.loss,
+            acc=report.accuracy,
+            rate=report.images_per_second,
+        )
+
+    def on_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        validation = "".join(f"  {name} {values[name]:.4f}" for name in ("val_mAP", "val_rank1") if name in values)
+        self._console.print(
+            f"epoch {epoch:3d}/{self._epochs}  loss {values['loss']:.3f}  acc {values['accuracy']:.3f}  lr {values['lr']:.2e}  "
+            f"{values['images_per_second']:.0f} img/s  {values['seconds']:.0f} s{validation}",
+            soft_wrap=True,
+        )

@@ -1,0 +1,18 @@
+"""All settings and all their defaults. No torch in here, so that a mistake shows at once."""
+
+from stcanet.config.load import load_toml, make_config, parse_override
+from stcanet.config.model import PRESETS, ModelConfig, preset_config
+from stcanet.config.training import AugmentConfig, LossConfig, OptimConfig, TrainConfig
+
+__all__ = [
+    "PRESETS",
+    "AugmentConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimConfig",
+    "TrainConfig",
+    "load_toml",
+    "make_config",
+    "parse_override",
+    "preset_config",
+]

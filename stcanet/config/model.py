@@ -1,0 +1,94 @@
+"""What a model is made of, and the presets: the numbers of the architecture live here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
+
+Pool = Literal["avg", "max"]
+HeadInit = Literal["default", "small"]
+
+BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape of a network. Weights fit a network if and only if these agree."""
+
+    preset: str
+    """Name of the preset that this started from; kept for people, never interpreted."""
+    backbone: str = "resnet50"
+    """A torchvision ResNet; its last stride is 1 here."""
+    blocks: tuple[int, ...] = (2, 3)
+    """After which of the stages 1 to 4 an STCA block stands; empty for the plain backbone."""
+    pool: Pool = "avg"
+    """Pooling of the last feature map over time, height and width."""
+    height: int = 256
+    """Input height in pixels."""
+    width: int = 128
+    """Input width in pixels."""
+    clip_length: int | None = None
+    """Frames T of an input clip; None for single images. The weights do not depend on it."""
+    num_parts: int = 4
+    """Body parts N of the part maps: head, upper body, lower body, shoes."""
+    head_init: HeadInit = "default"
+    """'default': as the framework does (image recipe); 'small': neck gain N(1, 0.02), classifier N(0, 0.001) (video recipe)."""
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise OptionError("backbone", self.backbone, quote_choices(BACKBONES))
+        if self.pool not in ("avg", "max"):
+            raise OptionError("pool", self.pool, quote_choices(("avg", "max")))
+        if self.head_init not in ("default", "small"):
+            raise OptionError("head_init", self.head_init, quote_choices(("default", "small")))
+        if not all(stage in (1, 2, 3, 4) for stage in self.blocks) or len(set(self.blocks)) != len(self.blocks):
+            raise OptionError("blocks", self.blocks, "distinct stages out of 1, 2, 3, 4")
+        for name in ("height", "width"):
+            if getattr(self, name) < 32:
+                raise OptionError(name, getattr(self, name), "at least 32 pixels")
+        if self.clip_length is not None and self.clip_length < 1:
+            raise OptionError("clip_length", self.clip_length, "at least 1 frame, or none for images")
+        if self.num_parts < 1:
+            raise OptionError("num_parts", self.num_parts, "at least 1")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
+        """Rebuild from what :func:`dataclasses.asdict` gave, as stored in checkpoints.
+
+        Raises:
+            ConfigError: A field is unknown or missing, or a value is out of range.
+        """
+        known = {field.name for field in fields(cls)}
+        if unknown := sorted(set(values) - known):
+            raise ConfigError(f"unknown model setting {quote_choices(unknown)}; known are {quote_choices(sorted(known))}")
+        try:
+            return cls(**{**values, "blocks": tuple(values.get("blocks", cls.blocks))})
+        except TypeError as error:
+            raise ConfigError(f"model settings are malformed: {error}") from error
+
+
+PRESETS: dict[str, ModelConfig] = {
+    config.preset: config
+    for config in (
+        ModelConfig("stcanet-image"),
+        ModelConfig("stcanet-video", blocks=(2,), pool="max", clip_length=4, head_init="small"),
+        ModelConfig("stcanet-tiny", backbone="resnet18", height=128, width=64),
+    )
+}
+
+
+def preset_config(preset: str, **overrides: Any) -> ModelConfig:
+    """The settings of a preset, some of them replaced.
+
+    Raises:
+        OptionError: There is no such preset, or a value is out of range.
+        ConfigError: There is no such setting.
+    """
+    if preset not in PRESETS:
+        raise OptionError("preset", preset, quote_choices(tuple(PRESETS)))
+    if unknown := sorted(set(overrides) - {field.name for field in fields(ModelConfig)}):
+        raise ConfigError(f"unknown model setting {quote_choices(unknown)}")
+    return replace(PRESETS[preset], **overrides)

@@ -1,0 +1,157 @@
+"""Training settings: frozen dataclasses, validated where they are made, with the only defaults there are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from stcanet.config.model import PRESETS, ModelConfig, preset_config
+from stcanet_runtime.errors import OptionError, quote_choices
+
+
+def _require(name: str, value: object, condition: bool, expected: str) -> None:
+    if not condition:
+        raise OptionError(name, value, expected)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How training images are varied."""
+
+    flip: float = 0.5
+    """Probability of a left-right flip."""
+    pad: int = 5
+    """Pixels of mean colour put around the image before a crop of the original size is taken; 0 turns it off."""
+    erase: float = 0.5
+    """Probability of erasing a rectangle."""
+    erase_area: tuple[float, float] = (0.02, 0.4)
+    """Smallest and largest share of the image that is erased."""
+    erase_aspect: float = 0.3
+    """Height over width of the rectangle lies between this and its inverse."""
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "erase"):
+            value = getattr(self, name)
+            _require(f"augment.{name}", value, 0.0 <= value <= 1.0, "a probability between 0 and 1")
+        _require("augment.pad", self.pad, self.pad >= 0, "0 or more pixels")
+        low, high = self.erase_area
+        _require("augment.erase_area", self.erase_area, 0.0 < low <= high < 1.0, "two ascending shares between 0 and 1")
+        _require("augment.erase_aspect", self.erase_aspect, 0.0 < self.erase_aspect <= 1.0, "in (0, 1]")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What is minimised: ``identity_weight · cross entropy + triplet_weight · batch-hard triplet``."""
+
+    identity_weight: float = 1.0
+    """Weight of the cross entropy over the training identities."""
+    label_smoothing: float = 0.1
+    """Share of the target spread evenly over all classes."""
+    triplet_weight: float = 1.0
+    """Weight of the triplet loss; 0 turns it off."""
+    margin: float = 0.3
+    """Triplet margin, in units of the distance."""
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    """Distance of the triplet loss."""
+
+    def __post_init__(self) -> None:
+        for name in ("identity_weight", "triplet_weight", "margin"):
+            _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
+        _require("loss.label_smoothing", self.label_smoothing, 0.0 <= self.label_smoothing < 1.0, "in [0, 1)")
+        _require("loss.distance", self.distance, self.distance in ("cosine", "euclidean"), "'cosine' or 'euclidean'")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam and its learning rate over time."""
+
+    lr: float = 3.5e-4
+    """Base learning rate."""
+    weight_decay: float = 5e-4
+    """L2 penalty, coupled as in plain Adam."""
+    schedule: Literal["multistep", "cosine"] = "multistep"
+    """'multistep': times `gamma` at every milestone; 'cosine': down to `final` of the base rate at the last step."""
+    milestones: tuple[int, ...] = (20, 40)
+    """Epochs after which the rate drops (multistep)."""
+    gamma: float = 0.1
+    """Factor of each drop (multistep)."""
+    warmup_epochs: float = 0.0
+    """Epochs in which the rate rises linearly from a hundredth."""
+    final: float = 0.01
+    """Share of the base rate that is left at the end (cosine)."""
+
+    def __post_init__(self) -> None:
+        _require("optim.lr", self.lr, self.lr > 0.0, "above 0")
+        _require("optim.weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")
+        _require("optim.schedule", self.schedule, self.schedule in ("multistep", "cosine"), "'multistep' or 'cosine'")
+        ascending = list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones)
+        _require("optim.milestones", self.milestones, ascending, "ascending epochs above 0")
+        _require("optim.gamma", self.gamma, 0.0 < self.gamma <= 1.0, "in (0, 1]")
+        _require("optim.warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "0 or more")
+        _require("optim.final", self.final, 0.0 <= self.final <= 1.0, "in [0, 1]")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. The defaults are the published image recipe."""
+
+    data: str
+    """A folder in the Market-1501 layout, or a CSV manifest."""
+    preset: str = "stcanet-image"
+    """Which network; see `stcanet train --help`."""
+    model: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the preset to replace."""
+    backbone_weights: str = "imagenet"
+    """'imagenet', 'none', or a file with torchvision weights."""
+    epochs: int = 60
+    """Passes over the training images."""
+    identities: int = 16
+    """Identities P of a batch."""
+    instances: int = 4
+    """Images K of each identity in a batch."""
+    val_fraction: float = 0.1
+    """Share of the training identities held back to choose the best checkpoint; 0 keeps the last one instead."""
+    eval_every: int = 10
+    """Epochs between validations; the last epoch is always validated."""
+    half_size_epochs: int = 0
+    """First epochs at half the height and width, a quarter of the work each; for training from scratch."""
+    amp: Literal["auto", "on", "off"] = "auto"
+    """bfloat16 autocast, with the channel attention in float32. 'auto': where the device has matrix units for it."""
+    device: str = "auto"
+    """'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."""
+    workers: int = 0
+    """Processes that read images; 0 reads in the training process and keeps resized crops in memory."""
+    seed: int = 1
+    """Of the weights, the batches, the augmentation and the validation split."""
+    augment: AugmentConfig = AugmentConfig()
+    loss: LossConfig = LossConfig()
+    optim: OptimConfig = OptimConfig()
+
+    def __post_init__(self) -> None:
+        _require("preset", self.preset, self.preset in PRESETS, quote_choices(tuple(PRESETS)))
+        for name in ("epochs", "eval_every"):
+            _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
+        for name in ("identities", "instances"):
+            _require(name, getattr(self, name), getattr(self, name) >= 2, "at least 2")
+        _require("val_fraction", self.val_fraction, 0.0 <= self.val_fraction < 1.0, "in [0, 1)")
+        for name in ("half_size_epochs", "workers", "seed"):
+            _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
+        _ = self.model_config
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The preset with `model` applied."""
+        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.model.items()}
+        return preset_config(self.preset, **values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as TOML and JSON take them; :func:`~stcanet.config.make_config` reads them back."""
+        return _plain(asdict(self))  # type: ignore[no-any-return]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,53 @@
+"""What every reader returns. No torch here: the runtime evaluates with these too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+JUNK_PID = -1
+"""Detections that are no person or only part of one; never used."""
+DISTRACTOR_PID = 0
+"""People (or not) that no query shows; they stay in the gallery."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop."""
+
+    path: Path
+    pid: int
+    camid: int
+    """0-based; −1 where the data set has no cameras."""
+    track: int | None = None
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class ReIDDataset:
+    """A data set with its three published splits, each in a reproducible order."""
+
+    name: str
+    root: Path
+    train: tuple[Sample, ...]
+    query: tuple[Sample, ...]
+    gallery: tuple[Sample, ...]
+
+    @property
+    def has_cameras(self) -> bool:
+        """Whether the same-camera rule of the Market protocol can be applied."""
+        return all(sample.camid >= 0 for sample in (*self.query, *self.gallery))
+
+    def describe(self) -> dict[str, dict[str, int]]:
+        """Images, identities and cameras of each split."""
+        return {split: count(getattr(self, split)) for split in ("train", "query", "gallery")}
+
+
+def count(samples: Sequence[Sample]) -> dict[str, int]:
+    """Images, identities and cameras among `samples`."""
+    return {
+        "images": len(samples),
+        "identities": len({sample.pid for sample in samples}),
+        "cameras": len({sample.camid for sample in samples}),
+    }

@@ -1,0 +1,137 @@
+"""Writes a synthetic dataset in the Market-1501 layout: all of it, or nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet.data.synthetic.masks import save_indexed, save_reference
+from stcanet.data.synthetic.scene import render
+from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
+from stcanet_runtime.errors import DataError, OptionError
+
+MARKER = "synthetic.json"
+"""File in the root of a generated dataset: its configuration and counts. It marks the folder as ours to replace."""
+
+MASK_FOLDER = "masks"
+_REFERENCE_SUFFIX = "_train_seg_part4"
+_PIECE = 64  # images per unit of work: large enough to hide the cost of handing it over
+
+Progress = Callable[[int, int], None]
+"""Called with (images done, images in all)."""
+
+
+def generate(root: Path, config: SynthConfig, progress: Progress | None = None, workers: int = 1) -> SynthCounts:
+    """Generate a dataset.
+
+    The images are written to a temporary folder beside ``root``, which is renamed at the end: when this is interrupted,
+    ``root`` is as it was before.
+
+    Args:
+        root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset, which is
+            then replaced.
+        config: What to generate.
+        progress: Told how far it is.
+        workers: Number of processes. The pictures do not depend on it.
+
+    Returns:
+        What the folder holds.
+
+    Raises:
+        DataError: ``root`` holds something that was not made here, or is a file, or cannot be written.
+        OptionError: ``workers`` is less than 1.
+    """
+    if workers < 1:
+        raise OptionError("workers", workers, "an integer of at least 1")
+    root = root.expanduser().resolve()
+    _check_replaceable(root)
+    try:
+        with _replacing(root) as folder:
+            _write(folder, root.name, config, progress, workers)
+    except OSError as error:
+        raise DataError(f"cannot write the synthetic dataset {root}: {error.strerror or error}") from error
+    return count(config)
+
+
+def _write(folder: Path, name: str, config: SynthConfig, progress: Progress | None, workers: int) -> None:
+    for split in Split:
+        (folder / split).mkdir()
+    if config.masks is MaskLayout.INDEXED:
+        (folder / MASK_FOLDER).mkdir()
+    shots = list_shots(config)
+    done = 0
+    for number in _run(partial(_write_shots, folder, name, config), shots, workers):
+        done += number
+        if progress is not None:
+            progress(done, len(shots))
+    summary = {"config": config.to_dict(), "counts": count(config).to_dict()}
+    (folder / MARKER).write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _run(write: Callable[[list[Shot]], int], shots: list[Shot], workers: int) -> Iterator[int]:
+    pieces = [shots[start : start + _PIECE] for start in range(0, len(shots), _PIECE)]
+    if workers == 1 or len(pieces) == 1:
+        yield from map(write, pieces)
+        return
+    with ExitStack() as stack:
+        # Not forked: a fork of a process that has threads (torch, a progress bar) can hang.
+        pool = stack.enter_context(ProcessPoolExecutor(min(workers, len(pieces)), mp_context=get_context("spawn")))
+        # Leaves first: after an error or Ctrl-C, do not draw the rest.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        yield from pool.map(write, pieces)
+
+
+def _write_shots(folder: Path, name: str, config: SynthConfig, shots: list[Shot]) -> int:
+    for shot in shots:
+        layout = config.masks
+        if layout is MaskLayout.REFERENCE and shot.split is not Split.TRAIN:
+            layout = MaskLayout.NONE  # the reference has masks of the training images only
+        picture = render(config, shot, with_parts=layout is not MaskLayout.NONE)
+        (folder / shot.split / f"{shot.stem}.jpg").write_bytes(picture.jpeg)
+        if picture.parts is None:
+            continue
+        if layout is MaskLayout.INDEXED:
+            save_indexed(picture.parts, folder / MASK_FOLDER / f"{shot.stem}.png")
+        else:
+            save_reference(picture.parts, folder / f"{name}{_REFERENCE_SUFFIX}" / shot.stem)
+    return len(shots)
+
+
+def _check_replaceable(root: Path) -> None:
+    """Refuse a path that holds anything but an earlier dataset of ours."""
+    if root.exists() and not root.is_dir():
+        raise DataError(f"cannot make the dataset folder {root}: a file of that name is there")
+    content = sorted(path.name for path in root.iterdir()) if root.exists() else []
+    if not content:
+        return
+    ours = {MARKER, MASK_FOLDER, f"{root.name}{_REFERENCE_SUFFIX}", *(split.value for split in Split)}
+    foreign = [name for name in content if name not in ours] if MARKER in content else content
+    if foreign:
+        raise DataError(
+            f"the folder {root} is not empty and '{foreign[0]}' was not made by this generator; "
+            "name a new folder, or empty this one first"
+        )
+
+
+@contextmanager
+def _replacing(root: Path) -> Iterator[Path]:
+    """A temporary folder that takes the place of ``root`` when the block succeeds, and vanishes when it does not."""
+    root.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
+    try:
+        fresh = staging / "fresh"
+        fresh.mkdir()
+        yield fresh
+        if root.exists():
+            root.rename(staging / "replaced")
+        fresh.rename(root)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

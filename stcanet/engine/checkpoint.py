@@ -1,0 +1,110 @@
+"""Checkpoints: plain tensors and plain values, written atomically, loaded without running code."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stcanet.config import ModelConfig
+from stcanet.model import STCANet
+from stcanet_runtime.errors import CheckpointError, StcanetError
+from stcanet_runtime.files import atomic_path
+
+FORMAT = "stcanet-checkpoint"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network and where it came from."""
+
+    model_config: ModelConfig
+    num_classes: int | None
+    state_dict: dict[str, Tensor]
+    epoch: int
+    """Epochs trained."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Validation results at that epoch."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """The resolved configuration and facts about the data; plain values."""
+
+    @classmethod
+    def of(cls, model: STCANet, epoch: int = 0, **details: Any) -> Checkpoint:
+        """The present state of a model, copied to the CPU."""
+        state = {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+        return cls(model.config, model.num_classes, state, epoch, **details)
+
+    def build(self, classifier: bool = False) -> STCANet:
+        """The network, in evaluation mode on the CPU.
+
+        Args:
+            classifier: Keep the classifier; retrieval does not need it.
+
+        Raises:
+            CheckpointError: The weights do not fit the stored settings.
+        """
+        state = (
+            self.state_dict
+            if classifier
+            else {k: v for k, v in self.state_dict.items() if not k.startswith("head.classifier.")}
+        )
+        model = STCANet(self.model_config, self.num_classes if classifier else None)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise CheckpointError(f"weights do not fit {self.model_config}: {str(error).splitlines()[-1].strip()}") from error
+        return model.eval()
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a checkpoint; an interruption leaves the previous file as it was."""
+    with atomic_path(path) as temporary:
+        torch.save(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "model_config": asdict(checkpoint.model_config),
+                "num_classes": checkpoint.num_classes,
+                "state_dict": checkpoint.state_dict,
+                "epoch": checkpoint.epoch,
+                "metrics": checkpoint.metrics,
+                "training": checkpoint.training,
+            },
+            temporary,
+        )
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a checkpoint. Only tensors and plain values are read: a hostile file cannot run code.
+
+    Raises:
+        CheckpointError: The file does not exist, is no checkpoint of this project, or is of a later version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {path} does not exist") from None
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        reason = type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is not a checkpoint of 'stcanet train' (no format entry '{FORMAT}')")
+    if content.get("version") != VERSION:
+        raise CheckpointError(f"{path} has checkpoint version {content.get('version')}; this program reads version {VERSION}")
+    try:
+        return Checkpoint(
+            ModelConfig.from_dict(content["model_config"]),
+            content["num_classes"],
+            content["state_dict"],
+            content["epoch"],
+            content["metrics"],
+            content["training"],
+        )
+    except (KeyError, TypeError, StcanetError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error

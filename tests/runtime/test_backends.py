@@ -1,0 +1,426 @@
+"""Every backend, instruction set and thread count against the specification: the same bits, not nearly the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stcanet_runtime import backends
+from stcanet_runtime.backends import numpy_, reference
+from stcanet_runtime.errors import BackendError, OptionError
+
+Embeddings = NDArray[np.float32]
+TopK = Callable[..., tuple[Embeddings, NDArray[np.int64]]]
+METRICS = ("cosine", "euclidean")
+
+AVAILABLE = backends.available()
+if AVAILABLE["compiled"] is None:
+    from stcanet_runtime.backends import compiled
+
+    ISAS = compiled.instruction_sets()
+else:
+    ISAS = []
+needs_compiled = pytest.mark.skipif(AVAILABLE["compiled"] is not None, reason=str(AVAILABLE["compiled"]))
+needs_jit = pytest.mark.skipif(AVAILABLE["jit"] is not None, reason=str(AVAILABLE["jit"]))
+
+
+def _implementations() -> Iterator[Any]:
+    yield pytest.param(("numpy", ""), id="numpy")
+    yield pytest.param(("jit", ""), id="jit", marks=needs_jit)
+    for isa in ("generic", "avx2", "avx512"):
+        missing = pytest.mark.skipif(isa not in ISAS, reason=f"{isa} is not available here")
+        yield pytest.param(("compiled", isa), id=f"compiled-{isa}", marks=missing)
+
+
+@pytest.fixture(scope="module", params=list(_implementations()))
+def implementation(request: pytest.FixtureRequest) -> tuple[str, str]:
+    name, isa = request.param
+    return name, isa
+
+
+def _bind(implementation: tuple[str, str], function: str, threads: int = 2) -> Callable[..., Any]:
+    name, isa = implementation
+    bound = getattr(backends.get_backend(name), function)
+    return partial(bound, isa=isa, threads=threads) if isa else bound  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="module")
+def top_k(implementation: tuple[str, str]) -> TopK:
+    return _bind(implementation, "top_k")
+
+
+def assert_same(actual: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
+    np.testing.assert_array_equal(actual[1], expected[1])
+    np.testing.assert_array_equal(actual[0], expected[0])
+    assert actual[0].dtype == np.float32
+    assert actual[1].dtype == np.int64
+
+
+def gaussian(seed: int, *shape: int) -> Embeddings:
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# ---- the specification itself -------------------------------------------------------------------------------------
+
+
+def test_reference_by_hand() -> None:
+    q = np.array([[3, 4], [0, 0]], np.float32)
+    g = np.array([[3, 4], [6, 8], [-3, -4], [4, -3], [0, 0]], np.float32)
+    np.testing.assert_array_equal(reference.distance_matrix(q, g, "cosine"), [[0, 0, 2, 1, 1], [1, 1, 1, 1, 1]])
+    expected = np.sqrt(np.array([[0, 25, 100, 50, 25], [25, 100, 25, 25, 0]], np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(reference.distance_matrix(q, g, "euclidean"), expected)
+    distances, indices = reference.top_k(q[:1], g, 7, "cosine", np.array([1]), np.array([1, 0, 0, 0, 0]))
+    np.testing.assert_array_equal(indices, [[1, 3, 4, 2, -1, -1, -1]])
+    np.testing.assert_array_equal(distances, np.array([[0, 1, 1, 2, np.inf, np.inf, np.inf]], np.float32))
+
+
+@pytest.mark.parametrize("depth", [1, 15, 16, 17, 100])
+def test_reference_sums_in_the_documented_order(depth: int) -> None:
+    terms = np.random.default_rng(depth).normal(size=depth) * 10.0 ** np.arange(depth).clip(max=12)
+    partial = [0.0] * 16
+    for i, term in enumerate(terms):
+        partial[i % 16] += float(term)
+    while len(partial) > 1:
+        half = len(partial) // 2
+        partial = [partial[i] + partial[i + half] for i in range(half)]
+    assert float(reference.ordered_sum(terms)) == partial[0]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_reference_is_accurate(metric: str) -> None:
+    q, g = gaussian(1, 5, 300), gaussian(2, 7, 300)
+    wide_q, wide_g = q.astype(np.longdouble), g.astype(np.longdouble)
+    if metric == "cosine":
+        unit_q = wide_q / np.sqrt((wide_q**2).sum(1, keepdims=True))
+        unit_g = wide_g / np.sqrt((wide_g**2).sum(1, keepdims=True))
+        expected = 1 - (unit_q[:, None] * unit_g).sum(-1)
+    else:
+        expected = np.sqrt(((wide_q[:, None] - wide_g) ** 2).sum(-1))
+    np.testing.assert_array_max_ulp(reference.distance_matrix(q, g, metric), expected.astype(np.float32), maxulp=1)
+
+
+# ---- top-k --------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> dict[str, Any]:
+    """Small problems, made to have ties: few distinct values, copies, scaled copies, zero rows, near copies."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows, cols = draw(st.integers(0, 9)), draw(st.integers(0, 70))
+    depth = draw(st.sampled_from([1, 2, 3, 7, 15, 16, 17, 33, 64]))
+    kind = draw(st.sampled_from(["gaussian", "integers", "binary", "near"]))
+    everything = {
+        "gaussian": lambda: rng.normal(size=(rows + cols, depth)),
+        "integers": lambda: rng.integers(-3, 4, size=(rows + cols, depth)),
+        "binary": lambda: rng.integers(0, 2, size=(rows + cols, depth)),
+        "near": lambda: 1.0 + 1e-6 * rng.normal(size=(rows + cols, depth)),
+    }[kind]().astype(np.float32)
+    everything *= np.float32(draw(st.sampled_from([1.0, 1e-42, 1e-30, 1e-3, 1e4, 1e29])))
+    if rows + cols > 3:
+        count = draw(st.integers(0, rows + cols))
+        everything[rng.integers(0, rows + cols, count)] = everything[rng.integers(0, rows + cols, count)]
+        everything[rng.integers(0, rows + cols, count // 2)] *= np.float32(0.5)
+        everything[rng.integers(0, rows + cols, count // 8)] = 0
+    groups = draw(st.booleans())
+    return {
+        "query": everything[:rows],
+        "gallery": everything[rows:],
+        "k": draw(st.sampled_from([1, 2, 3, 10, max(1, cols), cols + 3])),
+        "metric": draw(st.sampled_from(METRICS)),
+        "q_groups": rng.integers(0, 3, rows) if groups else None,
+        "g_groups": rng.integers(0, 3, cols) if groups else None,
+    }
+
+
+@settings(max_examples=150, deadline=None)
+@given(problem=problems())
+def test_top_k_equals_reference(top_k: TopK, problem: dict[str, Any]) -> None:
+    assert_same(top_k(**problem), reference.top_k(**problem))
+
+
+# Around the blocks of screen.hpp: 192 queries, 256 gallery rows, 256 columns, stripes of 1024, tiles of 4 to 32.
+@pytest.mark.parametrize(
+    ("rows", "cols", "depth"),
+    [
+        (0, 5, 3),
+        (5, 0, 3),
+        (1, 1, 1),
+        (3, 2100, 5),
+        (4, 2100, 5),
+        (13, 31, 255),
+        (12, 32, 256),
+        (11, 33, 257),
+        (191, 255, 3),
+        (192, 256, 2),
+        (193, 257, 1),
+        (7, 300, 2048),
+        (20, 4099, 4),
+    ],
+)
+@pytest.mark.parametrize("metric", METRICS)
+def test_top_k_around_block_sizes(top_k: TopK, rows: int, cols: int, depth: int, metric: str) -> None:
+    rng = np.random.default_rng(rows + cols)
+    q, g = gaussian(3, rows, depth), gaussian(4, cols, depth)
+    g[rng.integers(0, max(1, cols), cols // 3)] = g[rng.integers(0, max(1, cols), cols // 3)]
+    q_groups, g_groups = rng.integers(0, 6, rows), rng.integers(0, 6, cols)
+    for k in (1, 21):
+        assert_same(top_k(q, g, k, metric), reference.top_k(q, g, k, metric))
+        expected = reference.top_k(q, g, k, metric, q_groups, g_groups)
+        assert_same(top_k(q, g, k, metric, q_groups, g_groups), expected)
+
+
+@pytest.mark.parametrize("spread", [3e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("metric", METRICS)
+def test_top_k_where_float32_cannot_order(top_k: TopK, metric: str, spread: float) -> None:
+    """Distances differ by less than the error of a float32 product: without the bound the order is wrong.
+
+    The gallery is long enough to fill a shortlist many times, so that every one of its limits is put to the test.
+    """
+    rng = np.random.default_rng(5)
+    base = rng.normal(size=512)
+    g = (base + spread * rng.normal(size=(1500, 512))).astype(np.float32)
+    q = (base + spread * rng.normal(size=(6, 512)) + rng.normal(size=512)).astype(np.float32)
+    expected = reference.top_k(q, g, 10, metric)
+    plain = np.argsort(_float32_distances(q, g, metric), axis=1, kind="stable")[:, :10]
+    assert (plain != expected[1]).any(), "the case is too easy to show anything"
+    assert_same(top_k(q, g, 10, metric), expected)
+
+
+def _float32_distances(q: Embeddings, g: Embeddings, metric: str) -> Embeddings:
+    if metric == "euclidean":
+        return np.asarray((q * q).sum(1)[:, None] + (g * g).sum(1) - 2 * (q @ g.T))
+    unit_q, unit_g = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (q, g))
+    return np.asarray(1 - unit_q @ unit_g.T)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("k", [1, 50, 2000])
+def test_top_k_of_identical_rows_is_in_index_order(top_k: TopK, metric: str, k: int) -> None:
+    g = np.repeat(gaussian(6, 1, 24), 2000, axis=0)
+    distances, indices = top_k(g[:5], g, k, metric)
+    np.testing.assert_array_equal(indices, np.tile(np.arange(k), (5, 1)))
+    np.testing.assert_array_equal(distances, 0)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_top_k_with_one_huge_row(top_k: TopK, metric: str) -> None:
+    """The error is absolute in units of the longest row: an outlier makes the screen blind, and must not make it wrong."""
+    q, g = gaussian(7, 6, 40), gaussian(8, 500, 40)
+    g[123] *= 1e9
+    assert_same(top_k(q, g, 5, metric), reference.top_k(q, g, 5, metric))
+
+
+def test_top_k_with_every_row_invisible(top_k: TopK) -> None:
+    q, g, ones = gaussian(9, 6, 8), gaussian(10, 300, 8), np.ones(300, np.int64)
+    distances, indices = top_k(q, g, 4, "cosine", ones[:6], ones)
+    assert (indices == -1).all()
+    assert np.isposinf(distances).all()
+
+
+@needs_compiled
+@pytest.mark.parametrize("rows", [1, 5, 400])
+def test_top_k_does_not_depend_on_threads(rows: int) -> None:
+    q, g = gaussian(11, rows, 20), np.repeat(gaussian(12, 1700, 20), 3, axis=0)
+    results = [compiled.top_k(q, g, 30, "cosine", threads=threads) for threads in (1, 2, 3, 16)]
+    for result in results[1:]:
+        assert_same(result, results[0])
+
+
+# ---- distance matrix ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(
+    ("rows", "cols", "depth"), [(0, 3, 4), (3, 0, 4), (1, 1, 1), (193, 257, 3), (9, 2060, 33), (5, 40, 2048)]
+)
+def test_distance_matrix_within_its_bound(
+    implementation: tuple[str, str], rows: int, cols: int, depth: int, metric: str
+) -> None:
+    q, g = gaussian(13, rows, depth), gaussian(14, cols, depth)
+    if rows and cols:
+        g[cols // 2] = q[0]
+    expected = reference.distance_matrix(q, g, metric)
+    actual = _bind(implementation, "distance_matrix")(q, g, metric)
+    assert actual.shape == expected.shape
+    assert actual.dtype == np.float32
+    unit = (min(depth, 256) + depth / 256 + 8) * 1.01 * 2.0**-24 if implementation[0] == "compiled" else 1e-12
+    rounding = np.spacing(expected)
+    if metric == "cosine":
+        assert (np.abs(actual - expected) <= unit + rounding).all()
+    else:
+        longest = max([float(np.square(x, dtype=np.float64).sum(1).max(initial=0)) for x in (q, g)])
+        error = np.abs(np.square(actual, dtype=np.float64) - np.square(expected, dtype=np.float64))
+        assert (error <= 2 * unit * longest + 3 * rounding * expected).all()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distance_matrix_of_near_copies(implementation: tuple[str, str], metric: str) -> None:
+    """|q|² + |g|² - 2 q·g would leave nothing of these distances."""
+    q = gaussian(15, 6, 128)
+    g = np.concatenate([q, q + np.float32(1e-6) * gaussian(16, 6, 128)])
+    actual = _bind(implementation, "distance_matrix")(q, g, metric)
+    expected = reference.distance_matrix(q, g, metric)
+    assert (np.diagonal(actual) == 0).all()
+    np.testing.assert_array_equal(np.diagonal(actual[:, 6:]), np.diagonal(expected[:, 6:]))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_distance_matrix_at_the_ends_of_the_range(implementation: tuple[str, str], metric: str) -> None:
+    for scale in (1e-42, 1e-30, 1e29):
+        q, g = (np.float32(scale) * gaussian(seed, 5, 33) for seed in (17, 18))
+        expected = reference.distance_matrix(q, g, metric)
+        actual = _bind(implementation, "distance_matrix")(q, g, metric)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=2e-45)
+
+
+# ---- bindings -----------------------------------------------------------------------------------------------------
+
+
+@needs_compiled
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"query": np.zeros((2, 4), np.float32)}, "same D, got 4 and 3"),
+        ({"query": np.zeros(3, np.float32)}, r"query must have shape \[N, D\]"),
+        ({"query": np.zeros((2, 0), np.float32)}, "D >= 1"),
+        ({"metric": "manhattan"}, "'manhattan'"),
+        ({"q_groups": np.zeros(2, np.int64)}, "together"),
+        ({"q_groups": np.zeros(2, np.int64), "g_groups": np.zeros(4, np.int64)}, r"g_groups must have shape \[5\]"),
+    ],
+)
+def test_kernels_check_what_they_are_given(change: dict[str, Any], message: str) -> None:
+    arguments = {"query": np.zeros((2, 3), np.float32), "gallery": np.zeros((5, 3), np.float32), "k": 1}
+    with pytest.raises(ValueError, match=message):
+        compiled.top_k(**{**arguments, "metric": "cosine", **change})
+
+
+@needs_compiled
+def test_kernels_do_not_convert_silently() -> None:
+    with pytest.raises(TypeError):
+        compiled.top_k(np.zeros((2, 3)), np.zeros((5, 3), np.float32), 1, "cosine")  # type: ignore[arg-type]
+
+
+@needs_compiled
+def test_forced_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STCANET_ISA", "generic")
+    assert compiled.resolve_isa() == "generic"
+    assert "uses generic" in backends.explain("compiled")
+    monkeypatch.setenv("STCANET_ISA", "mmx")
+    with pytest.raises(BackendError, match="'mmx' is not available here; available: generic"):
+        compiled.top_k(gaussian(0, 1, 1), gaussian(0, 1, 1), 1, "cosine")
+
+
+@needs_compiled
+@pytest.mark.parametrize("threads", ["-1", "two", "1.5"])
+def test_bad_thread_count(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("STCANET_NUM_THREADS", threads)
+    with pytest.raises(OptionError, match="STCANET_NUM_THREADS"):
+        compiled.resolve_threads()
+    assert compiled.resolve_threads(3) == 3
+
+
+# ---- CUDA: built on request only ----------------------------------------------------------------------------------
+
+needs_cuda_build = pytest.mark.skipif(
+    find_spec("stcanet_runtime._kernels_cuda") is None, reason="built with STCANET_CUDA=1 only"
+)
+
+
+@needs_cuda_build
+def test_cuda_module_imports_anywhere_and_says_when_there_is_no_device() -> None:
+    from stcanet_runtime import _kernels_cuda
+
+    if _kernels_cuda.device_count() > 0:
+        pytest.skip("this machine has a device")
+    with pytest.raises(RuntimeError, match="no device"):
+        _kernels_cuda.distance_matrix(gaussian(0, 2, 3), gaussian(0, 2, 3), "cosine")
+    with pytest.raises(ValueError, match="same D"):
+        _kernels_cuda.distance_matrix(gaussian(0, 2, 3), gaussian(0, 2, 4), "cosine")
+
+
+@pytest.mark.gpu
+@needs_cuda_build
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("rows", "cols", "depth"), [(0, 3, 4), (1, 1, 1), (63, 65, 17), (130, 64, 2048)])
+def test_cuda_distance_matrix_within_its_bound(rows: int, cols: int, depth: int, metric: str) -> None:
+    from stcanet_runtime import _kernels_cuda
+
+    if _kernels_cuda.device_count() == 0:
+        pytest.skip("needs a CUDA device")
+    q, g = gaussian(19, rows, depth), gaussian(20, cols, depth)
+    q[:1] = 0
+    expected = reference.distance_matrix(q, g, metric)
+    error = np.abs(_kernels_cuda.distance_matrix(q, g, metric) - expected)
+    unit = (depth + 4) * 2.0**-24
+    assert (error <= (unit + np.spacing(expected) if metric == "cosine" else unit * expected)).all()
+
+
+# ---- choosing -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def only_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STCANET_BACKEND", raising=False)
+    for name in ("compiled", "jit"):
+        monkeypatch.setitem(backends._PROBES, name, lambda name=name: f"no {name} in this test")
+
+
+@pytest.mark.usefixtures("only_numpy")
+def test_auto_takes_the_first_that_runs_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert backends.get_backend() is numpy_
+    assert backends.explain() == (
+        "numpy (the fastest that can run here; not compiled: no compiled in this test; not jit: no jit in this test)"
+    )
+    monkeypatch.setitem(backends._PROBES, "jit", lambda: None)
+    assert backends.resolve()[0] == "jit"
+    monkeypatch.setitem(backends._PROBES, "compiled", lambda: None)
+    assert backends.resolve()[0] == "compiled"
+
+
+@pytest.mark.usefixtures("only_numpy")
+def test_named_backend_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BackendError, match="'compiled' cannot run: no compiled in this test; install") as caught:
+        backends.get_backend("compiled")
+    assert caught.value.backend == "compiled"
+    monkeypatch.setenv("STCANET_BACKEND", "jit")
+    with pytest.raises(BackendError, match="'jit' cannot run"):
+        backends.get_backend()
+    monkeypatch.setenv("STCANET_BACKEND", "fortran")
+    with pytest.raises(OptionError, match="'fortran'"):
+        backends.get_backend()
+
+
+def test_force_by_context_and_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STCANET_BACKEND", "numpy")
+    assert backends.resolve() == ("numpy", "set by STCANET_BACKEND")
+    with backends.use_backend("reference") as backend:
+        assert backend is reference is backends.get_backend()
+        assert backends.resolve("numpy") == ("numpy", "asked for by name")
+    assert backends.get_backend() is numpy_
+    with pytest.raises(OptionError, match="backend must be 'auto', 'reference'"), backends.use_backend("fortran"):
+        pass
+
+
+def test_every_name_is_reported() -> None:
+    assert tuple(AVAILABLE) == backends.NAMES == ("reference", "numpy", "compiled", "jit", "gpu")
+    assert AVAILABLE["reference"] is None
+    assert AVAILABLE["gpu"]
+
+
+def test_import_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, stcanet_runtime.ranking, stcanet_runtime.backends as b; b.available(); b.get_backend('numpy');"
+        "print([m for m in ('numba', 'torch', 'scipy', 'onnxruntime') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

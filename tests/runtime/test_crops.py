@@ -1,0 +1,59 @@
+"""Reading folders of crops."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stcanet_runtime import DataError
+from stcanet_runtime.crops import list_images, parse_name
+
+
+def test_sorted_and_recursive_and_only_images(tmp_path: Path) -> None:
+    for name in ("b.jpg", "a.PNG", "sub/c.jpeg", "sub/d.bmp", "note.txt", "Thumbs.db", "._a.png", ".cache/e.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+        "a.PNG",
+        "b.jpg",
+        "sub/c.jpeg",
+        "sub/d.bmp",
+    ]
+
+
+def test_a_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "crop.dat"
+    path.touch()
+    assert list_images(str(path)) == [path]
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no images found"):
+        list_images(tmp_path)
+    with pytest.raises(DataError, match="no such file or folder"):
+        list_images(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("0001_c1s1_000004_00.jpg", (1, 0)),
+        ("folder/1501_c6s4_001877_02.jpg", (1501, 5)),
+        ("-1_c10s2_000004_00.png", (-1, 9)),
+        ("0000_c123s1_000004_00.jpg", (0, 122)),
+        ("0005_c2_f0046985.jpg", (5, 1)),
+        ("7_c3.jpg", (7, 2)),
+        ("0001_c0s1_000004_00.jpg", None),
+        ("-2_c1s1_000004_00.jpg", None),
+        ("0001_c1s1x_000004_00.jpg", None),
+        ("0001c1.jpg", None),
+        ("x0001_c1s1_0.jpg", None),
+        ("١_c1.jpg", None),
+        ("photo.jpg", None),
+    ],
+)
+def test_parse_name(name: str, expected: tuple[int, int] | None) -> None:
+    assert parse_name(name) == expected
+    assert parse_name(Path(name)) == expected

@@ -1,0 +1,48 @@
+"""Files are complete or absent."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
+
+
+def test_written_and_nothing_left_over(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "new" / "a.png") as temporary:
+        assert temporary.parent == tmp_path / "new"
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"1")
+        assert not (tmp_path / "new" / "a.png").exists()
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
+
+
+def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+
+    def fail_half_way() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_half_way()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_json_has_no_nan(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"ä": 1})
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "ä": 1\n}\n'
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "b.json", float("nan"))
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1 << 20, (1 << 20) + 1])
+def test_sha256(tmp_path: Path, size: int) -> None:
+    (tmp_path / "a").write_bytes(b"x" * size)
+    assert sha256_file(tmp_path / "a") == hashlib.sha256(b"x" * size).hexdigest()

@@ -1,0 +1,52 @@
+"""What an import may cost: looked at in processes of their own, where nothing is loaded yet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stcanet_runtime
+
+
+def modules_after(statement: str) -> set[str]:
+    """Top-level modules that are loaded after `statement`."""
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    environment = os.environ | {"PYTHONPATH": str(Path(stcanet_runtime.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stderr == ""
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+HEAVY = {"torch", "torchvision", "stcanet", "stcanet_export", "onnxruntime", "onnx", "numba", "scipy", "PIL", "rich", "typer"}
+
+
+def test_the_package_imports_nothing_heavy() -> None:
+    assert modules_after("import stcanet_runtime") & HEAVY == set()
+
+
+def test_all_public_names_import_neither_torch_nor_onnxruntime() -> None:
+    loaded = modules_after("import stcanet_runtime\nfor name in stcanet_runtime.__all__: getattr(stcanet_runtime, name)")
+    assert loaded & HEAVY == {"PIL"}
+
+
+def test_the_command_line_imports_nothing_heavy_before_a_command_runs() -> None:
+    assert modules_after("import stcanet_runtime.cli") & HEAVY <= {"typer", "rich"}
+
+
+def test_every_public_name_is_there() -> None:
+    for name in stcanet_runtime.__all__:
+        assert getattr(stcanet_runtime, name) is not None
+        assert name in dir(stcanet_runtime)
+    with pytest.raises(AttributeError, match="no attribute 'Encodre'"):
+        stcanet_runtime.Encodre  # type: ignore[attr-defined]  # noqa: B018
+    assert stcanet_runtime.__all__ == sorted(stcanet_runtime.__all__)
+
+
+@pytest.mark.parametrize("first", ["import stcanet_runtime.evaluate", "from stcanet_runtime.evaluate import Evaluation", ""])
+def test_evaluate_is_the_function(first: str) -> None:
+    modules_after(f"{first}\nfrom stcanet_runtime import evaluate\nassert callable(evaluate)")

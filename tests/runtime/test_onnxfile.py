@@ -1,0 +1,90 @@
+"""The small reader of ONNX files, against files made by onnx itself."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from stcanet_runtime import PackageError
+from stcanet_runtime.onnxfile import inspect_onnx
+
+
+def external() -> TensorProto:
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), "w")
+    onnx.external_data_helper.set_external_data(tensor, "../../etc/passwd")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    return tensor
+
+
+def graph(*nodes: onnx.NodeProto, initializer: TensorProto | None = None) -> onnx.GraphProto:
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4])
+    return helper.make_graph(list(nodes), "g", [], [output], [initializer] if initializer else [])
+
+
+def save(path: Path, proto: onnx.GraphProto, **metadata: str) -> Path:
+    model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)])
+    helper.set_model_props(model, metadata)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_metadata(tmp_path: Path) -> None:
+    file = inspect_onnx(save(tmp_path / "m.onnx", graph(), a="1", ü="ö" * 300, empty=""))
+    assert file.metadata == {"a": "1", "ü": "ö" * 300, "empty": ""}
+    assert not file.external_data
+
+
+def test_weights_inside_are_fine(tmp_path: Path) -> None:
+    inside = numpy_helper.from_array(np.zeros(100_000, np.float32), "w")
+    assert not inspect_onnx(save(tmp_path / "m.onnx", graph(initializer=inside))).external_data
+
+
+def test_external_initializer(tmp_path: Path) -> None:
+    assert inspect_onnx(save(tmp_path / "m.onnx", graph(initializer=external()))).external_data
+
+
+def test_external_constant_and_one_deep_inside_of_a_branch(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["y"], value=external())
+    assert inspect_onnx(save(tmp_path / "a.onnx", graph(constant))).external_data
+    branch = helper.make_node("If", ["c"], ["y"], then_branch=graph(constant), else_branch=graph())
+    outer = helper.make_node("If", ["c"], ["y"], then_branch=graph(), else_branch=graph(branch))
+    assert inspect_onnx(save(tmp_path / "b.onnx", graph(outer))).external_data
+
+
+def test_external_constant_in_a_function(tmp_path: Path) -> None:
+    constant = helper.make_node("Constant", [], ["y"], value=external())
+    function = helper.make_function("d", "f", [], ["y"], [constant], [helper.make_opsetid("", 18)])
+    model = helper.make_model(graph(), functions=[function])
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    assert inspect_onnx(tmp_path / "m.onnx").external_data
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", b"#!/bin/sh\necho hello\n", b"{}", b"\xff" * 100, b"\x0a\xff\xff\xff\xff\x0f"])
+def test_not_onnx(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.onnx").write_bytes(content)
+    with pytest.raises(PackageError, match="not an ONNX model"):
+        inspect_onnx(tmp_path / "m.onnx")
+
+
+def test_truncated(tmp_path: Path) -> None:
+    path = save(tmp_path / "m.onnx", graph(initializer=numpy_helper.from_array(np.zeros(1000, np.float32), "w")))
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(PackageError, match="truncated"):
+        inspect_onnx(path)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_end_in_a_result_or_a_package_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "fuzz.onnx"
+    path.write_bytes(b"\x08\x0a" + content)
+    with contextlib.suppress(PackageError):
+        inspect_onnx(path)

@@ -1,0 +1,74 @@
+"""The checked front of the search."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stcanet_runtime import SearchResult, search
+from stcanet_runtime.errors import OptionError, ShapeError
+
+QUERY = np.array([[1, 0], [0, 1]], np.float32)
+GALLERY = np.array([[0, 2], [1, 1], [3, 0], [1, 1]], np.float32)
+
+
+@pytest.mark.parametrize("backend", ["auto", "reference", "numpy"])
+def test_search_by_hand(backend: str) -> None:
+    result = search(QUERY, GALLERY, 3, backend=backend)
+    np.testing.assert_array_equal(result.indices, [[2, 1, 3], [0, 1, 3]])
+    np.testing.assert_allclose(result.distances, [[0, 1 - 0.5**0.5, 1 - 0.5**0.5]] * 2, atol=1e-7)
+    by_length = search(QUERY, GALLERY, 2, "euclidean", backend=backend)
+    np.testing.assert_array_equal(by_length.indices, [[1, 3], [0, 1]])
+
+
+def test_own_camera_is_skipped_and_missing_places_are_marked() -> None:
+    result = search(QUERY, GALLERY, 4, q_camids=[0, 5], g_camids=[1, 0, 0, 0])
+    np.testing.assert_array_equal(result.indices, [[0, -1, -1, -1], [0, 1, 3, 2]])
+    np.testing.assert_array_equal(result.distances[0], np.array([1, np.inf, np.inf, np.inf], np.float32))
+
+
+@pytest.mark.parametrize(("gallery", "k", "places"), [(GALLERY, 99, 4), (GALLERY, np.int64(2), 2), (GALLERY[:0], 3, 0)])
+def test_k_is_cut_to_the_gallery(gallery: Any, k: int, places: int) -> None:
+    result = search(QUERY, gallery, k)
+    assert isinstance(result, SearchResult)
+    assert result.distances.shape == result.indices.shape == (2, places)
+    assert result.distances.dtype == np.float32
+    assert result.indices.dtype == np.int64
+
+
+def test_no_queries() -> None:
+    assert search(QUERY[:0], GALLERY, 3).indices.shape == (0, 3)
+
+
+@pytest.mark.parametrize("k", [0, -1, 1.5, "3", None])
+def test_bad_k(k: Any) -> None:
+    with pytest.raises(OptionError, match="k must be an integer of at least 1") as caught:
+        search(QUERY, GALLERY, k)
+    assert caught.value.option == "k"
+
+
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        ({"q_camids": [0, 1]}, "together"),
+        ({"g_camids": [0, 1, 2, 3]}, "together"),
+        ({"q_camids": [0], "g_camids": [0, 1, 2, 3]}, r"q_camids must have shape \[2\], got \[1\]"),
+        ({"q_camids": [0, 1], "g_camids": [[0, 1, 2, 3]]}, r"g_camids must have shape \[4\], got \[1, 4\]"),
+        ({"q_camids": [0.5, 1], "g_camids": [0, 1, 2, 3]}, "integers"),
+    ],
+)
+def test_bad_cameras(cameras: dict[str, Any], message: str) -> None:
+    with pytest.raises(ShapeError, match=message):
+        search(QUERY, GALLERY, 1, **cameras)
+
+
+def test_bad_embeddings_and_metric() -> None:
+    with pytest.raises(ShapeError, match="query"):
+        search([1, 0], GALLERY)
+    with pytest.raises(ShapeError, match="row 0"):
+        search([[np.nan, 0]], GALLERY)
+    for gallery in (GALLERY, GALLERY[:0]):
+        with pytest.raises(OptionError, match="metric"):
+            search(QUERY, gallery, metric="l1")

@@ -1,0 +1,19 @@
+"""A small synthetic data set, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stcanet.data.synthetic import SynthConfig, generate
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """24 drawn identities in 3 cameras, 64×32, in the Market-1501 layout."""
+    root = tmp_path_factory.mktemp("data") / "people"
+    generate(
+        root, SynthConfig(identities=24, test_identities=8, cameras=3, images_per_camera=3, height=64, width=32, distractors=4)
+    )
+    return root

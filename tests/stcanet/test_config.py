@@ -1,0 +1,118 @@
+"""Settings: merging, typing, and the words of the errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stcanet.config import TrainConfig, load_toml, make_config, parse_override
+from stcanet.engine.schedule import lr_factor
+from stcanet_runtime.errors import ConfigError, OptionError
+
+RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.toml"))
+
+
+def test_defaults_are_the_published_image_recipe() -> None:
+    config = make_config({"data": "x"})
+    assert (config.preset, config.epochs, config.identities, config.instances) == ("stcanet-image", 60, 16, 4)
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.milestones) == (3.5e-4, 5e-4, (20, 40))
+    assert (config.loss.label_smoothing, config.loss.margin, config.loss.distance) == (0.1, 0.3, "cosine")
+
+
+def test_later_layers_win_key_by_key() -> None:
+    config = make_config({"data": "a", "optim": {"lr": 1.0, "gamma": 0.5}}, {"data": "b"}, parse_override("optim.lr=2"))
+    assert (config.data, config.optim.lr, config.optim.gamma) == ("b", 2.0, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs=3", {"epochs": 3}),
+        ("loss.distance=euclidean", {"loss": {"distance": "euclidean"}}),
+        ("model.blocks=[]", {"model": {"blocks": []}}),
+    ],
+)
+def test_overrides(text: str, expected: dict[str, object]) -> None:
+    assert parse_override(text) == expected
+
+
+def test_resolved_configuration_can_be_read_back() -> None:
+    config = make_config({"data": "x", "preset": "stcanet-tiny", "model": {"blocks": [3]}, "optim": {"milestones": [5]}})
+    assert make_config(config.to_dict()) == config
+    assert config.model_config.blocks == (3,)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ({}, "no training data"),
+        ({"data": "x", "epoch": 3}, "unknown setting epoch"),
+        ({"data": "x", "optim": {"rate": 3}}, r"unknown setting optim\.rate"),
+        ({"data": "x", "optim": 3}, "optim must be a table"),
+        ({"data": "x", "epochs": "many"}, "epochs must be a int, got 'many'"),
+        ({"data": "x", "epochs": True}, "epochs must be a int"),
+        ({"data": "x", "optim": {"milestones": 3}}, "milestones must be a list"),
+        ({"data": "x", "augment": {"erase_area": [0.1]}}, "erase_area must be a list of 2"),
+        ({"data": "x", "model": {"depth": 3}}, "unknown model setting 'depth'"),
+    ],
+)
+def test_malformed(layer: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config(layer)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epochs=0",
+        "identities=1",
+        "seed=-1",
+        "val_fraction=1.0",
+        "optim.lr=0",
+        "optim.schedule=step",
+        "loss.margin=-1",
+        "preset=big",
+        "amp=maybe",
+    ],
+)
+def test_out_of_range(text: str) -> None:
+    with pytest.raises(OptionError):
+        make_config({"data": "x"}, parse_override(text))
+
+
+def test_override_without_value() -> None:
+    with pytest.raises(ConfigError, match="key=value"):
+        parse_override("epochs")
+
+
+def test_unreadable_file(tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text("a = = b")
+    for name in ("x.toml", "none.toml"):
+        with pytest.raises(ConfigError, match="cannot read the configuration"):
+            load_toml(tmp_path / name)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipes_are_valid(path: Path) -> None:
+    make_config(load_toml(path), {"data": "x"})
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+def config_of(**optim: object) -> TrainConfig:
+    return make_config({"data": "x", "epochs": 60, "optim": optim})
+
+
+def test_multistep_schedule() -> None:
+    optim = config_of().optim
+    factors = [lr_factor(epoch, 60, optim) for epoch in (0, 19.99, 20, 39.99, 40, 59)]
+    assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_cosine_schedule_with_warmup() -> None:
+    optim = config_of(schedule="cosine", warmup_epochs=10, final=0.01).optim
+    factors = [lr_factor(epoch, 60, optim) for epoch in (0, 5, 10, 35, 60)]
+    assert factors == pytest.approx([0.01, 0.505, 1.0, 0.505, 0.01])

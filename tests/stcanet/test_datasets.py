@@ -1,0 +1,112 @@
+"""Readers: what is kept, what is dropped, and what is said when something is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from stcanet.data.datasets import load_dataset
+from stcanet_runtime.errors import DataError
+
+
+def touch(*paths: Path) -> None:
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 8)).save(path)
+
+
+@pytest.fixture
+def market(tmp_path: Path) -> Path:
+    train = ("0002_c1s1_000001_00.jpg", "0002_c12s3_000001_01.jpg", "0000_c1s1_000001_00.jpg", "-1_c1s1_000002_00.jpg")
+    query = ("0007_c3s1_000001_00.jpg",)
+    gallery = ("0007_c4s1_000001_00.jpg", "0000_c2s1_000001_00.jpg", "-1_c2s1_000009_00.jpg", "0007_c3s2_000001_00.jpg")
+    for folder, names in (("bounding_box_train", train), ("query", query), ("bounding_box_test", gallery)):
+        touch(*(tmp_path / folder / name for name in names))
+    (tmp_path / "bounding_box_train" / "Thumbs.db").write_bytes(b"")
+    return tmp_path
+
+
+def test_market_layout(market: Path) -> None:
+    dataset = load_dataset(market)
+    assert [(sample.pid, sample.camid) for sample in dataset.train] == [(2, 11), (2, 0)]  # '_c12' sorts before '_c1s'
+    assert [(sample.pid, sample.camid) for sample in dataset.query] == [(7, 2)]
+    assert sorted((sample.pid, sample.camid) for sample in dataset.gallery) == [(0, 1), (7, 2), (7, 3)]
+    assert dataset.has_cameras
+    assert dataset.describe()["gallery"] == {"images": 3, "identities": 2, "cameras": 3}
+
+
+def test_missing_folder_shows_the_expected_ones(tmp_path: Path) -> None:
+    (tmp_path / "query").mkdir()
+    with pytest.raises(DataError, match=r"expected bounding_box_train/.*missing 'bounding_box_train' or 'bounding_box_test'"):
+        load_dataset(tmp_path)
+
+
+def test_empty_folder_is_an_error(market: Path) -> None:
+    for path in (market / "query").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="query"):
+        load_dataset(market)
+
+
+def test_unreadable_name_is_an_error(market: Path) -> None:
+    touch(market / "query" / "me.jpg")
+    with pytest.raises(DataError, match=r"me\.jpg.*0001_c1s1_000004_00\.jpg"):
+        load_dataset(market)
+
+
+def manifest(folder: Path, text: str) -> Path:
+    touch(folder / "a.jpg", folder / "sub" / "b.jpg")
+    path = folder / "crops.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_manifest(tmp_path: Path) -> None:
+    lines = (
+        "path,pid,camid,split,track,frame",
+        "a.jpg,5,0,train,1,17",
+        "sub/b.jpg,6,12,query,,",
+        "a.jpg,0,1,gallery,,",
+        "a.jpg,-1,1,gallery,,",
+    )
+    dataset = load_dataset(manifest(tmp_path, "\n".join(lines)))
+    assert (dataset.train[0].pid, dataset.train[0].track, dataset.train[0].frame) == (5, 1, 17)
+    assert dataset.query[0].camid == 12
+    assert dataset.query[0].path == tmp_path / "sub" / "b.jpg"
+    assert [sample.pid for sample in dataset.gallery] == [0]
+
+
+def test_manifest_without_cameras(tmp_path: Path) -> None:
+    dataset = load_dataset(manifest(tmp_path, "path,pid,camid,split\na.jpg,5,,query\nsub/b.jpg,5,,gallery\n"))
+    assert not dataset.has_cameras
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path,pid,split\na.jpg,1,train\n", "missing 'camid'"),
+        ("", "missing 'path', 'pid', 'camid' or 'split'"),
+        ("path,pid,camid,split\n", "lists no images"),
+        ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),
+        ("path,pid,camid,split\na.jpg,,1,train\n", "line 2: pid is empty"),
+        ("path,pid,camid,split\na.jpg,1,1,test\n", "line 2: split must be 'train', 'query' or 'gallery', got 'test'"),
+        ("path,pid,camid,split\na.jpg,1,1,train\ngone.jpg,1,1,train\n", r"line 3: there is no image .*gone\.jpg"),
+        ("path,pid,camid,split\na.jpg,1\n", "line 2: split must be"),
+    ],
+)
+def test_damaged_manifests(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_dataset(manifest(tmp_path, text))
+
+
+def test_manifest_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_bytes(b"\xff\xfe\x00path")
+    with pytest.raises(DataError, match="cannot read the manifest"):
+        load_dataset(tmp_path / "x.csv")
+
+
+def test_neither_folder_nor_manifest(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="expected a folder"):
+        load_dataset(tmp_path / "nothing")

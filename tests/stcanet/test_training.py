@@ -1,0 +1,235 @@
+"""The training loop on drawn people: it learns, it repeats, it leaves a whole run behind."""
+
+from __future__ import annotations
+
+import json
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stcanet.config import TrainConfig, load_toml, make_config
+from stcanet.data.datasets import Sample, load_dataset
+from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stcanet.engine.trainer import resolve_device, train
+from stcanet.engine.validation import embed, evaluate_model, split_validation
+from stcanet.model import build_model
+from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError, StcanetError
+
+
+def settings(people: Path, **changes: object) -> TrainConfig:
+    small = {
+        "data": str(people),
+        "preset": "stcanet-tiny",
+        "model": {"height": 64, "width": 32},
+        "backbone_weights": "none",
+        "epochs": 2,
+        "half_size_epochs": 0,
+        "eval_every": 1,
+        "identities": 4,
+        "instances": 4,
+        "device": "cpu",
+        "optim": {"lr": 1e-3},
+    }
+    return make_config(small, changes)
+
+
+def test_a_run_leaves_everything_behind(people: Path, tmp_path: Path) -> None:
+    result = train(settings(people, val_fraction=0.25), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert {"loss", "identity_loss", "triplet_loss", "accuracy", "lr", "images_per_second", "val_mAP"} <= set(lines[0])
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+    assert make_config(load_toml(tmp_path / "run" / "config.toml")) == settings(people, val_fraction=0.25)
+    assert result.checkpoint == tmp_path / "run" / "best.pt"
+    assert result.metrics["val_mAP"] == max(line["val_mAP"] for line in lines)
+    assert load_checkpoint(result.checkpoint).epoch == result.best_epoch
+
+
+def test_training_learns(people: Path, tmp_path: Path) -> None:
+    """Six short epochs cut the loss and put mAP on unseen people clearly above an untrained network."""
+    dataset = load_dataset(people)
+    torch.manual_seed(1)
+    untrained = evaluate_model(build_model("stcanet-tiny", height=64, width=32), dataset.query, dataset.gallery).mAP
+    result = train(settings(people, epochs=6, val_fraction=0.0), tmp_path / "run")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
+    assert result.checkpoint.name == "last.pt"
+    trained = evaluate_model(load_checkpoint(result.checkpoint).build(), dataset.query, dataset.gallery).mAP
+    assert trained > untrained + 0.05
+
+
+def test_the_same_seed_gives_the_same_weights(people: Path, tmp_path: Path) -> None:
+    def weights(name: str, **changes: object) -> dict[str, torch.Tensor]:
+        # Whatever the caller's random state is, and however many workers read the images.
+        torch.manual_seed(random.randrange(1000))
+        np.random.seed(random.randrange(1000))  # noqa: NPY002
+        config = settings(people, epochs=1, val_fraction=0.0, **changes)
+        return load_checkpoint(train(config, tmp_path / name).checkpoint).state_dict
+
+    first, again, workers, other = weights("a"), weights("b"), weights("c", workers=1), weights("d", seed=2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert all(torch.equal(first[name], workers[name]) for name in first)
+    assert not torch.equal(first["head.classifier.weight"], other["head.classifier.weight"])
+
+
+def test_training_leaves_the_callers_random_numbers_alone(people: Path, tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(settings(people, epochs=1, val_fraction=0.0), tmp_path / "run")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_half_size_and_bf16_run(people: Path, tmp_path: Path) -> None:
+    config = settings(people, half_size_epochs=1, amp="on", loss={"distance": "euclidean"}, val_fraction=0.0)
+    checkpoint = load_checkpoint(train(config, tmp_path / "run").checkpoint)
+    assert checkpoint.training["precision"] == "bf16"
+    assert all(torch.isfinite(value).all() for value in checkpoint.state_dict.values())
+
+
+def test_an_earlier_run_is_not_overwritten(people: Path, tmp_path: Path) -> None:
+    config = settings(people, epochs=1, val_fraction=0.0)
+    train(config, tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    with pytest.raises(OptionError, match="without an earlier run"):
+        train(config, tmp_path / "run")
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_video_presets_say_that_they_cannot_be_trained_yet(people: Path, tmp_path: Path) -> None:
+    config = make_config({"data": str(people), "preset": "stcanet-video", "backbone_weights": "none"})
+    with pytest.raises(ConfigError, match="tracklets"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_identities(people: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a batch takes 40 identities"):
+        train(settings(people, identities=40), tmp_path / "run")
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "tpu", "mps", "gpu"])
+def test_a_device_that_is_not_here(device: str) -> None:
+    with pytest.raises(OptionError, match="device"):
+        resolve_device(device)
+
+
+def test_loss_that_explodes_is_an_error(people: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="lower the learning rate"):
+        train(settings(people, epochs=30, val_fraction=0.0, optim={"lr": 1e18}), tmp_path / "run")
+
+
+def fake(pid: int, camid: int, number: int = 0) -> Sample:
+    return Sample(Path(f"{pid}_{camid}_{number}"), pid, camid)
+
+
+def test_validation_identities_are_not_trained_on() -> None:
+    samples = [fake(pid, camid, number) for pid in range(20) for camid in range(3) for number in range(2)]
+    train_samples, query, gallery = split_validation(samples, 0.2, seed=1)
+    held = {sample.pid for sample in query}
+    assert len(held) == 4
+    assert held.isdisjoint(sample.pid for sample in train_samples)
+    assert {(sample.pid, sample.camid) for sample in query} == {(pid, camid) for pid in held for camid in range(3)}
+    assert len(query) == 12
+    assert len(train_samples) + len(gallery) == len(samples)
+    assert split_validation(samples, 0.2, seed=1)[1] == query
+    assert split_validation(samples, 0.2, seed=2)[1] != query
+
+
+def test_only_identities_with_two_cameras_are_held_back() -> None:
+    samples = [fake(pid, 0, number) for pid in range(10) for number in range(3)] + [fake(99, 0), fake(99, 1)]
+    _, query, gallery = split_validation(samples, 0.3, seed=0)
+    assert {sample.pid for sample in query} == {99}
+    assert len(gallery) == 2
+
+
+def test_without_cameras_no_query_is_in_its_own_gallery() -> None:
+    samples = [fake(pid, -1, number) for pid in range(10) for number in range(3)]
+    train_samples, query, gallery = split_validation(samples, 0.2, seed=0)
+    assert len(query) == 2
+    assert len(gallery) == 4
+    assert set(query).isdisjoint(gallery)
+    assert len(train_samples) == 24
+
+
+def test_no_validation() -> None:
+    samples = [fake(pid, camid) for pid in range(4) for camid in range(2)]
+    assert split_validation(samples, 0.0, seed=0) == (tuple(samples), (), ())
+
+
+def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode(people: Path) -> None:
+    samples = load_dataset(people).query[:5]
+    model = build_model("stcanet-tiny", height=64, width=32).train()
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    together, alone = embed(model, samples, 5), embed(model, samples, 1)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
+    assert model.training
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    assert embed(model, []).shape == (0, 512)
+
+
+def test_checkpoint_round_trip(tmp_path: Path) -> None:
+    model = build_model("stcanet-tiny", num_classes=7)
+    save_checkpoint(Checkpoint.of(model, 3, metrics={"val_mAP": 0.5}, training={"dataset": "x"}), tmp_path / "a.pt")
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert (loaded.epoch, loaded.num_classes, loaded.metrics, loaded.training) == (3, 7, {"val_mAP": 0.5}, {"dataset": "x"})
+    images = torch.rand(2, 3, 128, 64)
+    torch.testing.assert_close(loaded.build()(images).features, model.eval()(images).features)
+    assert loaded.build().num_classes is None
+    assert loaded.build(classifier=True).num_classes == 7
+
+
+def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = Checkpoint.of(build_model("stcanet-tiny"))
+    save_checkpoint(checkpoint, tmp_path / "a.pt")
+    before = (tmp_path / "a.pt").read_bytes()
+
+    def half_write(_: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", half_write)
+    with pytest.raises(OSError, match="disk full"):
+        save_checkpoint(replace(checkpoint, epoch=9), tmp_path / "a.pt")
+    assert (tmp_path / "a.pt").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+
+
+class Hostile:
+    """Unpickling this would run code."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        import os
+
+        return os.system, ("touch /tmp/stcanet-was-here",)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"hello",
+        {"state_dict": {}},
+        {"format": "stcanet-checkpoint", "version": 99},
+        {"format": "stcanet-checkpoint", "version": 1},
+        Hostile(),
+    ],
+    ids=["empty", "text", "foreign", "future", "damaged", "hostile"],
+)
+def test_files_that_are_no_checkpoints(tmp_path: Path, content: object) -> None:
+    path = tmp_path / "x.pt"
+    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+    with pytest.raises(CheckpointError, match=r"x\.pt"):
+        load_checkpoint(path)
+    assert not Path("/tmp/stcanet-was-here").exists()
+
+
+def test_weights_that_do_not_fit_their_settings() -> None:
+    checkpoint = Checkpoint.of(build_model("stcanet-tiny"))
+    with pytest.raises(StcanetError, match="do not fit"):
+        replace(checkpoint, model_config=replace(checkpoint.model_config, blocks=(2,))).build()
