@@ -61,8 +61,8 @@ def main(folder: Path, seconds: float) -> None:
         commands=html.escape((folder / "commands.txt").read_text()),
     )
     write_text(folder / "report.html", page)
-    runtime = results["runtime"]
-    print(f"\n{folder / 'report.html'}: rank-1 {runtime['cmc'][0]:.1%}, mAP {runtime['mAP']:.1%}, {seconds / 60:.1f} minutes in all")
+    figures = f"rank-1 {results['runtime']['cmc'][0]:.1%}, mAP {results['runtime']['mAP']:.1%}"
+    print(f"\n{folder / 'report.html'}: {figures}, {seconds / 60:.1f} minutes in all")
 
 
 if __name__ == "__main__":

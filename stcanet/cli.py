@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import NoReturn
 
 import typer
@@ -13,6 +14,7 @@ from stcanet_export.commands import export, parity
 from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
+from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
     name="stcanet",
@@ -25,6 +27,17 @@ for command in (synth, train, evaluate, export, parity, infer, info):
     app.command()(command)
 
 
+EXTRA_OF = {"torch": "train", "torchvision": "train", "tensorboard": "train", "tomli_w": "train", "onnx": "export", "onnxscript": "export"}
+"""Optional packages that commands import, and the extra that brings each."""
+
+
 def main() -> NoReturn:
     """Entry point of `stcanet`."""
-    runtime.run(app)
+    try:
+        runtime.run(app)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        print(f"error: {MissingDependencyError(package, 'this command', EXTRA_OF[package])}", file=sys.stderr)
+        raise SystemExit(1) from None

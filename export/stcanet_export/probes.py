@@ -103,4 +103,4 @@ def read_distinct(paths: Sequence[Path], height: int, width: int) -> tuple[list[
 def make_clips(crops: UInt8Array, frames: int) -> UInt8Array:
     """Clips ``[N, T, H, W, 3]`` of `crops` ``[N, H, W, 3]``: clip i has the crops i, i + 1, … so that its frames differ."""
     index = (np.arange(len(crops))[:, None] + np.arange(frames)[None, :]) % len(crops)
-    return crops[index]
+    return np.asarray(crops[index])

@@ -75,6 +75,11 @@ class Check:
         """Passes if `value` ≤ `bound`; NaN never passes."""
         return cls(name, bool(value <= bound), _number(value), bound, "<=", detail)
 
+    def row(self, width: int) -> str:
+        """A line of a table, the name filled up to `width`."""
+        verdict = "ok" if self.passed else "FAIL"
+        return f"{verdict:4}  {self.name:{width}}  {_text(self.value):>12} {self.rule} {self.bound:<8g}  {self.detail}".rstrip()
+
     def __str__(self) -> str:
         value = "nothing" if self.value is None else f"{self.value:.8g}"
         where = f" ({self.detail})" if self.detail else ""
@@ -124,11 +129,7 @@ class ParityReport:
     def summary(self) -> str:
         """A table for people, one line a check, then the notes and the verdict."""
         width = max((len(check.name) for check in self.checks), default=0)
-        lines = [
-            f"{'ok' if check.passed else 'FAIL':4}  {check.name:{width}}  {_text(check.value):>12} {check.rule} {check.bound:<8g}"
-            + (f"  {check.detail}" if check.detail else "")
-            for check in self.checks
-        ]
+        lines = [check.row(width) for check in self.checks]
         verdict = "passed" if self.passed else f"FAILED ({len(self.failures)} of {len(self.checks)} checks)"
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes), f"parity on {len(self.crops)} crops: {verdict}"])
 

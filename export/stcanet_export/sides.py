@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.crops import CropDataset
 from stcanet.data.datasets import Sample
-from stcanet.model import Embedder, STCANet
+from stcanet.model import Embedder, STCABlock, STCANet
 from stcanet_export.onnx import frozen
 from stcanet_runtime.encoder import Encoder, cut_clips
 from stcanet_runtime.files import sha256_file
@@ -53,12 +53,14 @@ class TorchSide:
 
     @torch.inference_mode()
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See :meth:`Side.embed`."""
         outputs = self._embedder(torch.from_numpy(np.ascontiguousarray(batch)))
         if isinstance(outputs, tuple):
             return outputs[0].numpy(), outputs[1].numpy()
         return outputs.numpy(), None
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        """See :meth:`Side.embed_files`; reads and resizes the files as training does."""
         return np.stack([self._embed_group(group) for group in groups])
 
     def _embed_group(self, group: Sequence[Path]) -> Float32Array:
@@ -66,7 +68,7 @@ class TorchSide:
         dataset = CropDataset(samples, [0] * len(samples), self.spec.height, self.spec.width)
         crops = np.stack([dataset[index][0].numpy() for index in range(len(samples))])
         if self.spec.clip_length is None:
-            return self.embed(crops)[0][0]
+            return np.asarray(self.embed(crops)[0][0])
         # As the published test does it: the mean of the features of the clips, then unit length.
         total = np.zeros(self.dim, np.float64)
         for clip in cut_clips(list(crops), self.spec.clip_length):
@@ -76,15 +78,17 @@ class TorchSide:
         return (total / np.linalg.norm(total)).astype(np.float32)
 
     def describe(self) -> dict[str, Any]:
+        """See :meth:`Side.describe`."""
         return {"kind": "pytorch", "preset": self.model.config.preset, "version": str(torch.__version__), "device": "cpu"}
 
     def idle_blocks(self) -> list[str]:
         """Attention blocks that do nothing, because their gains are still zero as at initialisation."""
-        return [
-            f"after stage {stage}"
-            for stage, block in self.model.blocks.items()
-            if not any(bool(part.out_norm.weight.any()) for part in (block.channel, block.part))
-        ]
+        return [f"after stage {stage}" for stage, block in self.model.blocks.items() if not _acts(block)]
+
+
+def _acts(block: torch.nn.Module) -> bool:
+    assert isinstance(block, STCABlock)
+    return any(bool(norm.weight.any()) for norm in (block.channel.out_norm, block.part.out_norm))
 
 
 class PackageSide:
@@ -96,14 +100,17 @@ class PackageSide:
         self.spec, self.dim = self.encoder.manifest.input, self.encoder.dim
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See :meth:`Side.embed`."""
         return self.encoder.embed_batch(batch)
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        """See :meth:`Side.embed_files`."""
         if self.spec.name == CLIPS:
             return self.encoder.encode_tracklets([list(group) for group in groups])
         return self.encoder.encode([path for group in groups for path in group])
 
     def describe(self) -> dict[str, Any]:
+        """See :meth:`Side.describe`."""
         session, manifest = self.encoder.session, self.encoder.manifest
         return {
             "kind": "package",

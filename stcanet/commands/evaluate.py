@@ -62,12 +62,8 @@ def _evaluate_checkpoint(
     batch_size: int,
     progress: Callable[[int, int], None],
 ) -> tuple[dict[str, Any], Evaluation]:
-    try:
-        import torch
-    except ImportError as error:
-        from stcanet_runtime.errors import MissingDependencyError
+    import torch
 
-        raise MissingDependencyError("torch", "evaluating a checkpoint", "train") from error
     from stcanet.engine.checkpoint import load_checkpoint
     from stcanet.engine.trainer import resolve_device
     from stcanet.engine.validation import evaluate_model

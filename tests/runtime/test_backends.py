@@ -203,6 +203,25 @@ def _float32_distances(q: Embeddings, g: Embeddings, metric: str) -> Embeddings:
     return np.asarray(1 - unit_q @ unit_g.T)
 
 
+# q[0], q[16], g[0], g[16], distance: sums so close to the middle of two float32 that a fused multiply-add tips them over.
+FUSION_CASES = [
+    ("0x1.1f712cp+0", "0x1.9970cp-1", "0x1.f39e6ap-27", "0x1.d475d8p-9", "0x1.605cdep+0"),
+    ("0x1.5ca0fp+0", "0x1.6e5e46p-2", "-0x1.01c6p-28", "0x1.64d1d8p-11", "0x1.686a4ep+0"),
+    ("0x1.6b7c26p-1", "0x1.c2d23p-1", "-0x1.03c6f8p-26", "0x1.0c5754p-10", "0x1.21590ap+0"),
+    ("0x1.49311cp+0", "0x1.41a3aep-2", "0x1.237c78p-26", "0x1.ec52e6p-10", "0x1.52c1a6p+0"),
+]
+
+
+@pytest.mark.parametrize("case", FUSION_CASES)
+@pytest.mark.parametrize("depth", [17, 32])
+def test_top_k_sums_are_not_fused(top_k: TopK, case: tuple[str, ...], depth: int) -> None:
+    values = [float.fromhex(value) for value in case]
+    q, g = np.zeros((2, 1, depth), np.float32)
+    q[0, [0, 16]], g[0, [0, 16]] = values[:2], values[2:4]
+    for compute in (top_k, reference.top_k):
+        assert compute(q, g, 1, "euclidean")[0] == values[4]
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("k", [1, 50, 2000])
 def test_top_k_of_identical_rows_is_in_index_order(top_k: TopK, metric: str, k: int) -> None:

@@ -1,0 +1,169 @@
+"""The whole chain through the command line, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+Done = subprocess.CompletedProcess[str]
+
+
+def assert_one_line_error(done: Done, *words: str) -> None:
+    assert done.returncode not in (0, None), done.stdout
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("error: ")
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_package_and_checkpoint_retrieve_the_same(stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path) -> None:
+    torch = json.loads(stcanet("evaluate", checkpoint, "--data", people, "--json").stdout)
+    done = stcanet("evaluate", package, "--data", people, "--provider", "cpu", "--json", "--out", tmp_path / "r.json", without=("torch",))
+    assert done.returncode == 0, done.stderr
+    runtime = json.loads(done.stdout)
+    assert json.loads((tmp_path / "r.json").read_text()) == runtime
+    assert runtime["runs_on"].startswith("onnxruntime")
+    assert runtime["mAP"] == pytest.approx(torch["mAP"], abs=1e-3)
+    assert runtime["cmc"][0] == pytest.approx(torch["cmc"][0], abs=1e-3)
+    assert 0.05 < runtime["mAP"] < 1.0  # neither nothing nor everything, so that equality means something
+    assert runtime["protocol"] == torch["protocol"]
+    assert runtime["protocol"]["num_distractors"] == 2
+
+
+def test_infer_ranks_without_torch(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
+    sheet = tmp_path / "ranks.png"
+    done = stcanet(
+        "infer", package, people / "query", "--gallery", people / "bounding_box_test", "--sheet", sheet, "--json", without=("torch",)
+    )
+    assert done.returncode == 0, done.stderr
+    ranks = json.loads(done.stdout)
+    result = json.loads(stcanet("evaluate", package, "--data", people, "--json").stdout)
+    assert ranks["evaluation"]["mAP"] == pytest.approx(result["mAP"], abs=1e-6)
+    with Image.open(sheet) as image:
+        assert min(image.size) > 100
+
+
+def test_infer_equals_training_from_the_image_files(stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path) -> None:
+    from stcanet.data.datasets import load_dataset
+    from stcanet.engine.checkpoint import load_checkpoint
+    from stcanet.engine.validation import embed
+
+    done = stcanet("infer", package, people / "query", "-o", tmp_path / "q.npz", "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    with np.load(tmp_path / "q.npz") as stored:
+        embeddings = stored["embeddings"]
+    expected = embed(load_checkpoint(checkpoint).build(), load_dataset(people).query)
+    assert (embeddings * expected).sum(axis=1).min() > 0.99999
+
+
+def test_parity_command(stcanet, checkpoint: Path, package: Path, people: Path) -> None:
+    done = stcanet("parity", package, "--checkpoint", checkpoint, "--images", people / "query", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["passed"] is True
+
+
+def test_train_resolves_and_reports(stcanet, checkpoint: Path) -> None:
+    lines = (checkpoint.parent / "metrics.jsonl").read_text().splitlines()
+    assert json.loads(lines[0])["epoch"] == 1
+    assert 'preset = "stcanet-tiny"' in (checkpoint.parent / "config.toml").read_text()
+
+
+@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("export",), ("parity",), ("infer",), ("synth",), ("info",)])
+def test_help_works_without_torch_and_has_examples(stcanet, command: tuple[str, ...]) -> None:
+    done = stcanet(*command, "--help", without=("torch", "onnx", "onnxruntime", "numba"))
+    assert done.returncode == 0, done.stderr
+    assert not command or "Example" in done.stdout
+
+
+def test_info_runs_without_torch(stcanet) -> None:
+    done = stcanet("info", "--json", without=("torch",))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["backends"]["available"]["reference"] is None
+
+
+@pytest.mark.parametrize(("command", "package_name"), [("train", "torch"), ("evaluate", "torch"), ("export", "torch")])
+def test_commands_that_need_torch_say_so(stcanet, checkpoint: Path, people: Path, tmp_path: Path, command: str, package_name: str) -> None:
+    args = {
+        "train": ("--data", people, "--out", tmp_path / "run"),
+        "evaluate": (checkpoint, "--data", people),
+        "export": (checkpoint, "--out", tmp_path / "p"),
+    }
+    assert_one_line_error(stcanet(command, *args[command], without=("torch",)), package_name, "pip install 'stcanet[")
+
+
+def test_folder_without_images(stcanet, package: Path, tmp_path: Path) -> None:
+    assert_one_line_error(stcanet("infer", package, tmp_path), str(tmp_path))
+
+
+def test_truncated_jpeg(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
+    source = next((people / "query").iterdir()).read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(source[: len(source) // 2])
+    assert_one_line_error(stcanet("infer", package, tmp_path / "cut.jpg"), "cut.jpg")
+
+
+def test_text_named_jpg(stcanet, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_text("not an image")
+    assert_one_line_error(stcanet("infer", package, tmp_path), "a.jpg")
+
+
+def test_corrupt_image_in_a_training_set_is_named(stcanet, people: Path, tmp_path: Path) -> None:
+    shutil.copytree(people, tmp_path / "people")
+    victim = next((tmp_path / "people" / "bounding_box_train").iterdir())
+    victim.write_bytes(victim.read_bytes()[:200])
+    options = ("--preset", "stcanet-tiny", "--backbone-weights", "none", "--set", "identities=4", "--set", "val_fraction=0", "--epochs", 9)
+    done = stcanet("train", "--data", tmp_path / "people", "--out", tmp_path / "run", *options)
+    assert done.returncode == 1
+    assert done.stderr.strip().splitlines()[-1].startswith(f"error: cannot read image {victim}")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("content", ["hello", ""])
+def test_checkpoint_that_is_not_one(stcanet, people: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "x.pt").write_text(content)
+    assert_one_line_error(stcanet("export", tmp_path / "x.pt", "--out", tmp_path / "p"), "x.pt")
+    assert_one_line_error(stcanet("evaluate", tmp_path / "x.pt", "--data", people), "x.pt")
+    assert not (tmp_path / "p").exists()
+
+
+def test_altered_model(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
+    shutil.copytree(package, tmp_path / "p")
+    model = tmp_path / "p" / "model.onnx"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    assert_one_line_error(stcanet("infer", tmp_path / "p", people / "query"), "model.onnx", "was altered")
+
+
+def test_manifest_with_a_missing_column(stcanet, package: Path, tmp_path: Path) -> None:
+    (tmp_path / "crops.csv").write_text("path,pid,split\n")
+    assert_one_line_error(stcanet("evaluate", package, "--data", tmp_path / "crops.csv"), "missing 'camid'")
+
+
+def test_unknown_provider(stcanet, package: Path, people: Path) -> None:
+    assert_one_line_error(stcanet("infer", package, people / "query", "--provider", "tpu"), "tpu")
+    assert_one_line_error(stcanet("evaluate", package, "--data", people, "--provider", "tpu"), "tpu")
+
+
+def test_provider_that_is_not_here(stcanet, package: Path, people: Path) -> None:
+    assert_one_line_error(stcanet("infer", package, people / "query", "--provider", "tensorrt"), "tensorrt")
+
+
+def test_negative_top_k(stcanet, package: Path, people: Path) -> None:
+    assert_one_line_error(stcanet("infer", package, people / "query", "--gallery", people / "query", "--top-k", -1), "top-k", "greater than or equal to 1")
+
+
+def test_missing_data(stcanet, tmp_path: Path) -> None:
+    assert_one_line_error(stcanet("train", "--out", tmp_path / "run"), "--data")
+    assert_one_line_error(stcanet("train", "--out", tmp_path / "run", "--data", tmp_path / "none"), "none")
+
+
+def test_unknown_setting(stcanet, people: Path, tmp_path: Path) -> None:
+    done = stcanet("train", "--out", tmp_path / "run", "--data", people, "--set", "optim.rate=3")
+    assert_one_line_error(done, "optim.rate")

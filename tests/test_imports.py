@@ -1,0 +1,31 @@
+"""Importing has no effects and no weight."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "numba", "rich", "PIL")
+
+
+def imported_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stdout.split()}
+
+
+def test_packages_import_nothing_heavy() -> None:
+    assert imported_by("import stcanet, stcanet_runtime").isdisjoint(HEAVY)
+
+
+def test_the_command_line_imports_no_framework() -> None:
+    assert imported_by("import stcanet.cli").isdisjoint({"torch", "torchvision", "onnx", "onnxruntime", "numba"})
+
+
+def test_public_names_exist() -> None:
+    import stcanet
+    import stcanet_runtime
+
+    for module in (stcanet, stcanet_runtime):
+        for name in module.__all__:
+            assert getattr(module, name) is not None, name
