@@ -142,9 +142,9 @@ def _export_summary(result: ExportResult) -> str:
     spec = manifest.input
     time = "" if spec.clip_length is None else f" × {'any number of' if spec.dynamic_time else spec.clip_length} frames"
     size = sum(path.stat().st_size for path in result.path.iterdir()) / 1e6
+    takes = f"{spec.name}{time} {spec.height}×{spec.width}"
     lines = [
-        f"{result.path}: {manifest.preset}, {spec.name}{time} {spec.height}×{spec.width}, {manifest.output.dim} dimensions,"
-        f" opset {manifest.opset}, {size:.1f} MB",
+        f"{result.path}: {manifest.preset}, {takes}, {manifest.output.dim} dimensions, opset {manifest.opset}, {size:.1f} MB",
         f"parity on {len(report.crops)} crops: passed, min cosine {report.min_cosine:.9f}",
     ]
     if manifest.source.get("trained") is False:

@@ -123,7 +123,7 @@ class _Run:
         with RunFolder(out, config) as folder:
             for epoch in range(1, config.epochs + 1):
                 values = self._epoch(epoch, observer)
-                if self.query and (epoch % config.eval_every == 0 or epoch == config.epochs):
+                if self._validates(epoch):
                     result = evaluate_model(self.model, self.query, self.gallery)
                     values |= {"val_mAP": result.mAP, "val_rank1": result.rank(1)}
                 folder.record(epoch, values)
@@ -137,6 +137,12 @@ class _Run:
         _, best_epoch, metrics = best if self.query else (0.0, config.epochs, values)
         used = folder.best if self.query else folder.last
         return TrainResult(used, config.epochs, best_epoch, metrics, time.perf_counter() - start)
+
+    def _validates(self, epoch: int) -> bool:
+        if not self.query or epoch == self.config.epochs:
+            return bool(self.query)
+        # A network that has only seen half-size images does badly on full-size ones, whatever it has learnt.
+        return epoch > self.config.half_size_epochs and epoch % self.config.eval_every == 0
 
     def _epoch(self, epoch: int, observer: Observer | None) -> dict[str, float]:
         """One pass; returns the mean losses, the accuracy and the rate of the epoch."""

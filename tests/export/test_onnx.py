@@ -1,0 +1,116 @@
+"""The ONNX file: its contract, its form, and that any batch and any length go through."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from stcanet.model import Embedder, STCANet
+from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, export_onnx
+from stcanet_runtime.errors import OptionError, PackageError
+from stcanet_runtime.manifest import METADATA_KEY, Manifest
+from stcanet_runtime.session import open_session
+
+
+def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
+    return [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+
+
+def test_contract_of_images(image_package: Path) -> None:
+    graph = onnx.load(image_package / "model.onnx").graph
+    assert [(item.name, _shape(item)) for item in graph.input] == [("images", ["batch", 64, 32, 3])]
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert [(item.name, _shape(item)) for item in graph.output] == [("embeddings", ["batch", 512])]
+    assert graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_contract_of_clips(clip_package: Path) -> None:
+    graph = onnx.load(clip_package / "model.onnx").graph
+    assert [(item.name, _shape(item)) for item in graph.input] == [("clips", ["batch", "time", 64, 32, 3])]
+    assert [(item.name, _shape(item)) for item in graph.output] == [("embeddings", ["batch", 512]), ("norms", ["batch"])]
+
+
+def test_the_file_is_complete_and_clean(image_package: Path) -> None:
+    model = onnx.load(image_package / "model.onnx", load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.ir_version <= 10
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", DEFAULT_OPSET)]
+    assert not model.functions
+    assert all(node.domain == "" for node in model.graph.node)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+    # The exporter's notes hold stack traces with the paths of this machine.
+    text = (image_package / "model.onnx").read_bytes()
+    assert b"stack_trace" not in text
+    assert b".py" not in text
+    assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
+
+
+def test_nodes_are_named_after_modules(image_package: Path) -> None:
+    nodes = onnx.load(image_package / "model.onnx").graph.node
+    names = [node.name for node in nodes]
+    assert len(set(names)) == len(names)
+    assert "blocks.2.channel/Softmax" in names
+    assert any(name.startswith("backbone.stages.3.1") for name in names)
+    assert sum("/" in name for name in names) > 0.9 * len(names)
+
+
+def test_normalisations_after_convolutions_are_folded(image_package: Path) -> None:
+    kinds = [node.op_type for node in onnx.load(image_package / "model.onnx").graph.node]
+    assert kinds.count("Conv") == 26
+    assert kinds.count("BatchNormalization") <= 5  # after a mean, or on a view of the node graph
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
+def test_opsets(image_model: STCANet, tmp_path: Path, opset: int) -> None:
+    manifest = export_onnx(image_model, tmp_path / "model.onnx", opset)
+    session = open_session(tmp_path / "model.onnx", "cpu")
+    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), dtype=np.uint8)
+    with torch.inference_mode():
+        expected = Embedder(image_model)(torch.from_numpy(crops))
+    assert manifest.opset == opset
+    np.testing.assert_allclose(session.run({"images": crops})["embeddings"], expected, atol=1e-3)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("opset", [17, 99, 0])
+def test_other_opsets_are_refused(image_model: STCANet, tmp_path: Path, opset: int) -> None:
+    with pytest.raises(OptionError, match="opset must be from 18 to 23"):
+        export_onnx(image_model, tmp_path / "model.onnx", opset)
+
+
+def test_the_manifest_is_inside(clip_model: STCANet, tmp_path: Path) -> None:
+    manifest = export_onnx(clip_model, tmp_path / "m.onnx", dynamic_time=False, source={"training_data": "drawn"})
+    model = onnx.load(tmp_path / "m.onnx")
+    inside = Manifest.from_json({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
+    assert inside == manifest
+    assert (inside.input.clip_length, inside.input.dynamic_time, inside.output.dim) == (3, False, 512)
+    assert inside.source == {"training_data": "drawn"}
+    assert _shape(model.graph.input[0]) == ["batch", 3, 64, 32, 3]
+
+
+def test_the_model_is_left_alone_and_nothing_is_said(
+    image_model: STCANet, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    image_model.train()
+    before = {name: value.clone() for name, value in image_model.state_dict().items()}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            export_onnx(image_model, tmp_path / "model.onnx")
+        assert image_model.training
+    finally:
+        image_model.eval()
+    assert all(torch.equal(value, before[name]) for name, value in image_model.state_dict().items())
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_invalid_graph_is_refused(image_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_export.graph.MAX_IR_VERSION", 3)
+    with pytest.raises(PackageError, match="IR version"):
+        export_onnx(image_model, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

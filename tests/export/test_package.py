@@ -1,0 +1,124 @@
+"""The package folder: what is in it, and that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
+from stcanet.model import Embedder, STCANet
+from stcanet_export.package import FILES, export_package
+from stcanet_export.report import Tolerance
+from stcanet_runtime import Encoder
+from stcanet_runtime.errors import CheckpointError, OptionError, PackageError, ParityError
+from stcanet_runtime.manifest import load_manifest
+
+IMPOSSIBLE = Tolerance(min_cosine=1.0, max_abs=1e-30)
+
+
+def test_contents(image_package: Path) -> None:
+    assert {path.name for path in image_package.iterdir()} == FILES
+    report = json.loads((image_package / "parity.json").read_text())
+    assert report["passed"] is True
+    assert len(report["crops"]) >= 8
+    assert report["notes"] == []
+    assert report["candidate"]["model_sha256"] == load_manifest(image_package).model_sha256
+
+
+def test_golden_vectors_are_what_the_runtime_gives(image_package: Path, clip_package: Path) -> None:
+    for package, name in ((image_package, "images"), (clip_package, "clips")):
+        encoder = Encoder.load(package, "cpu")
+        with np.load(package / "golden.npz") as golden:
+            embeddings, norms = encoder.embed_batch(golden[name])
+            np.testing.assert_allclose(embeddings, golden["embeddings"], atol=1e-3)
+            assert ("norms" in golden) == (norms is not None)
+            assert len(np.unique(golden[name].reshape(len(embeddings), -1), axis=0)) == len(embeddings)
+
+
+def test_from_a_checkpoint(image_model: STCANet, tmp_path: Path) -> None:
+    training = {"dataset": "drawn", "train_images": 7, "config": {"data": "/home/somebody/secret"}}
+    checkpoint = Checkpoint.of(image_model, 3, metrics={"val_mAP": 0.5}, training=training)
+    save_checkpoint(checkpoint, tmp_path / "best.pt")
+    result = export_package(tmp_path / "best.pt", tmp_path / "package")
+    source = load_manifest(tmp_path / "package").source
+    assert source["trained"] is True
+    assert source["metrics"] == {"val_mAP": 0.5}
+    assert source["training"] == {"dataset": "drawn", "train_images": 7}
+    assert len(source["checkpoint_sha256"]) == 64
+    for path in result.path.iterdir():
+        assert b"/home/somebody" not in path.read_bytes()
+
+
+def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, tmp_path: Path) -> None:
+    out = tmp_path / "package"
+    with pytest.raises(ParityError, match=r"parity failed: .*max"):
+        export_package(image_model, out, tolerance=IMPOSSIBLE)
+    assert [path.name for path in tmp_path.iterdir()] == ["package.parity.json"]
+    report = json.loads((tmp_path / "package.parity.json").read_text())
+    assert report["passed"] is False
+    assert any(not check["passed"] for check in report["checks"])
+
+
+def test_a_failing_gate_keeps_the_old_package_and_success_clears_the_report(
+    image_model: STCANet, image_package: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "package"
+    shutil.copytree(image_package, out)
+    before = load_manifest(out)
+    with pytest.raises(ParityError):
+        export_package(image_model, out, force=True, tolerance=IMPOSSIBLE)
+    assert load_manifest(out) == before
+    (out / "golden.npz").unlink()
+    export_package(image_model, out, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["package"]
+    assert {path.name for path in out.iterdir()} == FILES
+
+
+def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    with pytest.raises(PackageError, match="--force"):
+        export_package(image_model, image_package)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for force in (False, True):
+        with pytest.raises(PackageError, match=r"thesis\.tex"):
+            export_package(image_model, tmp_path, force=force)
+    with pytest.raises(PackageError, match="not a folder"):
+        export_package(image_model, tmp_path / "thesis.tex", force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_clip_length(clip_model: STCANet, image_model: STCANet, tmp_path: Path) -> None:
+    result = export_package(clip_model, tmp_path / "package", clip_length=2, dynamic_time=False)
+    assert result.manifest.input.shape == (None, 2, 64, 32, 3)
+    assert not any("frames" in check.name for check in result.report.checks)
+    with pytest.raises(OptionError, match="takes single images"):
+        export_package(image_model, tmp_path / "other", clip_length=2)
+
+
+@pytest.mark.parametrize("content", [b"", b"just text\n", b"PK\x03\x04 no archive"])
+def test_no_checkpoint(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "best.pt").write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        export_package(tmp_path / "best.pt", tmp_path / "package")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "package").exists()
+
+
+def test_a_checkpoint_of_others(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"conv1.weight": torch.zeros(1)}}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="not a checkpoint of 'stcanet train'"):
+        export_package(tmp_path / "other.pt", tmp_path / "package")
+
+
+def test_the_exported_package_serves_files_like_pytorch(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    crop = np.random.default_rng(1).integers(0, 256, (64, 32, 3), dtype=np.uint8)
+    Image.fromarray(crop).save(tmp_path / "a.png")
+    with torch.inference_mode():
+        expected = Embedder(image_model)(torch.from_numpy(crop)[None]).numpy()
+    np.testing.assert_allclose(Encoder.load(image_package, "cpu").encode([tmp_path / "a.png"]), expected, atol=1e-3)

@@ -1,0 +1,289 @@
+"""The gate lets the right package pass, and no planted fault."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+from onnx import numpy_helper
+from PIL import Image
+from torch import Tensor, nn
+
+from stcanet.model import Embedder, STCANet
+from stcanet.model.attention import neighbour_mask
+from stcanet_export import check_parity
+from stcanet_export.package import export_package
+from stcanet_export.report import ParityReport, Tolerance
+from stcanet_runtime.errors import DataError, ImageError, ParityError, ProviderError
+from stcanet_runtime.providers import available_providers
+
+Edit = Callable[[onnx.ModelProto], None]
+
+
+def failed_names(report: ParityReport) -> set[str]:
+    return {check.name for check in report.failures}
+
+
+def edited(package: Path, folder: Path, edit: Edit) -> Path:
+    """The model of a package alone, with its graph changed: a single file has no checksum that would tell."""
+    model = onnx.load(package / "model.onnx")
+    edit(model)
+    onnx.save(model, folder / "edited.onnx")
+    return folder / "edited.onnx"
+
+
+def change(model: onnx.ModelProto, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
+    tensor = next(item for item in model.graph.initializer if item.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(function(numpy_helper.to_array(tensor).copy()).astype(np.float32), name))
+
+
+def test_images_pass(image_model: STCANet, image_package: Path) -> None:
+    report = check_parity(image_model, image_package)
+    report.raise_if_failed()
+    assert report.min_cosine >= 0.99999
+    names = [check.name for check in report.checks]
+    for batch in ("batch 1", "batch 2", f"batch {len(report.crops)}", "from files"):
+        assert f"{batch}: min cosine" in names
+        assert f"{batch}: max |Δ|" in names
+    assert "ranking: swapped pairs" in names
+    assert any("independent" in name for name in names)
+    assert len(set(report.crops)) == len(report.crops) >= 12
+    assert report.to_dict()["passed"] is True
+    assert "passed" in report.summary()
+
+
+def test_clips_pass_at_any_length(clip_model: STCANet, clip_package: Path) -> None:
+    report = check_parity(clip_model, clip_package)
+    report.raise_if_failed()
+    names = [check.name for check in report.checks]
+    for frames in (1, 2, 7):
+        assert f"{frames} frames: min cosine" in names
+    assert "batch 2: norms" in names
+    assert "from files: min cosine" in names
+
+
+def test_a_package_against_itself_under_another_provider(image_package: Path) -> None:
+    if available_providers()["openvino"] is not None:
+        with pytest.raises(ProviderError):
+            check_parity(image_package, image_package, provider="openvino")
+        return
+    report = check_parity(image_package, image_package, provider="openvino")
+    report.raise_if_failed()
+    assert (report.reference["provider"], report.candidate["provider"]) == ("cpu", "openvino")
+
+
+def test_own_images_are_used_too(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for index in range(20):
+        Image.fromarray(rng.integers(0, 256, (50, 20, 3), dtype=np.uint8)).save(tmp_path / f"own-{index:02d}.jpg")
+    report = check_parity(image_model, image_package, sorted(tmp_path.iterdir()))
+    report.raise_if_failed()
+    assert sum(name.startswith("own-") for name in report.crops) == 16
+    (tmp_path / "own-00.jpg").write_text("no image")
+    with pytest.raises(ImageError, match="own-00"):
+        check_parity(image_model, image_package, sorted(tmp_path.iterdir()))
+
+
+class Bgr(Embedder):
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return super().forward(images.flip(-1))
+
+
+class NormalisedTwice(Embedder):
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        once = self.normalize(images).movedim(-3, -1)
+        return F.normalize(self.model(self.normalize(once)).features, dim=-1)
+
+
+class BatchStatistics(Embedder):
+    """Batch normalisation as while training: each crop changes with its neighbours in the batch."""
+
+    def __init__(self, model: STCANet) -> None:
+        super().__init__(model)
+        for module in model.backbone.stages[3].modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.track_running_stats = False
+                module.running_mean = module.running_var = None
+
+
+class RowsMixed(Embedder):
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        features = self.model(self.normalize(images)).features
+        return F.normalize(features + 0.05 * features.mean(dim=0, keepdim=True), dim=-1)
+
+
+class NotUnitLength(Embedder):
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        return self.model(self.normalize(images)).features
+
+
+class Transposed(Embedder):
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        pixels = self.normalize(images)
+        return F.normalize(self.model(pixels.mT.reshape(pixels.shape)).features, dim=-1)
+
+
+@pytest.mark.parametrize(
+    ("fault", "check"),
+    [
+        (Bgr, "batch 1: min cosine"),
+        (NormalisedTwice, "batch 1: min cosine"),
+        (BatchStatistics, "rows independent of their batch: max |Δ|"),
+        (RowsMixed, "rows independent of their batch: max |Δ|"),
+        (NotUnitLength, "batch 2: length − 1"),
+        (Transposed, "batch 1: min cosine"),
+    ],
+)
+def test_a_fault_in_the_export_fails_it(
+    image_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Embedder], check: str
+) -> None:
+    monkeypatch.setattr("stcanet_export.onnx.Embedder", fault)
+    with pytest.raises(ParityError):
+        export_package(image_model, tmp_path / "package")
+    assert not (tmp_path / "package").exists()
+    assert f'"{check}",\n      "passed": false' in (tmp_path / "package.parity.json").read_text()
+
+
+def test_a_dropped_neighbour_mask_fails(clip_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from stcanet_export import package
+
+    def everybody(frames: int, num_parts: int, device: torch.device | None = None) -> Tensor:
+        mask = neighbour_mask(frames, num_parts, device)
+        return mask | ~mask
+
+    def export_without_mask(*args: object, **kwargs: object) -> object:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stcanet.model.attention.neighbour_mask", everybody)
+            return export(*args, **kwargs)
+
+    export = package.export_onnx
+    monkeypatch.setattr(package, "export_onnx", export_without_mask)
+    with pytest.raises(ParityError, match="min cosine"):
+        export_package(clip_model, tmp_path / "package")
+
+
+def _bake_batch(model: onnx.ModelProto) -> None:
+    """As an exporter does that takes the example's batch for a constant: the first axis of every reshape."""
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.int64 and values.ndim == 1 and len(values) >= 3 and values[0] == -1:
+            tensor.CopyFrom(numpy_helper.from_array(np.array([2, *values[1:]], np.int64), tensor.name))
+
+
+def _ignore_input(model: onnx.ModelProto) -> None:
+    change(model, "normalize.scale", np.zeros_like)
+
+
+def _scale_one_channel(model: onnx.ModelProto) -> None:
+    def scale(weights: np.ndarray) -> np.ndarray:
+        weights[0] *= 1.5
+        return weights
+
+    change(model, "model.backbone.stages.3.1.conv2.weight", scale)
+
+
+def _shift_one_component(model: onnx.ModelProto) -> None:
+    def shift(bias: np.ndarray) -> np.ndarray:
+        bias[7] += 0.2
+        return bias
+
+    change(model, "model.head.neck.bias", shift)
+
+
+def _nan(model: onnx.ModelProto) -> None:
+    def poison(bias: np.ndarray) -> np.ndarray:
+        bias[3] = np.nan
+        return bias
+
+    change(model, "model.head.neck.bias", poison)
+
+
+@pytest.mark.parametrize("edit", [_bake_batch, _ignore_input, _scale_one_channel, _shift_one_component, _nan])
+def test_a_fault_in_the_graph_fails_it(image_model: STCANet, image_package: Path, tmp_path: Path, edit: Edit) -> None:
+    report = check_parity(image_model, edited(image_package, tmp_path, edit))
+    assert not report.passed, report.summary()
+    with pytest.raises(ParityError, match="parity failed"):
+        report.raise_if_failed()
+
+
+def test_an_unedited_copy_passes(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    check_parity(image_model, edited(image_package, tmp_path, lambda _: None)).raise_if_failed()
+
+
+def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("resize", _bilinear), ("load_image", lambda path, _: np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])],
+)
+def test_only_files_show_a_fault_in_preprocessing(
+    image_model: STCANet, image_package: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., np.ndarray]
+) -> None:
+    monkeypatch.setattr(f"stcanet_runtime.encoder.{name}", fault)
+    failures = failed_names(check_parity(image_model, image_package))
+    assert "from files: min cosine" in failures
+    assert all(name.startswith("from files") for name in failures)
+
+
+def test_a_collapsed_network_proves_nothing(image_model: STCANet, make_model: Callable[..., STCANet], tmp_path: Path) -> None:
+    """Every cosine is 1 when all crops give one vector; that must not pass for agreement."""
+    collapsed = make_model(height=64, width=32)
+    with torch.no_grad():
+        collapsed.head.neck.weight.zero_()
+    with pytest.raises(ParityError, match="tells crops apart"):
+        export_package(collapsed, tmp_path / "package")
+
+
+def test_nearly_collapsed_networks_are_told_from_constants(
+    make_model: Callable[..., STCANet], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cosines of 0.999999 with a constant vector: only the spread tells."""
+    model = make_model(height=64, width=32)
+    with torch.no_grad():
+        model.head.neck.weight.mul_(2e-4)
+    export_package(model, tmp_path / "right")
+    report = check_parity(model, edited(tmp_path / "right", tmp_path, _ignore_input))
+    assert "error against spread" in failed_names(report)
+    assert "batch 1: min cosine" not in failed_names(report)
+
+
+def test_untrained_attention_is_noted(make_model: Callable[..., STCANet], tmp_path: Path) -> None:
+    model = make_model(height=64, width=32)
+    with torch.no_grad():
+        for block in model.blocks.values():
+            block.channel.out_norm.weight.zero_()
+            block.part.out_norm.weight.zero_()
+    (note,) = export_package(model, tmp_path / "package").report.notes
+    assert "attention is not exercised after stage 2, after stage 3" in note
+
+
+def test_nothing_to_compare(image_model: STCANet, clip_package: Path, image_package: Path, tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="takes images 64×32 to 512 dimensions, the package clips of 3 frames"):
+        check_parity(image_model, clip_package)
+    with pytest.raises(ParityError, match="nothing to compare"):
+        check_parity(clip_package, image_package)
+
+
+def test_weights_of_another_network_fail(make_model: Callable[..., STCANet], image_package: Path) -> None:
+    assert not check_parity(make_model(seed=5, height=64, width=32), image_package).passed
+
+
+def test_too_few_crops(image_model: STCANet, image_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_export.probes.MIN_CROPS", 500)
+    with pytest.raises(DataError, match="at least 500 distinct crops"):
+        check_parity(image_model, image_package)
+
+
+def test_tolerances_decide(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    wide = Tolerance(min_cosine=1e-9, max_abs=2, max_relative=1e9, max_length=1e9, tie=3)
+    model = edited(image_package, tmp_path, _scale_one_channel)
+    assert check_parity(image_model, model, tolerance=wide).passed
+    shutil.rmtree(tmp_path)
