@@ -11,26 +11,20 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from provenance import RESULTS, environment, write_result
 
-from stcanet_runtime import __version__, backends
+from stcanet_runtime import backends
 
 Embeddings = NDArray[np.float32]
 Candidate = Callable[[], Any]
-RESULTS = Path(__file__).parent / "results"
 
 
 def embeddings(rng: np.random.Generator, count: int, identities: Embeddings) -> Embeddings:
@@ -106,42 +100,6 @@ def quality(kind: str, call: Candidate, exact: Any) -> dict[str, float]:
     return {"max_difference": float(np.abs(result[0] - exact[0]).max()), "queries_with_exact_indices": same}
 
 
-def processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
-
-
-def commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
-
-
-def installed(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def environment() -> dict[str, Any]:
-    packages = {name: installed(name) for name in ("numpy", "numba", "faiss-cpu")}
-    return {
-        "commit": commit(),
-        "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": processor(),
-        "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "load_average": os.getloadavg()[0],
-        "python": platform.python_version(),
-        "versions": {"stcanet": __version__, **packages},
-        "backend": backends.explain(),
-        "threads": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")},
-    }
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--query", type=int, default=400)
@@ -160,7 +118,12 @@ def main() -> None:
     identities = rng.normal(size=(750, options.depth))
     query, gallery = (embeddings(rng, count, identities) for count in (options.query, options.gallery))
     sizes = {name: getattr(options, name) for name in ("query", "gallery", "depth", "k", "repeats", "seed")}
-    report: dict[str, Any] = {"benchmark": "distance", "environment": environment(), "sizes": sizes, "results": {}}
+    report: dict[str, Any] = {
+        "benchmark": "distance",
+        "environment": environment("numba", "faiss-cpu"),
+        "sizes": sizes,
+        "results": {},
+    }
     all_calls = candidates(query, gallery, options.k)
     # The NumPy backend, proven equal to the reference by the tests, stands in for it: the reference takes too long here.
     exact = {kind: calls["ours: numpy"]() for kind, calls in all_calls.items()}
@@ -170,9 +133,7 @@ def main() -> None:
         print(kind)
         for name, row in report["results"][kind].items():
             print(f"  {name:24}" + "".join(f"  {key} {value:.3g}" for key, value in row.items()))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    print(options.out)
+    write_result(options.out, report)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,12 @@ None of the people below were in the training data.</p>
 {rows}
 </table>
 <p>{protocol}</p>
-<p>Parity of the exported model: smallest cosine {cosine:.9f}, largest difference {difference:.1e}, {crops} crops.</p>
+<h2>The exported model computes what the trained one does</h2>
+<p>Checked on {crops} drawn crops before the package was written:</p>
+<table>
+<tr><th>check</th><th>measured</th><th>bound</th></tr>
+{checks}
+</table>
 <h2>Each query and its nearest matches</h2>
 <img alt="ranked lists" src="data:image/png;base64,{picture}">
 <h2>How</h2>
@@ -43,6 +48,11 @@ def row(name: str, result: dict[str, Any]) -> str:
     return f"<tr><td>{name}</td>" + "".join(f"<td>{100 * value:.1f} %</td>" for value in cells) + "</tr>"
 
 
+def check_row(check: dict[str, Any]) -> str:
+    cells = (check["name"], f"{check['value']:.9g}", f"{check['rule']} {check['bound']:g}")
+    return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
 def main(folder: Path, seconds: float) -> None:
     results = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("torch", "runtime")}
     parity = json.loads((folder / "package" / "parity.json").read_text())
@@ -54,9 +64,8 @@ def main(folder: Path, seconds: float) -> None:
             f"{protocol['num_query']} queries, {protocol['num_gallery']} gallery images, of them "
             f"{protocol['num_distractors']} distractors; matches from the query's own camera are left out."
         ),
-        cosine=parity["min_cosine"],
-        difference=parity["max_abs_diff"],
-        crops=parity["num_crops"],
+        crops=len(parity["crops"]),
+        checks="\n".join(check_row(check) for check in parity["checks"]),
         picture=base64.b64encode((folder / "ranks.png").read_bytes()).decode(),
         commands=html.escape((folder / "commands.txt").read_text()),
     )

@@ -27,7 +27,14 @@ for command in (synth, train, evaluate, export, parity, infer, info):
     app.command()(command)
 
 
-EXTRA_OF = {"torch": "train", "torchvision": "train", "tensorboard": "train", "tomli_w": "train", "onnx": "export", "onnxscript": "export"}
+EXTRA_OF = {
+    "torch": "train",
+    "torchvision": "train",
+    "tensorboard": "train",
+    "tomli_w": "train",
+    "onnx": "export",
+    "onnxscript": "export",
+}
 """Optional packages that commands import, and the extra that brings each."""
 
 

@@ -47,8 +47,8 @@ class TorchSide:
         config = model.config
         self.model = frozen(model)
         self.dim = model.feature_dim
-        name = IMAGES if config.clip_length is None else CLIPS
-        self.spec = InputSpec(name, config.height, config.width, config.clip_length)
+        clips = config.clip_length is not None
+        self.spec = InputSpec(CLIPS if clips else IMAGES, config.height, config.width, config.clip_length, dynamic_time=clips)
         self._embedder = Embedder(self.model).eval()
 
     @torch.inference_mode()

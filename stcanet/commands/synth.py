@@ -6,15 +6,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.errors import OptionError
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 _DEFAULTS = SynthConfig()
 _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
@@ -66,14 +64,8 @@ def synth(
         junk=junk,
         masks=_parse_layout(mask_layout) if masks else MaskLayout.NONE,
     )
-    with _progress_bar() as bar:
-        task = bar.add_task("drawing", total=None)
-        counts = generate(
-            out,
-            config,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-            workers=_cores() if workers is None else workers,
-        )
+    with progress_bar("drawing") as progress:
+        counts = generate(out, config, progress, workers=_cores() if workers is None else workers)
     typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
 
 
@@ -96,16 +88,6 @@ def _parse_layout(text: str) -> MaskLayout:
 def _cores() -> int:
     available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return min(available, _MAX_AUTO_WORKERS)
-
-
-def _progress_bar() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    # On stderr, and gone at the end: stdout is for the result, which may be piped.
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _summary(out: Path, counts: SynthCounts) -> str:

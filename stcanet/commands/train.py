@@ -46,7 +46,7 @@ def train(
 
     from stcanet.engine.trainer import train as run
 
-    with _Progress(resolved.epochs) as progress:
+    with TrainingProgress(resolved.epochs) as progress:
         result = run(resolved, out, progress)
     if as_json:
         import json
@@ -62,21 +62,22 @@ def train(
 train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
 
 
-class _Progress:
+class TrainingProgress:
     """Draws an epoch bar and a line per epoch on stderr; lines only where stderr is no terminal."""
 
     def __init__(self, epochs: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
         self._epochs = epochs
         self._console = Console(stderr=True, highlight=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = (*columns, TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[acc]:.3f}  {task.fields[rate]:.0f} img/s"))
-        self._bar = Progress(*live, console=self._console, disable=not self._console.is_terminal, transient=True)
+        self._bar = Bar(*live, console=self._console, disable=not self._console.is_terminal, transient=True)
         self._task = self._bar.add_task("training", total=None, loss=0.0, acc=0.0, rate=0.0)
 
-    def __enter__(self) -> _Progress:
+    def __enter__(self) -> TrainingProgress:
         self._bar.start()
         return self
 
@@ -84,6 +85,7 @@ class _Progress:
         self._bar.stop()
 
     def on_start(self, facts: dict[str, Any]) -> None:
+        """Say what is trained on."""
         self._console.print(
             f"{facts['dataset']}: {facts['train_images']} images of {facts['train_identities']} identities, "
             f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
@@ -91,6 +93,7 @@ class _Progress:
         )
 
     def on_step(self, report: StepReport) -> None:
+        """Move the bar."""
         # The bar runs over the whole run, so that the time left is that of the run.
         self._bar.update(
             self._task,
@@ -103,6 +106,7 @@ class _Progress:
         )
 
     def on_epoch(self, epoch: int, values: dict[str, float]) -> None:
+        """Print the line of an epoch."""
         validation = "".join(f"  {name} {values[name]:.4f}" for name in ("val_mAP", "val_rank1") if name in values)
         self._console.print(
             f"epoch {epoch:3d}/{self._epochs}  loss {values['loss']:.3f}  acc {values['accuracy']:.3f}  lr {values['lr']:.2e}  "

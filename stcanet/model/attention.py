@@ -48,7 +48,8 @@ def channel_mix(rows: Tensor) -> Tensor:
         rows = rows.float()
         logits = rows @ rows.mT
         deepest = logits.detach().amax(dim=-1, keepdim=True) - SOFTMAX_DEPTH
-        return torch.softmax(torch.maximum(logits, deepest), dim=-1) @ rows
+        mixed: Tensor = torch.softmax(torch.maximum(logits, deepest), dim=-1) @ rows
+        return mixed
 
 
 class PartAttention(nn.Module):

@@ -35,7 +35,9 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from stcanet.data.synthetic import SynthConfig, generate
 
     root = tmp_path_factory.mktemp("cli") / "people"
-    generate(root, SynthConfig(identities=12, test_identities=4, cameras=2, images_per_camera=3, height=64, width=32, distractors=2))
+    generate(
+        root, SynthConfig(identities=12, test_identities=4, cameras=2, images_per_camera=3, height=64, width=32, distractors=2)
+    )
     return root
 
 
@@ -44,7 +46,11 @@ def checkpoint(people: Path, tmp_path_factory: pytest.TempPathFactory, stcanet: 
     """Trained for one epoch through the command line."""
     run = tmp_path_factory.mktemp("runs") / "run"
     options = ["--preset", "stcanet-tiny", "--backbone-weights", "none", "--epochs", 1, "--device", "cpu"]
-    small = [option for setting in ("model.height=64", "model.width=32", "identities=4", "val_fraction=0.25") for option in ("--set", setting)]
+    small = [
+        option
+        for setting in ("model.height=64", "model.width=32", "identities=4", "val_fraction=0.25")
+        for option in ("--set", setting)
+    ]
     done = stcanet("train", "--data", people, "--out", run, *options, *small)
     assert done.returncode == 0, done.stderr
     return run / "best.pt"

@@ -23,9 +23,13 @@ def assert_one_line_error(done: Done, *words: str) -> None:
         assert word in lines[0], lines[0]
 
 
-def test_package_and_checkpoint_retrieve_the_same(stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path) -> None:
+def test_package_and_checkpoint_retrieve_the_same(
+    stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path
+) -> None:
     torch = json.loads(stcanet("evaluate", checkpoint, "--data", people, "--json").stdout)
-    done = stcanet("evaluate", package, "--data", people, "--provider", "cpu", "--json", "--out", tmp_path / "r.json", without=("torch",))
+    done = stcanet(
+        "evaluate", package, "--data", people, "--provider", "cpu", "--json", "--out", tmp_path / "r.json", without=("torch",)
+    )
     assert done.returncode == 0, done.stderr
     runtime = json.loads(done.stdout)
     assert json.loads((tmp_path / "r.json").read_text()) == runtime
@@ -40,7 +44,15 @@ def test_package_and_checkpoint_retrieve_the_same(stcanet, checkpoint: Path, pac
 def test_infer_ranks_without_torch(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
     sheet = tmp_path / "ranks.png"
     done = stcanet(
-        "infer", package, people / "query", "--gallery", people / "bounding_box_test", "--sheet", sheet, "--json", without=("torch",)
+        "infer",
+        package,
+        people / "query",
+        "--gallery",
+        people / "bounding_box_test",
+        "--sheet",
+        sheet,
+        "--json",
+        without=("torch",),
     )
     assert done.returncode == 0, done.stderr
     ranks = json.loads(done.stdout)
@@ -50,7 +62,9 @@ def test_infer_ranks_without_torch(stcanet, package: Path, people: Path, tmp_pat
         assert min(image.size) > 100
 
 
-def test_infer_equals_training_from_the_image_files(stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path) -> None:
+def test_infer_equals_training_from_the_image_files(
+    stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path
+) -> None:
     from stcanet.data.datasets import load_dataset
     from stcanet.engine.checkpoint import load_checkpoint
     from stcanet.engine.validation import embed
@@ -75,7 +89,9 @@ def test_train_resolves_and_reports(stcanet, checkpoint: Path) -> None:
     assert 'preset = "stcanet-tiny"' in (checkpoint.parent / "config.toml").read_text()
 
 
-@pytest.mark.parametrize("command", [(), ("train",), ("evaluate",), ("export",), ("parity",), ("infer",), ("synth",), ("info",)])
+@pytest.mark.parametrize(
+    "command", [(), ("train",), ("evaluate",), ("export",), ("parity",), ("infer",), ("synth",), ("info",)]
+)
 def test_help_works_without_torch_and_has_examples(stcanet, command: tuple[str, ...]) -> None:
     done = stcanet(*command, "--help", without=("torch", "onnx", "onnxruntime", "numba"))
     assert done.returncode == 0, done.stderr
@@ -89,7 +105,9 @@ def test_info_runs_without_torch(stcanet) -> None:
 
 
 @pytest.mark.parametrize(("command", "package_name"), [("train", "torch"), ("evaluate", "torch"), ("export", "torch")])
-def test_commands_that_need_torch_say_so(stcanet, checkpoint: Path, people: Path, tmp_path: Path, command: str, package_name: str) -> None:
+def test_commands_that_need_torch_say_so(
+    stcanet, checkpoint: Path, people: Path, tmp_path: Path, command: str, package_name: str
+) -> None:
     args = {
         "train": ("--data", people, "--out", tmp_path / "run"),
         "evaluate": (checkpoint, "--data", people),
@@ -117,7 +135,18 @@ def test_corrupt_image_in_a_training_set_is_named(stcanet, people: Path, tmp_pat
     shutil.copytree(people, tmp_path / "people")
     victim = next((tmp_path / "people" / "bounding_box_train").iterdir())
     victim.write_bytes(victim.read_bytes()[:200])
-    options = ("--preset", "stcanet-tiny", "--backbone-weights", "none", "--set", "identities=4", "--set", "val_fraction=0", "--epochs", 9)
+    options = (
+        "--preset",
+        "stcanet-tiny",
+        "--backbone-weights",
+        "none",
+        "--set",
+        "identities=4",
+        "--set",
+        "val_fraction=0",
+        "--epochs",
+        9,
+    )
     done = stcanet("train", "--data", tmp_path / "people", "--out", tmp_path / "run", *options)
     assert done.returncode == 1
     assert done.stderr.strip().splitlines()[-1].startswith(f"error: cannot read image {victim}")
@@ -156,7 +185,11 @@ def test_provider_that_is_not_here(stcanet, package: Path, people: Path) -> None
 
 
 def test_negative_top_k(stcanet, package: Path, people: Path) -> None:
-    assert_one_line_error(stcanet("infer", package, people / "query", "--gallery", people / "query", "--top-k", -1), "top-k", "greater than or equal to 1")
+    assert_one_line_error(
+        stcanet("infer", package, people / "query", "--gallery", people / "query", "--top-k", -1),
+        "top-k",
+        "greater than or equal to 1",
+    )
 
 
 def test_missing_data(stcanet, tmp_path: Path) -> None:

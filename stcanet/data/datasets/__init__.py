@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stcanet.data.datasets.base import DISTRACTOR_PID, JUNK_PID, ReIDDataset, Sample
+from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.manifest import read_manifest
 from stcanet.data.datasets.market1501 import read_market1501
 from stcanet_runtime.errors import DataError
 
-__all__ = ["DISTRACTOR_PID", "JUNK_PID", "ReIDDataset", "Sample", "load_dataset", "read_manifest", "read_market1501"]
+__all__ = ["ReIDDataset", "Sample", "load_dataset", "read_manifest", "read_market1501"]
 
 
 def load_dataset(path: Path | str) -> ReIDDataset:

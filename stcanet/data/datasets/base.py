@@ -6,11 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-JUNK_PID = -1
-"""Detections that are no person or only part of one; never used."""
-DISTRACTOR_PID = 0
-"""People (or not) that no query shows; they stay in the gallery."""
-
 
 @dataclass(frozen=True)
 class Sample:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from stcanet.data.datasets.base import DISTRACTOR_PID, JUNK_PID, ReIDDataset, Sample
+from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
 
 REQUIRED = ("path", "pid", "camid", "split")
 OPTIONAL = ("track", "frame")

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stcanet.data.datasets.base import DISTRACTOR_PID, JUNK_PID, ReIDDataset, Sample
+from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 

@@ -1,0 +1,55 @@
+"""Where a figure comes from: commit, hardware, versions. Every result file starts with it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime import __version__, backends
+from stcanet_runtime.cli.info import collect
+from stcanet_runtime.files import write_json
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def environment(*packages: str) -> dict[str, Any]:
+    """Facts about this machine and installation, with the versions of `packages` besides."""
+    processor = collect()["cpu"]
+    return {
+        "commit": commit(),
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": processor["model"],
+        "cpus": processor["cores"],
+        "cpu_features": processor["features"],
+        "load_average": round(os.getloadavg()[0], 2),
+        "python": platform.python_version(),
+        "versions": {"stcanet": __version__, **{name: installed(name) for name in ("numpy", *packages)}},
+        "backend": backends.explain(),
+        "threads": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")},
+    }
+
+
+def commit() -> str:
+    """The commit, with "-dirty" where the tree differs from it."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or "unknown"
+
+
+def installed(package: str) -> str | None:
+    """Version of a package, None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def write_result(path: Path, report: dict[str, Any]) -> None:
+    """Write a result file and say where."""
+    write_json(path, report)
+    print(path)

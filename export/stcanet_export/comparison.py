@@ -1,0 +1,162 @@
+"""The comparison itself: one method is one group of checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_export.probes import make_clips
+from stcanet_export.report import Check, Tolerance
+from stcanet_export.sides import Side
+from stcanet_runtime.manifest import CLIPS
+
+_OTHER_TIMES = (1, 2, 7)
+_TIME_CLIPS = 2
+
+FloatArray = NDArray[np.float64]
+Float32Array = NDArray[np.float32]
+UInt8Array = NDArray[np.uint8]
+Outputs = tuple[Float32Array, Float32Array | None]
+
+
+class Comparison:
+    """Two sides and the crops.
+
+    Args:
+        reference: What is right.
+        candidate: What is checked.
+        files: The image files of the crops.
+        crops: The same, read and resized, ``[N, H, W, 3]``.
+        tolerance: What may differ.
+    """
+
+    def __init__(
+        self, reference: Side, candidate: Side, files: Sequence[Path], crops: UInt8Array, tolerance: Tolerance
+    ) -> None:
+        self.reference, self.candidate, self.tolerance = reference, candidate, tolerance
+        self.files, self.names, self.crops = files, [path.stem for path in files], crops
+        self.inputs = self._inputs(candidate.spec.clip_length)
+
+    def checks(self) -> Iterator[Check]:
+        """All checks, one after another as they are made; after a reference that is not finite there are no more."""
+        expected = _one_by_one(self.reference, self.inputs)
+        finite = bool(np.isfinite(expected[0]).all())
+        yield Check.at_least("reference is finite", float(finite), 1)
+        if not finite:
+            return
+        spread = _spread(expected[0])
+        yield Check.at_least("reference tells crops apart", spread, self.tolerance.min_spread, "spread of its embeddings")
+        yield from self._tensors(expected, spread)
+        yield from self._files()
+        yield from self._times()
+
+    def _inputs(self, frames: int | None) -> UInt8Array:
+        return self.crops if self.candidate.spec.name != CLIPS or frames is None else make_clips(self.crops, frames)
+
+    def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
+        """Batches 1, 2 and N, one row against itself in another batch, spread and ranking."""
+        results = {}
+        for size in (1, 2, len(self.inputs)):
+            name = f"batch {size}"
+            try:
+                results[size] = _in_batches(self.candidate, self.inputs, size)
+            except Exception as error:
+                yield _did_not_run(name, error)
+                continue
+            yield from self._compare(name, results[size], expected)
+        if len(results) < 3:
+            return
+        alone, together = results[1][0], results[len(self.inputs)][0]
+        yield self._largest("rows independent of their batch: max |Δ|", np.abs(alone - together), self.tolerance.max_abs)
+        errors = np.linalg.norm(_f64(alone) - expected[0], axis=1)
+        yield self._largest("error against spread", errors[:, None] / max(spread, 1e-30), self.tolerance.max_relative)
+        yield self._ranking(together, expected[0])
+
+    def _files(self) -> Iterator[Check]:
+        """The way from the image file, which tensors say nothing about: decoding, channel order, resize."""
+        groups: list[list[Path]] = [[path] for path in self.files]
+        if (frames := self.candidate.spec.clip_length) is not None:
+            # One frame more than a clip: each tracklet has a second clip, which has to be filled up.
+            groups = [list(self.files[start : start + frames + 1]) for start in range(0, len(self.files), frames + 1)]
+        try:
+            actual = self.candidate.embed_files(groups)
+        except Exception as error:
+            yield _did_not_run("from files", error)
+            return
+        yield from self._compare(
+            "from files", (actual, None), (self.reference.embed_files(groups), None), len(groups) == len(self.files)
+        )
+
+    def _times(self) -> Iterator[Check]:
+        """Clips of other lengths, where the package takes them."""
+        if not (self.candidate.spec.dynamic_time and self.reference.spec.dynamic_time):
+            return
+        for frames in _OTHER_TIMES:
+            clips = self._inputs(frames)[-_TIME_CLIPS:]
+            try:
+                actual = self.candidate.embed(clips)
+            except Exception as error:
+                yield _did_not_run(f"{frames} frames", error)
+                continue
+            yield from self._compare(f"{frames} frames", actual, _one_by_one(self.reference, clips), named=False)
+
+    def _compare(self, name: str, actual: Outputs, expected: Outputs, named: bool = True) -> Iterator[Check]:
+        """Embeddings ``[N, D]`` and norms ``[N]`` of the candidate with those of the reference."""
+        ours, theirs = _f64(actual[0]), _f64(expected[0])
+        with np.errstate(invalid="ignore", divide="ignore"):  # a zero vector gives NaN, and NaN never passes
+            cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+        worst = int(np.argmin(cosine))
+        where = self.names[worst] if named else ""
+        yield Check.at_least(f"{name}: min cosine", float(cosine.min()), self.tolerance.min_cosine, where)
+        yield self._largest(f"{name}: max |Δ|", np.abs(ours - theirs), self.tolerance.max_abs, named)
+        length = np.abs(np.linalg.norm(ours, axis=1) - 1)
+        yield self._largest(f"{name}: length − 1", length[:, None], self.tolerance.max_length, named)
+        if actual[1] is not None and expected[1] is not None:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                relative = np.abs(_f64(actual[1]) / _f64(expected[1]) - 1)
+            yield self._largest(f"{name}: norms", relative[:, None], self.tolerance.max_norm, named)
+
+    def _ranking(self, actual: Float32Array, expected: Float32Array) -> Check:
+        """Pairs of crops that the candidate ranks the other way round, as seen from a third, ties apart."""
+        # [N, N, N]: from crop i, how much farther is crop k than crop j?
+        gaps = [(d[:, None, :] - d[:, :, None]) for d in (_distances(expected), _distances(actual))]
+        swapped = (gaps[0] > self.tolerance.tie) & (gaps[1] <= 0)
+        index = np.arange(len(actual))
+        swapped[index, index, :] = swapped[index, :, index] = False  # the crop itself is in no ranking of its own
+        return Check.at_most("ranking: swapped pairs", float(swapped.sum()), 0, f"ties within {self.tolerance.tie:g}")
+
+    def _largest(self, name: str, values: NDArray[np.floating], bound: float, named: bool = True) -> Check:
+        """The largest of `values` ``[N, any]`` against a bound, with the name of its crop."""
+        worst = values.max(axis=1)
+        return Check.at_most(name, float(worst.max()), bound, self.names[int(np.argmax(worst))] if named else "")
+
+
+def _one_by_one(side: Side, inputs: UInt8Array) -> Outputs:
+    return _in_batches(side, inputs, 1)
+
+
+def _in_batches(side: Side, inputs: UInt8Array, size: int) -> Outputs:
+    parts = [side.embed(inputs[start : start + size]) for start in range(0, len(inputs), size)]
+    norms = [norm for _, norm in parts if norm is not None]
+    return np.concatenate([embeddings for embeddings, _ in parts]), np.concatenate(norms) if norms else None
+
+
+def _did_not_run(name: str, error: Exception) -> Check:
+    return Check(f"{name}: min cosine", False, None, 1.0, ">=", " ".join(str(error).split())[:300])
+
+
+def _spread(embeddings: Float32Array) -> float:
+    """Root mean square distance ``[N, D]`` from the mean row."""
+    centred = _f64(embeddings) - _f64(embeddings).mean(axis=0)
+    return float(np.sqrt((centred**2).sum(axis=1).mean()))
+
+
+def _distances(embeddings: Float32Array) -> FloatArray:
+    return 1.0 - _f64(embeddings) @ _f64(embeddings).T
+
+
+def _f64(values: NDArray[np.floating]) -> FloatArray:
+    return values.astype(np.float64)
