@@ -20,6 +20,7 @@ lint: $(READY)
 	$(BIN)/clang-format --dry-run --Werror $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python benchmarks/tables.py --check
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

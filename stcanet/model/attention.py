@@ -93,10 +93,10 @@ class PartAttention(nn.Module):
         by_pair, by_clip = self.relation.weight.chunk(2, dim=1)
         logits = F.linear(difference, by_pair).squeeze(-1)
         logits = logits + F.linear(whole, by_clip, self.relation.bias).unsqueeze(-1)  # [B, M, M] + [B, 1, 1]
-        logits = self.relation_norm(logits.flatten(1).unsqueeze(1)).view_as(logits).float()
+        normalised: Tensor = self.relation_norm(logits.flatten(1).unsqueeze(1)).view_as(logits).float()
         neighbours = neighbour_mask(frames, self.num_parts, nodes.device)
         # Finite, so that a node without neighbours (one part, one frame) attends to itself instead of giving NaN.
-        return logits.masked_fill(~neighbours, torch.finfo(torch.float32).min).softmax(dim=-1)
+        return normalised.masked_fill(~neighbours, torch.finfo(torch.float32).min).softmax(dim=-1)
 
     def _update(self, nodes: Tensor, gathered: Tensor) -> Tensor:
         updated = self.update(torch.cat([nodes, gathered], dim=-1))  # [B, M, D]

@@ -1,0 +1,106 @@
+"""The tables of BENCHMARKS.md and README.md, from benchmarks/results/*.json.
+
+python benchmarks/tables.py            # write them
+python benchmarks/tables.py --check    # status 1 where they are out of date
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
+INTRO = """# Benchmarks
+
+Generated from `benchmarks/results/*.json` by `benchmarks/tables.py`. Every file there names the commit, the hardware and the
+versions; the scripts beside it make it again. Machines differ and shared ones are noisy: compare within one table.
+"""
+
+
+def deployed(report: dict[str, Any]) -> Iterator[str]:
+    """Retrieval of a trained model in PyTorch and, exported, under each provider."""
+    data, training, results = report["data"], report["training"], report["results"]
+    settings, protocol = training["settings"], results["torch"]["protocol"]
+    yield (
+        f"`{settings['preset']}` on {data['name']}: {data['train']['images']:,} training images, "
+        f"{protocol['num_query']:,} queries, {protocol['num_gallery']:,} gallery images; {settings['epochs']} epochs "
+        f"in {training['minutes']:.0f} minutes from "
+        f"{'scratch' if settings['backbone_weights'] == 'none' else 'ImageNet weights'}."
+    )
+    yield ""
+    yield "| runs in | mAP | rank-1 | rank-5 | mINP | images/s, files to embeddings |"
+    yield "|---|---|---|---|---|---|"
+    for name, row in results.items():
+        where = "PyTorch" if name == "torch" else f"the exported package, provider `{name}`"
+        figures = " | ".join(f"{100 * row[key]:.2f}" for key in ("mAP", "rank1", "rank5", "mINP"))
+        rate = f"{row['images_per_second']:.0f}" if "images_per_second" in row else ""
+        yield f"| {where} | {figures} | {rate} |"
+    yield ""
+    yield f"Package {report['package_bytes'] / 1e6:.1f} MB; parity: least cosine {report['parity_min_cosine']:.8f}."
+    yield machine(report)
+
+
+def distances(report: dict[str, Any]) -> Iterator[str]:
+    """Distance matrix and top-k search of every backend."""
+    sizes = report["sizes"]
+    yield f"{sizes['query']:,} queries, {sizes['gallery']:,} gallery rows, {sizes['depth']:,} dimensions, k = {sizes['k']}."
+    for kind, rows in report["results"].items():
+        yield ""
+        yield f"| {kind} | wall s | CPU s | largest difference | queries with exact indices |"
+        yield "|---|---|---|---|---|"
+        for name, row in rows.items():
+            exact = f"{row['queries_with_exact_indices']:.1%}" if "queries_with_exact_indices" in row else ""
+            yield f"| {name} | {row['wall_s']:.3f} | {row['cpu_s']:.3f} | {row['max_difference']:.1e} | {exact} |"
+    yield ""
+    yield machine(report)
+
+
+def machine(report: dict[str, Any]) -> str:
+    """Hardware, versions and commit in one line."""
+    facts = report["environment"]
+    versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
+    units = [feature for feature in facts["cpu_features"] if feature.startswith(("avx512f", "amx_bf16", "avx2"))]
+    return (
+        f"{facts['cpus']} cores of {facts['processor']} ({', '.join(units)}), load {facts['load_average']} at the start; "
+        f"Python {facts['python']}, {versions}; commit {facts['commit']}."
+    )
+
+
+def load() -> dict[str, dict[str, Any]]:
+    paths = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+
+
+def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
+    """Every generated page by path."""
+    sections, measured = [INTRO], []
+    for name, report in reports.items():
+        table = "\n".join(deployed(report) if "training" in report else distances(report))
+        sections.append(f"## {name}\n\n{table}\n")
+        if "training" in report:
+            measured.append(table)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = "\n\n".join(measured)
+    return {
+        ROOT / "BENCHMARKS.md": "\n".join(sections),
+        ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
+    }
+
+
+def main() -> None:
+    stale = [path for path, text in pages(load()).items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.name} is out of date: run benchmarks/tables.py", file=sys.stderr)
+        raise SystemExit(bool(stale))
+    for path, text in pages(load()).items():
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
