@@ -69,7 +69,7 @@ def parity(
     reference_provider: Annotated[str, typer.Option(help="Where a reference package runs.")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
     min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="0.99999")] = None,
-    max_abs: Annotated[float | None, typer.Option(help="Largest difference of a component.", show_default="0.001")] = None,
+    max_abs: Annotated[float | None, typer.Option(help="Largest difference of a component.", show_default="0.002")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -60,7 +60,7 @@ def check_parity(
     with tempfile.TemporaryDirectory() as folder:
         files = write_procedural(Path(folder), second.spec.height, second.spec.width)
         files, crops = read_distinct([*files, *pick(images)], second.spec.height, second.spec.width)
-        checks = list(Comparison(first, second, files, crops, tolerance).checks())
+        checks = Comparison(first, second, files, crops, tolerance).checks()
     names = [path.name for path in files]
     return ParityReport(first.describe(), second.describe(), names, tolerance, checks, _notes(first), _versions())
 

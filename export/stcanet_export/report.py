@@ -19,14 +19,15 @@ class Tolerance:
     The channel attention takes a softmax of raw inner products, which reach 5,000 to 30,000 here: rounding of 1e-7 of
     such a logit changes a weight by up to 1e-3, so the bounds cannot be those of a plain ResNet. Measured with
     randomised weights, all gains live, normalisation statistics settled on synthetic people (PyTorch, ONNX Runtime and
-    OpenVINO against each other and against float64): 1 − cosine from 2e-9 to 4e-7, max |Δ| from 1e-5 to 1.5e-4, and
-    PyTorch with itself at another batch size up to 5e-5. The bounds leave a factor of 5 and more above that, and a fault
+    OpenVINO against each other and against float64): 1 − cosine from 2e-9 to 4e-7; max |Δ| from 1e-5 to 1.5e-4 with
+    average pooling, 3e-4 with maximum pooling, where the error of one position is not averaged away; and PyTorch with
+    itself at another batch size up to 5e-5. The bounds leave a factor of 5 and more above that, and a fault
     is far outside: normalising twice, the mildest one known from the field, still gives a cosine of 0.998.
     """
 
     min_cosine: float = 0.99999
     """Of each embedding with its reference."""
-    max_abs: float = 1e-3
+    max_abs: float = 2e-3
     """Largest difference of any component; they are 0.02 to 0.04 on average. A fault in one component alone would have to
     reach 4.5e-3 before `min_cosine` saw it."""
     max_relative: float = 0.02

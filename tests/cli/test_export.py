@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from stcanet.cli import app
+from stcanet_runtime.cli import run
 from stcanet_runtime.manifest import load_manifest
 
 
@@ -56,8 +58,16 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("--preset", "stcanet-tiny", "--images", "nowhere"), "nowhere"),
     ],
 )
-def test_wrong_options(stcanet: Callable, tmp_path: Path, arguments: tuple[str, ...], word: str) -> None:
-    _error(stcanet("export", *arguments, "-o", tmp_path / "package"), word)
+def test_wrong_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], word: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        run(app, ["export", *arguments, "-o", "package"])
+    assert exit_info.value.code in (1, 2)
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("error: ")
+    assert word in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,0 +1,102 @@
+"""Single checks of the comparison, on made-up embeddings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stcanet_export.comparison import Comparison
+from stcanet_export.report import Tolerance
+from stcanet_runtime.manifest import InputSpec
+
+Float32Array = NDArray[np.float32]
+CROPS = np.arange(8, dtype=np.uint8)[:, None, None, None] * np.ones((1, 4, 4, 3), np.uint8)
+
+
+class Table:
+    """A side whose network is a table: row i of it for the crop whose pixels are i."""
+
+    spec = InputSpec("images", 4, 4)
+
+    def __init__(self, rows: NDArray[np.floating]) -> None:
+        self.rows, self.dim = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32), rows.shape[1]
+
+    def embed(self, batch: NDArray[np.uint8]) -> tuple[Float32Array, None]:
+        return self.rows[batch[:, 0, 0, 0]], None
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        return self.rows[[int(group[0].stem) for group in groups]]
+
+    def describe(self) -> dict[str, Any]:
+        return {}
+
+
+def circle(*degrees: float) -> NDArray[np.float64]:
+    angles = np.deg2rad(degrees)
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def failures(reference: Table, candidate: Table, tolerance: Tolerance) -> list[str]:
+    files = [Path(f"{index}.png") for index in range(len(CROPS))]
+    return [check.name for check in Comparison(reference, candidate, files, CROPS, tolerance).checks() if not check.passed]
+
+
+LOOSE = Tolerance(min_cosine=0.9, max_abs=1, max_relative=10, tie=1e-3)
+ANGLES = (0, 20, 45, 75, 110, 150, 195, 250)
+
+
+def test_equal_tables_pass() -> None:
+    assert failures(Table(circle(*ANGLES)), Table(circle(*ANGLES)), Tolerance()) == []
+
+
+def test_a_swapped_ranking_fails() -> None:
+    """From 0°, the crops at 20° and 19° change places: nothing but the order shows it under loose bounds."""
+    reference, swapped = circle(*ANGLES[:6], 19, 250), circle(*ANGLES[:6], 21, 250)
+    assert failures(Table(reference), Table(swapped), LOOSE) == ["ranking: swapped pairs"]
+
+
+def test_ties_may_rank_either_way() -> None:
+    reference, swapped = circle(*ANGLES[:6], 19.99, 250), circle(*ANGLES[:6], 20.01, 250)
+    assert failures(Table(reference), Table(swapped), LOOSE) == []
+
+
+def test_a_turned_space_ranks_alike_and_fails() -> None:
+    names = failures(Table(circle(*ANGLES)), Table(circle(*(angle + 5 for angle in ANGLES))), Tolerance())
+    assert "batch 1: min cosine" in names
+    assert "ranking: swapped pairs" not in names
+
+
+def test_one_vector_for_everything_fails() -> None:
+    same = Table(circle(*[30] * 8))
+    assert failures(same, same, Tolerance()) == ["reference tells crops apart"]
+
+
+def test_a_reference_that_is_not_finite_fails() -> None:
+    table = Table(circle(*ANGLES))
+    table.rows[3, 0] = np.nan
+    assert failures(table, table, Tolerance()) == ["reference is finite"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
+def test_a_broken_row_fails(value: float) -> None:
+    table = Table(circle(*ANGLES))
+    table.rows[3] = value
+    assert {"batch 1: min cosine", "from files: min cosine"} <= set(failures(Table(circle(*ANGLES)), table, Tolerance()))
+
+
+def test_a_package_that_does_not_run_fails_and_says_why() -> None:
+    class Broken(Table):
+        def embed(self, batch: NDArray[np.uint8]) -> tuple[Float32Array, None]:
+            if len(batch) == 2:
+                raise RuntimeError("a line\nand another")
+            return super().embed(batch)
+
+    files = [Path(f"{index}.png") for index in range(len(CROPS))]
+    checks = Comparison(Table(circle(*ANGLES)), Broken(circle(*ANGLES)), files, CROPS, Tolerance()).checks()
+    (failed,) = [check for check in checks if not check.passed]
+    assert (failed.name, failed.value, failed.detail) == ("batch 2: min cosine", None, "a line and another")
