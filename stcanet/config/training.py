@@ -23,9 +23,6 @@ class AugmentConfig:
     """Probability of a left-right flip."""
     pad: int = 5
     """Pixels of mean colour put around the image before a crop of the original size is taken; 0 turns it off."""
-    color: float = 0.0
-    """Brightness, contrast and saturation of each image are each changed by up to this share, as between cameras; 0 as
-    published."""
     erase: float = 0.5
     """Probability of erasing a rectangle."""
     erase_area: tuple[float, float] = (0.02, 0.4)
@@ -34,9 +31,9 @@ class AugmentConfig:
     """Height over width of the rectangle lies between this and its inverse."""
 
     def __post_init__(self) -> None:
-        for name in ("flip", "color", "erase"):
+        for name in ("flip", "erase"):
             value = getattr(self, name)
-            _require(f"augment.{name}", value, 0.0 <= value <= 1.0, "between 0 and 1")
+            _require(f"augment.{name}", value, 0.0 <= value <= 1.0, "a probability between 0 and 1")
         _require("augment.pad", self.pad, self.pad >= 0, "0 or more pixels")
         low, high = self.erase_area
         _require("augment.erase_area", self.erase_area, 0.0 < low <= high < 1.0, "two ascending shares between 0 and 1")
@@ -51,9 +48,6 @@ class LossConfig:
     """Weight of the cross entropy over the training identities."""
     label_smoothing: float = 0.1
     """Share of the target spread evenly over all classes."""
-    cosine_scale: float = 0.0
-    """0: class logits come from the linear classifier, as published. Above 0: they are this times the cosine between the
-    feature and the weight of the class, so that the cross entropy shapes the angles that retrieval compares."""
     triplet_weight: float = 1.0
     """Weight of the triplet loss; 0 turns it off."""
     margin: float = 0.3
@@ -62,7 +56,7 @@ class LossConfig:
     """Distance of the triplet loss."""
 
     def __post_init__(self) -> None:
-        for name in ("identity_weight", "cosine_scale", "triplet_weight", "margin"):
+        for name in ("identity_weight", "triplet_weight", "margin"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
         _require("loss.label_smoothing", self.label_smoothing, 0.0 <= self.label_smoothing < 1.0, "in [0, 1)")
         _require("loss.distance", self.distance, self.distance in ("cosine", "euclidean"), "'cosine' or 'euclidean'")

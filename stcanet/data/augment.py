@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from stcanet.config import AugmentConfig
-from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 
 def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
@@ -48,22 +47,9 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
     hidden = hidden | (erased & (uniform() < config.erase)[:, None, None])
 
     device = images.device
-    if config.color > 0.0:
-        images = _vary_colors(images, [uniform(1 - config.color, 1 + config.color).to(device) for _ in range(3)])
     flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]  # [B, H, W]
     moved = images.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, 3, -1).to(device)).view(images.shape)
     return moved.masked_fill(hidden[:, None].to(device), 0.0)
-
-
-def _vary_colors(images: Tensor, factors: list[Tensor]) -> Tensor:
-    """Multiply brightness, contrast and saturation of normalised images, each by its factors ``[B]``."""
-    brightness, contrast, saturation = (factor[:, None, None, None] for factor in factors)
-    black = torch.tensor(IMAGENET_MEAN, device=images.device) / torch.tensor(IMAGENET_STD, device=images.device)
-    images = images * brightness + (brightness - 1.0) * black[:, None, None]  # black is −mean / std after normalisation
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = mean + (images - mean) * contrast
-    gray = images.mean(dim=1, keepdim=True)
-    return gray + (images - gray) * saturation
 
 
 def _span(length: Tensor, start: Tensor, size: int) -> Tensor:

@@ -25,8 +25,8 @@ from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.run_folder import RunFolder
 from stcanet.engine.schedule import lr_factor
 from stcanet.engine.validation import evaluate_model, split_validation
-from stcanet.losses import batch_hard_triplet, cosine_logits
-from stcanet.model import Normalize, ReIDOutput, build_model
+from stcanet.losses import batch_hard_triplet
+from stcanet.model import Normalize, build_model
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
 
 
@@ -102,9 +102,8 @@ class _Run:
         self.model.to(self.device).to(memory_format=torch.channels_last)
         self.normalize = Normalize().to(self.device)
         self.autocast = config.amp == "on" or (config.amp == "auto" and has_bf16_units(self.device))
-        settings = config.optim
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            self.model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
         )
         pids = [sample.pid for sample in self.train_samples]
         self.sampler = PKSampler(pids, config.identities, config.instances, config.seed)
@@ -173,8 +172,8 @@ class _Run:
         labels, loss_config = labels.to(self.device), self.config.loss
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
-        logits = self._logits(output)
-        identity = F.cross_entropy(logits, labels, label_smoothing=loss_config.label_smoothing)
+        assert output.logits is not None
+        identity = F.cross_entropy(output.logits.float(), labels, label_smoothing=loss_config.label_smoothing)
         triplet = batch_hard_triplet(output.features, labels, loss_config.margin, loss_config.distance)
         loss = loss_config.identity_weight * identity + loss_config.triplet_weight * triplet
         if not torch.isfinite(loss):
@@ -184,21 +183,13 @@ class _Run:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.optimizer.step()
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        accuracy = (output.logits.argmax(dim=1) == labels).float().mean()
         return {
             "loss": loss.item(),
             "identity_loss": identity.item(),
             "triplet_loss": triplet.item(),
             "accuracy": accuracy.item(),
         }
-
-    def _logits(self, output: ReIDOutput) -> Tensor:
-        """Class logits ``[B, K]`` for the identity loss, in float32."""
-        classifier = self.model.head.classifier
-        assert output.logits is not None
-        assert classifier is not None
-        scale = self.config.loss.cosine_scale
-        return cosine_logits(output.features, classifier.weight, scale) if scale > 0 else output.logits.float()
 
     def _load(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         # Nothing is random in the workers, so their number does not change the result. The loader draws a seed for them

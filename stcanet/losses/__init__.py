@@ -1,6 +1,5 @@
-"""Losses that torch does not have."""
+"""Losses that torch does not have; the identity loss is torch's cross entropy with label smoothing."""
 
-from stcanet.losses.identity import cosine_logits
 from stcanet.losses.triplet import DISTANCES, Distance, batch_hard_triplet
 
-__all__ = ["DISTANCES", "Distance", "batch_hard_triplet", "cosine_logits"]
+__all__ = ["DISTANCES", "Distance", "batch_hard_triplet"]

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from stcanet.losses import batch_hard_triplet, cosine_logits
+from stcanet.losses import batch_hard_triplet
 
 LABELS = torch.tensor([0, 0, 1, 1])
 
@@ -52,18 +52,3 @@ def test_autocast_does_not_reach_the_distances() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         inside = batch_hard_triplet(features, LABELS)
     assert torch.equal(inside, batch_hard_triplet(features, LABELS))
-
-
-def test_cosine_logits_by_hand() -> None:
-    features = directions(0, 60) * torch.tensor([[3.0], [0.5]])  # lengths do not matter, on either side
-    classes = directions(0, 90, 180) * torch.tensor([[1.0], [7.0], [2.0]])
-    cosine, half = math.cos(math.radians(60)), math.sin(math.radians(60))
-    expected = torch.tensor([[1.0, 0.0, -1.0], [cosine, half, -cosine]]) * 16
-    torch.testing.assert_close(cosine_logits(features, classes, 16.0), expected, atol=1e-5, rtol=0)
-
-
-def test_cosine_logits_are_float32_under_autocast() -> None:
-    features, classes = torch.randn(3, 8), torch.randn(5, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = cosine_logits(features, classes, 16.0)
-    assert torch.equal(inside, cosine_logits(features, classes, 16.0))

@@ -85,9 +85,7 @@ def test_training_leaves_the_callers_random_numbers_alone(people: Path, tmp_path
 
 
 def test_half_size_and_bf16_run(people: Path, tmp_path: Path) -> None:
-    config = settings(
-        people, half_size_epochs=1, amp="on", loss={"distance": "euclidean", "cosine_scale": 16}, val_fraction=0.0
-    )
+    config = settings(people, half_size_epochs=1, amp="on", loss={"distance": "euclidean"}, val_fraction=0.0)
     checkpoint = load_checkpoint(train(config, tmp_path / "run").checkpoint)
     assert checkpoint.training["precision"] == "bf16"
     assert all(torch.isfinite(value).all() for value in checkpoint.state_dict.values())
