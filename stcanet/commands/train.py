@@ -24,13 +24,15 @@ def train(
     out: Annotated[Path, typer.Option(help="Run folder to make: checkpoints, metrics.jsonl, tensorboard, config.toml.")],
     data: Annotated[Path | None, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
-    preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}. [default: {TrainConfig.preset}]")] = None,
+    preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}.", show_default=TrainConfig.preset)] = None,
     backbone_weights: Annotated[
-        str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone. [default: imagenet]")
+        str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone.", show_default="imagenet")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(help=f"Passes over the data. [default: {TrainConfig.epochs}]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
-    seed: Annotated[int | None, typer.Option(help=f"[default: {TrainConfig.seed}]")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default=str(TrainConfig.epochs))] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of the weights, batches and augmentation.", show_default=str(TrainConfig.seed))
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as optim.lr=1e-3; repeatable.")
     ] = None,

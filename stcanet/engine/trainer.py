@@ -232,7 +232,7 @@ def resolve_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise OptionError("device", name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise OptionError("device", name, f"one of the {torch.cuda.device_count()} CUDA devices that torch sees here")
+        raise OptionError("device", name, f"a CUDA device that torch sees here (there are {torch.cuda.device_count()})")
     return device
 
 
