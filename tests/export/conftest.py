@@ -20,7 +20,7 @@ TINY = {"height": 64, "width": 32}
 """The smallest preset made smaller: 8 × 4 positions in its attention."""
 
 
-def randomised(preset: str = "stcanet-tiny", seed: int = 0, **overrides: object) -> STCANet:
+def randomised(preset: str = "stcanet-tiny", seed: int = 0, channel_gain: float = 1.0, **overrides: object) -> STCANet:
     """A network that hides no fault: at initialisation every attention block is the identity, every bias zero.
 
     All gains and biases are random, and the normalisation statistics are those of real forward passes, so that the
@@ -33,10 +33,8 @@ def randomised(preset: str = "stcanet-tiny", seed: int = 0, **overrides: object)
             if parameter.ndim == 1:
                 nn.init.uniform_(parameter, 0.5, 1.5) if name.endswith("weight") else nn.init.normal_(parameter, 0.0, 0.2)
         for name, parameter in model.named_parameters():
-            # The softmax of logits in the thousands turns rounding, which differs with the number of threads, into
-            # another choice of channel; training keeps these gains small, and at 1 the test would be of that luck.
             if name.endswith("channel.out_norm.weight"):
-                nn.init.uniform_(parameter, 0.1, 0.3)
+                nn.init.uniform_(parameter, 0.5 * channel_gain, 1.5 * channel_gain)
     norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     for norm in norms:
         norm.momentum = None  # the plain average over the passes

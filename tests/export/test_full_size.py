@@ -19,7 +19,9 @@ PROVIDER = Tolerance(min_cosine=0.999, max_abs=0.02, max_relative=0.1, tie=0.02)
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["stcanet-image", "stcanet-video"])
 def test_full_size(make_model: Callable[..., STCANet], tmp_path: Path, preset: str) -> None:
-    result = export_package(make_model(preset), tmp_path / "package")
+    # At full size the softmax of logits in the thousands turns rounding, which differs with the number of threads, into
+    # another choice of channel; training keeps these gains small, and at 1 the test would be one of luck.
+    result = export_package(make_model(preset, channel_gain=0.2), tmp_path / "package")
     assert result.report.passed
     assert result.report.notes == []
     assert result.report.min_cosine >= 0.99999
