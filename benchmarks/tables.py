@@ -93,12 +93,13 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
 
 
 def main() -> None:
-    stale = [path for path, text in pages(load()).items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    generated = pages(load())
+    stale = [path for path, text in generated.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
             print(f"{path.name} is out of date: run benchmarks/tables.py", file=sys.stderr)
         raise SystemExit(bool(stale))
-    for path, text in pages(load()).items():
+    for path, text in generated.items():
         path.write_text(text, encoding="utf-8")
 
 
