@@ -201,12 +201,12 @@ def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pyt
 
 
 class Hostile:
-    """Unpickling this would run code."""
+    """Unpickling this would run code that leaves a file in the working directory."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         import os
 
-        return os.system, ("touch /tmp/stcanet-was-here",)
+        return os.system, ("touch code-was-run",)
 
 
 @pytest.mark.parametrize(
@@ -221,12 +221,13 @@ class Hostile:
     ],
     ids=["empty", "text", "foreign", "future", "damaged", "hostile"],
 )
-def test_files_that_are_no_checkpoints(tmp_path: Path, content: object) -> None:
+def test_files_that_are_no_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
     with pytest.raises(CheckpointError, match=r"x\.pt"):
         load_checkpoint(path)
-    assert not Path("/tmp/stcanet-was-here").exists()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
 
 
 def test_weights_that_do_not_fit_their_settings() -> None:
