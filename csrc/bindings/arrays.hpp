@@ -44,8 +44,20 @@ inline Metric metric(const std::string& name) {
     throw py::value_error("metric must be 'cosine' or 'euclidean', got '" + name + "'");
 }
 
-template <typename T>
-Matrix<T> output(py::array_t<T>& array) {
+// An empty name takes the best instruction set.
+inline const Kernels* find_kernels(const std::string& isa) {
+    const auto supported = supported_kernels();
+    if (isa.empty()) return supported.back();
+    std::string names;
+    for (const Kernels* kernels : supported) {
+        if (isa == kernels->name) return kernels;
+        names += (names.empty() ? "" : ", ") + std::string(kernels->name);
+    }
+    throw py::value_error("instruction set '" + isa + "' is not available here; available: " + names);
+}
+
+template <typename T, int Flags>
+Matrix<T> output(py::array_t<T, Flags>& array) {
     return {array.mutable_data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
 }
 

@@ -7,19 +7,10 @@
 #include "stcanet/topk.hpp"
 
 namespace stcanet::bindings {
-namespace {
 
-// An empty name takes the best instruction set.
-const Kernels* find_kernels(const std::string& isa) {
-    const auto supported = supported_kernels();
-    if (isa.empty()) return supported.back();
-    std::string names;
-    for (const Kernels* kernels : supported) {
-        if (isa == kernels->name) return kernels;
-        names += (names.empty() ? "" : ", ") + std::string(kernels->name);
-    }
-    throw py::value_error("instruction set '" + isa + "' is not available here; available: " + names);
-}
+void bind_rerank(py::module_& m);  // kernels_rerank.cpp
+
+namespace {
 
 py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name,
                                    std::size_t threads, const std::string& isa) {
@@ -77,4 +68,5 @@ PYBIND11_MODULE(_kernels, m) {
           arg("q_groups").noconvert() = py::none(), arg("g_groups").noconvert() = py::none(), arg("threads") = 0,
           arg("isa") = "");
     m.def("instruction_sets", &instruction_sets);
+    bind_rerank(m);
 }

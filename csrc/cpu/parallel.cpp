@@ -14,13 +14,18 @@ std::size_t resolve_threads(std::size_t threads) {
     return threads != 0 ? threads : std::max<std::size_t>(1, std::thread::hardware_concurrency());
 }
 
-void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work) {
-    std::atomic<std::size_t> next{0};
+void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,
+                  const Watch& watch) {
+    std::atomic<std::size_t> next{0}, done{0};
     std::exception_ptr error;
     std::mutex error_mutex;
-    const auto loop = [&] {
+    const auto loop = [&](const Watch& told) {
         try {
-            for (std::size_t unit; (unit = next.fetch_add(1)) < units;) work(unit);
+            for (std::size_t unit; (unit = next.fetch_add(1)) < units;) {
+                work(unit);
+                const std::size_t finished = done.fetch_add(1) + 1;
+                if (told) told(finished);
+            }
         } catch (...) {
             next = units;
             const std::lock_guard<std::mutex> lock(error_mutex);
@@ -31,11 +36,11 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
     std::vector<std::thread> helpers;
     helpers.reserve(workers);
     try {
-        while (helpers.size() + 1 < workers) helpers.emplace_back(loop);
+        while (helpers.size() + 1 < workers) helpers.emplace_back(loop, Watch{});
     } catch (const std::system_error&) {
         // The system grants no more threads: those that run do the work of all.
     }
-    loop();
+    loop(watch);
     for (std::thread& helper : helpers) helper.join();
     if (error) std::rethrow_exception(error);
 }

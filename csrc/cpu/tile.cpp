@@ -11,27 +11,30 @@ namespace stcanet::STCANET_ISA {
 namespace {
 
 constexpr int kLanes = STCANET_LANES;
-// Registers: ROWS * 2 accumulators, 2 of b, 1 broadcast of a; of 32 with AVX-512 and 16 otherwise.
-constexpr int kRows = kLanes == 16 ? 12 : kLanes == 8 ? 6 : 4;
-constexpr int kVectors = 2;
+// Registers: kRows * kVectors sums, kVectors of b, one broadcast of a; of 32 with AVX-512 and 16 otherwise.
+constexpr int kRows = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+constexpr int kVectors = kLanes == 16 ? 3 : 2;
+static_assert(kTileWidth % kRows == 0 && kTileWidth % (kVectors * kLanes) == 0);
 
 typedef float Floats __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 typedef std::int32_t Mask __attribute__((vector_size(kLanes * sizeof(float))));
 
+Floats load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
+
 void tile(const float* a, const float* b, std::size_t depth, float* c, std::size_t ldc, bool accumulate) {
     Floats sum[kRows][kVectors] = {};
-    for (std::size_t p = 0; p < depth; ++p, a += kRows, b += kVectors * kLanes) {
-        const Floats b0 = *reinterpret_cast<const Floats*>(b);
-        const Floats b1 = *reinterpret_cast<const Floats*>(b + kLanes);
-#pragma GCC unroll 16
-        for (int i = 0; i < kRows; ++i) {
-            sum[i][0] += a[i] * b0;
-            sum[i][1] += a[i] * b1;
-        }
+    for (std::size_t p = 0; p < depth; ++p, a += kTileWidth, b += kTileWidth) {
+        Floats column[kVectors];
+#pragma GCC unroll 3
+        for (int v = 0; v < kVectors; ++v) column[v] = load(b + v * kLanes);
+#pragma GCC unroll 8
+        for (int i = 0; i < kRows; ++i)
+#pragma GCC unroll 3
+            for (int v = 0; v < kVectors; ++v) sum[i][v] += a[i] * column[v];
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
-#pragma GCC unroll 2
+#pragma GCC unroll 3
         for (int v = 0; v < kVectors; ++v) {
             Floats* out = reinterpret_cast<Floats*>(c + static_cast<std::size_t>(i) * ldc + v * kLanes);
             *out = accumulate ? *out + sum[i][v] : sum[i][v];
@@ -45,17 +48,25 @@ bool any(const Mask& mask) {
     return all != 0;
 }
 
-// Hits are rare: a whole vector is passed over with one comparison.
-std::size_t below(const float* keys, std::size_t n, float limit, std::uint32_t* hits) {
+bool wanted(const ScanRow& row, std::size_t j) {
+    const float from_row = row.offsets[j] - 2.0F * row.dots[j], from_column = row.offset - 2.0F * row.dots[j];
+    return from_row <= row.near || from_row >= row.far || from_column <= row.nears[j] || from_column >= row.fars[j];
+}
+
+// Hits are rare: a whole vector is passed over with one branch.
+std::size_t scan(const ScanRow& row, std::uint32_t* hits) {
     std::size_t count = 0, i = 0;
-    for (; i + kLanes <= n; i += kLanes) {
-        const Mask mask = *reinterpret_cast<const Floats*>(keys + i) <= limit;
+    for (; i + kLanes <= row.n; i += kLanes) {
+        const Floats dot = load(row.dots + i);
+        const Floats from_row = load(row.offsets + i) - 2.0F * dot, from_column = row.offset - 2.0F * dot;
+        const Mask mask = (from_row <= row.near) | (from_row >= row.far) | (from_column <= load(row.nears + i)) |
+                          (from_column >= load(row.fars + i));
         if (!any(mask)) continue;
         for (std::size_t l = i; l < i + kLanes; ++l)
-            if (keys[l] <= limit) hits[count++] = static_cast<std::uint32_t>(l);
+            if (wanted(row, l)) hits[count++] = static_cast<std::uint32_t>(l);
     }
-    for (; i < n; ++i)
-        if (keys[i] <= limit) hits[count++] = static_cast<std::uint32_t>(i);
+    for (; i < row.n; ++i)
+        if (wanted(row, i)) hits[count++] = static_cast<std::uint32_t>(i);
     return count;
 }
 
@@ -65,7 +76,7 @@ void fill_tile(Kernels& table) {
     table.tile_rows = kRows;
     table.tile_cols = kVectors * kLanes;
     table.tile = tile;
-    table.below = below;
+    table.scan = scan;
 }
 
 }  // namespace stcanet::STCANET_ISA

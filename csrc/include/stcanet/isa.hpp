@@ -1,4 +1,4 @@
-// One wheel for all machines: the two inner loops exist once per instruction set, and the processor chooses.
+// One wheel for all machines: the inner loops exist once per instruction set, and the processor chooses.
 //
 // tile.cpp and exact.cpp are compiled several times, each time into a namespace of their own and with other compiler
 // flags. They must not use inline functions or templates of the standard library: the linker keeps one copy of those
@@ -14,18 +14,33 @@ namespace stcanet {
 
 enum class Isa { generic, avx2, avx512 };
 
+// Rows of one packed tile: element (p, r) of a tile of packed rows is tile[p * kTileWidth + r]. One layout serves both
+// sides of a product and every instruction set, since it is a multiple of all their tile sizes.
+constexpr std::size_t kTileWidth = 48;
+
+// One row of a block of products, and what makes a pair worth a look; key = offset - 2 dot, from either side.
+struct ScanRow {
+    const float* dots;  // [n]
+    std::size_t n;
+    float near, far;  // the row wants keys (offsets[j] - 2 dots[j]) up to near, and from far on
+    float offset;
+    const float* offsets;  // [n]
+    const float* nears;    // [n] column j wants keys (offset - 2 dots[j]) up to nears[j], and from fars[j] on
+    const float* fars;     // [n]
+};
+
 struct Kernels {
     Isa isa;
     const char* name;
-    std::size_t tile_rows;  // MR
-    std::size_t tile_cols;  // NR
+    std::size_t tile_rows;  // MR, divides kTileWidth
+    std::size_t tile_cols;  // NR, divides kTileWidth
 
-    // c[i, j] (+)= sum_p a[p, i] * b[p, j], float32, for one MR x NR tile. a is packed [depth, MR], b [depth, NR];
-    // c has leading dimension ldc. Each element is one chain of `depth` multiply-adds in the order of p.
+    // c[i, j] (+)= sum_p a[p, i] * b[p, j], float32, for one MR x NR tile; a and b are packed with stride kTileWidth, c
+    // has leading dimension ldc. Each element is one chain of `depth` multiply-adds in the order of p.
     void (*tile)(const float* a, const float* b, std::size_t depth, float* c, std::size_t ldc, bool accumulate);
 
-    // Writes the positions i with keys[i] <= limit to hits (room for n) and returns how many there are.
-    std::size_t (*below)(const float* keys, std::size_t n, float limit, std::uint32_t* hits);
+    // Writes the positions that the row or the column wants to hits (room for n) and returns how many there are.
+    std::size_t (*scan)(const ScanRow& row, std::uint32_t* hits);
 
     // Float64 sums in the fixed order of csrc/README.md: the same bits on every instruction set.
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y

@@ -6,11 +6,16 @@
 
 namespace stcanet {
 
+// Told how many units are done, from the calling thread, after each that this thread did; what it throws stops the
+// loop and is thrown again to the caller. May be empty.
+using Watch = std::function<void(std::size_t done)>;
+
 // Calls work(unit) once for every unit in [0, units) on at most `threads` threads (0: one per processor that this
 // process may use). Units are handed out in order; the first exception stops the handing out and is thrown again here.
 // Threads of its own and not OpenMP: no second OpenMP runtime beside PyTorch's, no spinning between calls, safe after
 // fork.
-void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work);
+void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,
+                  const Watch& watch = {});
 
 std::size_t resolve_threads(std::size_t threads);
 

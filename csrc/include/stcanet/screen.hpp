@@ -1,4 +1,4 @@
-// The float32 screen: keys that order gallery rows by distance up to a proven error, computed in packed tiles.
+// The float32 screen: keys that order rows by distance up to a proven error.
 //
 //     key(i, j) = offset_j - 2 q'_i . g'_j            smaller is closer
 //
@@ -14,13 +14,24 @@
 
 namespace stcanet {
 
-constexpr std::size_t kBlockRows = 192;   // query rows per block: a multiple of every tile_rows
-constexpr std::size_t kBlockCols = 256;   // gallery rows per block: a multiple of every tile_cols
-constexpr std::size_t kBlockDepth = 256;  // length of one float32 chain; short chains keep the error bound small
+constexpr std::size_t kDepth = 128;  // length of one float32 chain; short chains keep the error bound small
+
+// The rows of one side, and what turns them into q' or g'.
+struct Side {
+    Features rows;
+    std::vector<double> squared;  // squared lengths, fixed order
+    std::vector<double> scale;    // row i of q' is float(row i * scale_i)
+    std::vector<float> offset;
+};
 
 class Screen {
   public:
     Screen(Features query, Features gallery, Metric metric, Options options);
+    Screen(Features all, Metric metric, Options options);  // every row against every row
+
+    const Side& query() const { return query_; }
+    const Side& gallery() const { return symmetric_ ? query_ : gallery_; }
+    bool symmetric() const { return symmetric_; }
 
     // |key as computed - key in exact arithmetic| <= error, for every pair.
     double error = 0.0;
@@ -29,43 +40,23 @@ class Screen {
 
     // The exact key of a pair at float64 distance d, for query i.
     double key_of(std::size_t i, double d) const;
-    // The distance of a pair with this (approximate) key, for query i; not refined, not clamped below.
-    double squared_gap(std::size_t i, double key) const;
-    double distance_of_gap(double gap) const;
 
     // The definition, rounded to float32.
     float exact(std::size_t i, std::size_t j) const;
 
-    Features query, gallery;
-    Metric metric;
-    const Kernels& kernels;
+    // Distances of query i to gallery rows [first, first + n) from their products q' . g'.
+    void distances(std::size_t i, std::size_t first, std::size_t n, const float* dots, float* out) const;
+
+    const Metric metric;
+    const Options options;
 
   private:
-    friend class KeyBlock;
-    std::vector<double> q_sq_, g_sq_;        // squared lengths, fixed order
-    std::vector<double> q_scale_, g_scale_;  // row i of q' is float(q_i * q_scale_i)
-    std::vector<float> offset_;              // [G]
-    double unit_ = 1.0;                      // euclidean: the common power of two
-};
+    void measure_lengths(Side& side);
+    void scale_rows();
 
-// The keys of one block of query rows against one block of gallery rows, and the buffers for them; one per thread.
-class KeyBlock {
-  public:
-    // Packs query rows [first, first + rows), rows <= kBlockRows, for use with any number of gallery blocks.
-    KeyBlock(const Screen& screen, std::size_t first, std::size_t rows);
-
-    // Computes the keys of gallery rows [first, first + cols), cols <= kBlockCols.
-    void compute(std::size_t first, std::size_t cols);
-
-    // Keys of the query row `first + i` of this block: as many as columns were asked for.
-    const float* row(std::size_t i) const { return keys_.data() + i * kBlockCols; }
-
-  private:
-    const Screen& screen_;
-    std::size_t rows_;
-    std::vector<float> packed_query_;    // per depth block: tiles of [depth, MR], holding -2 q'
-    std::vector<float> packed_gallery_;  // one depth block: tiles of [depth, NR], holding g'
-    std::vector<float> keys_;            // [kBlockRows, kBlockCols]
+    Side query_, gallery_;
+    bool symmetric_;
+    double unit_ = 1.0;  // euclidean: the common power of two
 };
 
 }  // namespace stcanet

@@ -16,7 +16,21 @@ struct Matrix {
     T* row(std::size_t i) const { return data + i * cols; }
 };
 
-using Features = Matrix<const float>;  // [N, D]
+// Embeddings [N, D]: one array, or two seen as one, the queries before the gallery. They are never copied together: the
+// gallery may be a memory-mapped file larger than the memory.
+struct Features {
+    const float* data = nullptr;
+    std::size_t rows = 0;
+    std::size_t cols = 0;
+    const float* rest = nullptr;  // rows from `split` on
+    std::size_t split = static_cast<std::size_t>(-1);
+
+    const float* row(std::size_t i) const { return i < split ? data + i * cols : rest + (i - split) * cols; }
+
+    static Features joint(Features first, Features second) {
+        return {first.data, first.rows + second.rows, first.cols, second.data, first.rows};
+    }
+};
 
 // Gallery image j is invisible to query i when query[i] == gallery[j]. Both null: everything is visible.
 struct Groups {

@@ -2,7 +2,7 @@
 
 `top_k` gives the results of `reference`, bit for bit, for any instruction set and number of threads. `distance_matrix` comes
 from float32 tiles; with D columns, u = 2⁻²⁴ and lengths relative to the longest row, the cosine is within
-``(min(D, 256) + D / 256 + 8) 1.01 u`` of `reference` (1.7e-5 at D = 2048; 1e-7 is typical), the squared euclidean within twice
+``(min(D, 128) + D / 128 + 12) 1.01 u`` of `reference` (1e-5 at D = 2048; 1e-7 is typical), the squared euclidean within twice
 that; pairs closer than 1/16 are measured by the definition. Algorithms and proofs: ``csrc/README.md``.
 
 Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may use) and ``STCANET_ISA`` (``generic``, ``avx2``,
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
 from stcanet_runtime.errors import BackendError, OptionError
 
 
@@ -85,3 +86,90 @@ def top_k(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k nearest visible gallery rows; arguments and result as `reference.top_k`."""
     return _kernels.top_k(query, gallery, k, metric, q_groups, g_groups, resolve_threads(threads), resolve_isa(isa))
+
+
+def neighbours(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    k: int,
+    metric: str,
+    *,
+    dense: NDArray[np.float32] | None = None,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> Neighbours:
+    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`.
+
+    Every product is computed once, for both of its rows, and for ``dense``.
+    """
+    count, name = resolve_threads(threads), resolve_isa(isa)
+    return Neighbours(*_kernels.neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, count, name))
+
+
+def pair_distances(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    metric: str,
+    *,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> NDArray[np.float32]:
+    """Distances [P] of pairs of the joint set, by the definition."""
+    return _kernels.pair_distances(query, gallery, rows, cols, metric, resolve_threads(threads), resolve_isa(isa))
+
+
+def smallest(
+    values: NDArray[np.float32], k: int, *, threads: int | None = None
+) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+    """The k smallest values of each row [R, N] and their columns, by (value, column)."""
+    return _kernels.smallest(values, k, resolve_threads(threads))
+
+
+def expand(
+    neighbours: NDArray[np.int32], half: int, *, threads: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+    """The expanded k-reciprocal sets as (indptr, indices)."""
+    return _kernels.expand(neighbours, half, resolve_threads(threads))
+
+
+def average(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    neighbours: NDArray[np.int32],
+    *,
+    threads: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Each sparse row replaced by the mean of the rows of its neighbours [N, k2]."""
+    return _kernels.average(indptr, indices, values, neighbours, resolve_threads(threads))
+
+
+def overlaps(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    num_query: int,
+    start: int = 0,
+    stop: int | None = None,
+    *,
+    threads: int | None = None,
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """Sums of minima of queries ``start`` to ``stop`` with the gallery rows they share a column with."""
+    return _kernels.overlaps(indptr, indices, values, num_query, start, stop, resolve_threads(threads))
+
+
+def blend(
+    dense: NDArray[np.float32],
+    nearness: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+    farthest: NDArray[np.float32],
+    power: int,
+    lambda_value: float,
+    *,
+    threads: int | None = None,
+) -> None:
+    """Turn distances [R, G] into re-ranked ones in place."""
+    _kernels.blend(dense, *nearness, farthest, power, lambda_value, resolve_threads(threads))

@@ -1,0 +1,173 @@
+#include "stcanet/kreciprocal.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "stcanet/parallel.hpp"
+
+namespace stcanet {
+namespace {
+
+constexpr std::size_t kChunk = 64;  // rows of a unit of work
+
+using Ids = std::vector<std::int32_t>;
+using Entries = std::vector<std::pair<std::int32_t, float>>;
+
+bool contains(const std::int32_t* list, std::size_t n, std::int32_t id) {
+    // Without an early exit: a few vector comparisons are faster than a branch for each element.
+    int found = 0;
+    for (std::size_t r = 0; r < n; ++r) found |= list[r] == id ? 1 : 0;
+    return found != 0;
+}
+
+// Those among the first k of row i that have i among their own first k, nearest first.
+void reciprocal(Lists neighbours, std::size_t i, std::size_t k, Ids& out) {
+    out.clear();
+    for (std::size_t r = 0; r < k; ++r) {
+        const std::int32_t other = neighbours.row(i)[r];
+        if (contains(neighbours.row(static_cast<std::size_t>(other)), k, static_cast<std::int32_t>(i)))
+            out.push_back(other);
+    }
+}
+
+// Puts rows together that were made in chunks, in any order.
+SparseRows join(std::size_t rows, std::size_t threads, bool with_values,
+                const std::function<void(std::size_t row, Entries& out)>& make_row, std::size_t chunk_rows = kChunk) {
+    const std::size_t chunks = (rows + chunk_rows - 1) / chunk_rows;
+    std::vector<Entries> entries(chunks);
+    SparseRows result;
+    result.start.assign(rows + 1, 0);
+    parallel_for(chunks, threads, [&](std::size_t unit) {
+        for (std::size_t i = unit * chunk_rows; i < std::min(rows, (unit + 1) * chunk_rows); ++i) {
+            const std::size_t before = entries[unit].size();
+            make_row(i, entries[unit]);
+            result.start[i + 1] = static_cast<std::int64_t>(entries[unit].size() - before);
+        }
+    });
+    for (std::size_t i = 0; i < rows; ++i) result.start[i + 1] += result.start[i];
+    result.indices.reserve(static_cast<std::size_t>(result.start[rows]));
+    if (with_values) result.values.reserve(static_cast<std::size_t>(result.start[rows]));
+    for (Entries& chunk : entries) {
+        for (const auto& [index, value] : chunk) {
+            result.indices.push_back(index);
+            if (with_values) result.values.push_back(value);
+        }
+        chunk = {};
+    }
+    return result;
+}
+
+// By column: which gallery rows have it, and with which value.
+struct Inverted {
+    Inverted(SparseView rows, std::size_t num_query) : start(rows.rows + 1, 0) {
+        const auto begin = static_cast<std::size_t>(rows.start[num_query]);
+        const auto end = static_cast<std::size_t>(rows.start[rows.rows]);
+        for (std::size_t e = begin; e < end; ++e) ++start[static_cast<std::size_t>(rows.indices[e]) + 1];
+        for (std::size_t c = 0; c < rows.rows; ++c) start[c + 1] += start[c];
+        entries.resize(end - begin);
+        std::vector<std::size_t> next(start.begin(), start.end() - 1);
+        for (std::size_t g = num_query; g < rows.rows; ++g)
+            for (auto e = static_cast<std::size_t>(rows.start[g]); e < static_cast<std::size_t>(rows.start[g + 1]); ++e)
+                entries[next[static_cast<std::size_t>(rows.indices[e])]++] = {static_cast<std::int32_t>(g - num_query),
+                                                                              rows.values[e]};
+    }
+
+    std::vector<std::size_t> start;
+    Entries entries;
+};
+
+}  // namespace
+
+SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads) {
+    const std::size_t n = neighbours.rows, k = neighbours.cols, small = std::min(half + 1, k);
+    std::vector<Ids> halves(n);
+    parallel_for((n + kChunk - 1) / kChunk, threads, [&](std::size_t unit) {
+        for (std::size_t i = unit * kChunk; i < std::min(n, (unit + 1) * kChunk); ++i)
+            reciprocal(neighbours, i, small, halves[i]);
+    });
+    return join(n, threads, false, [&](std::size_t i, Entries& out) {
+        Ids own;
+        reciprocal(neighbours, i, k, own);
+        Ids all = own;
+        for (const std::int32_t candidate : own) {
+            const Ids& set = halves[static_cast<std::size_t>(candidate)];
+            const auto shared = std::count_if(set.begin(), set.end(),
+                                              [&](std::int32_t id) { return contains(own.data(), own.size(), id); });
+            if (3 * shared > 2 * static_cast<std::ptrdiff_t>(set.size())) all.insert(all.end(), set.begin(), set.end());
+        }
+        if (all.empty()) all.push_back(static_cast<std::int32_t>(i));  // more than k copies: not even itself
+        std::sort(all.begin(), all.end());
+        all.erase(std::unique(all.begin(), all.end()), all.end());
+        for (const std::int32_t id : all) out.emplace_back(id, 0.0F);
+    });
+}
+
+SparseRows average(SparseView rows, Lists neighbours, std::size_t threads) {
+    return join(neighbours.rows, threads, true, [&](std::size_t i, Entries& out) {
+        Entries gathered;
+        for (std::size_t r = 0; r < neighbours.cols; ++r) {
+            const auto j = static_cast<std::size_t>(neighbours.row(i)[r]);
+            for (auto e = rows.start[j]; e < rows.start[j + 1]; ++e)
+                gathered.emplace_back(rows.indices[e], rows.values[e]);
+        }
+        // Stable: the values of a column are added in the order of the neighbours.
+        std::stable_sort(gathered.begin(), gathered.end(),
+                         [](const auto& a, const auto& b) { return a.first < b.first; });
+        for (std::size_t e = 0; e < gathered.size();) {
+            const std::int32_t column = gathered[e].first;
+            double sum = 0.0;
+            for (; e < gathered.size() && gathered[e].first == column; ++e) sum += gathered[e].second;
+            out.emplace_back(column, static_cast<float>(sum / static_cast<double>(neighbours.cols)));
+        }
+    });
+}
+
+SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, std::size_t last, std::size_t threads) {
+    const Inverted inverted(rows, num_query);
+    const std::size_t gallery = rows.rows - num_query;
+    return join(last - first, threads, true, [&](std::size_t offset, Entries& out) {
+        // Zero everywhere between two queries of a thread.
+        thread_local std::vector<float> sums;
+        if (sums.size() < gallery) sums.assign(gallery, 0.0F);
+        Ids touched;
+        const std::size_t q = first + offset;
+        for (auto e = rows.start[q]; e < rows.start[q + 1]; ++e) {
+            const auto column = static_cast<std::size_t>(rows.indices[e]);
+            for (std::size_t f = inverted.start[column]; f < inverted.start[column + 1]; ++f) {
+                const auto [g, value] = inverted.entries[f];
+                float& sum = sums[static_cast<std::size_t>(g)];
+                if (sum == 0.0F) touched.push_back(g);
+                sum += std::min(rows.values[e], value);
+            }
+        }
+        std::sort(touched.begin(), touched.end());
+        for (const std::int32_t g : touched) {
+            float& sum = sums[static_cast<std::size_t>(g)];
+            if (sum > 0.0F) out.emplace_back(g, sum);  // twice in the list when it was first touched by a zero
+            sum = 0.0F;
+        }
+    });
+}
+
+void blend(Matrix<float> distances, SparseView overlap, const float* farthest, int power, double lambda,
+           std::size_t threads) {
+    const std::size_t cols = distances.cols;
+    parallel_for((distances.rows + 15) / 16, threads, [&](std::size_t unit) {
+        for (std::size_t i = unit * 16; i < std::min(distances.rows, (unit + 1) * 16); ++i) {
+            float* row = distances.row(i);
+            const float scale = farthest[i] > 0.0F ? 1.0F / farthest[i] : 0.0F;
+            const auto share = static_cast<float>(lambda), rest = static_cast<float>(1.0 - lambda);
+            for (std::size_t j = 0; j < cols; ++j) {
+                const float x = row[j] * scale, square = x * x;
+                row[j] = rest + share * (power == 1 ? x : power == 2 ? square : square * square);
+            }
+            for (auto e = overlap.start[i]; e < overlap.start[i + 1]; ++e) {
+                const float m = overlap.values[e];
+                row[overlap.indices[e]] -= rest * (m / (2.0F - m));
+            }
+        }
+    });
+}
+
+}  // namespace stcanet

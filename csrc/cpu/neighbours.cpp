@@ -1,0 +1,146 @@
+#include "stcanet/neighbours.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <vector>
+
+#include "stcanet/parallel.hpp"
+#include "stcanet/shortlist.hpp"
+#include "striped_lock.hpp"
+
+namespace stcanet {
+namespace {
+
+constexpr std::size_t kChunk = 64;  // rows of a unit of work outside the sweep
+
+// What is kept of every row while the products pass by. The limits stand beside the lists, since they are read a vector
+// at a time.
+class Candidates {
+  public:
+    Candidates(const Screen& screen, std::size_t k) : screen_(screen), locks_(size(), kBlock) {
+        nearest_.reserve(size());
+        farthest_.reserve(size());
+        for (std::size_t i = 0; i < size(); ++i) {
+            nearest_.emplace_back(screen, i, k);
+            farthest_.emplace_back(screen, i);
+        }
+        near_.assign(size(), std::numeric_limits<float>::infinity());
+        far_.assign(size(), -std::numeric_limits<float>::infinity());
+    }
+
+    void visit(const Block& block) {
+        // Blocks of rows are locked in ascending order, so two visits cannot wait for each other.
+        const auto row_guard = locks_.hold(block.row);
+        const auto col_guard = block.diagonal ? std::unique_lock<std::mutex>() : locks_.hold(block.col);
+        for (std::size_t i = block.row; i < block.row + block.rows; ++i) scan_row(block, i);
+    }
+
+    void finish(Neighbours result) {
+        parallel_for((size() + kChunk - 1) / kChunk, screen_.options.threads, [&](std::size_t unit) {
+            for (std::size_t i = unit * kChunk; i < std::min(size(), (unit + 1) * kChunk); ++i) {
+                const std::vector<Hit>& best = nearest_[i].finish();
+                for (std::size_t r = 0; r < best.size(); ++r) {
+                    result.distances.row(i)[r] = best[r].value;
+                    result.indices.row(i)[r] = best[r].index;
+                }
+                result.farthest[i] = farthest_[i].finish();
+            }
+        });
+    }
+
+  private:
+    std::size_t size() const { return screen_.query().rows.rows; }
+
+    void scan_row(const Block& block, std::size_t i) {
+        const std::size_t first = block.first_col(i), n = block.col + block.cols - first;
+        const float* dots = block.products(i) + (first - block.col);
+        const std::vector<float>& offset = screen_.query().offset;
+        const ScanRow row{
+            dots, n, near_[i], far_[i], offset[i], offset.data() + first, near_.data() + first, far_.data() + first};
+        std::uint32_t hits[kBlock];
+        const std::size_t count = screen_.options.kernels->scan(row, hits);
+        for (std::size_t h = 0; h < count; ++h) {
+            const std::size_t j = first + hits[h];
+            push(i, j, offset[j] - 2.0F * dots[hits[h]]);
+            if (j >= block.first_mirrored(i)) push(j, i, offset[i] - 2.0F * dots[hits[h]]);
+        }
+    }
+
+    void push(std::size_t i, std::size_t j, float key) {
+        nearest_[i].push(key, j);
+        farthest_[i].push(key, j);
+        near_[i] = nearest_[i].limit();
+        far_[i] = farthest_[i].limit();
+    }
+
+    const Screen& screen_;
+    StripedLock locks_;
+    std::vector<Nearest> nearest_;
+    std::vector<Farthest> farthest_;
+    std::vector<float> near_, far_;
+};
+
+// The part of a block that lies in [Q, G].
+void write_dense(const Screen& screen, const Block& block, Matrix<float> dense) {
+    const std::size_t first = std::max(block.col, dense.rows), end = block.col + block.cols;
+    if (first >= end) return;
+    for (std::size_t i = block.row; i < std::min(block.row + block.rows, dense.rows); ++i)
+        screen.distances(i, first, end - first, block.products(i) + (first - block.col),
+                         dense.row(i) + (first - dense.rows));
+}
+
+}  // namespace
+
+void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
+                Neighbours result, Matrix<float> dense, const std::function<void(std::size_t, std::size_t)>& watch) {
+    const Screen screen(Features::joint(query, gallery), metric, options);
+    Candidates candidates(screen, result.distances.cols);
+    sweep(
+        screen, scratch,
+        [&](const Block& block) {
+            if (dense.data != nullptr) write_dense(screen, block, dense);
+            candidates.visit(block);
+        },
+        watch);
+    candidates.finish(result);
+}
+
+void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,
+                    const std::int64_t* cols, std::size_t count, float* out) {
+    const Features all = Features::joint(query, gallery);
+    const Kernels& kernels = *options.kernels;
+    parallel_for((count + kChunk - 1) / kChunk, options.threads, [&](std::size_t unit) {
+        for (std::size_t p = unit * kChunk; p < std::min(count, (unit + 1) * kChunk); ++p) {
+            const float* x = all.row(static_cast<std::size_t>(rows[p]));
+            const float* y = all.row(static_cast<std::size_t>(cols[p]));
+            const bool cosine = metric == Metric::cosine;
+            out[p] = exact_distance(kernels, metric, x, y, all.cols, cosine ? kernels.dot(x, x, all.cols) : 0.0,
+                                    cosine ? kernels.dot(y, y, all.cols) : 0.0);
+        }
+    });
+}
+
+void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices) {
+    parallel_for(values.rows, threads, [&](std::size_t i) {
+        const float* row = values.row(i);
+        std::vector<Hit> best;  // a heap, the worst on top
+        best.reserve(k);
+        for (std::size_t j = 0; j < values.cols; ++j) {
+            const Hit hit{row[j], static_cast<std::int32_t>(j)};
+            if (best.size() == k) {
+                if (!(hit < best.front())) continue;
+                std::pop_heap(best.begin(), best.end());
+                best.pop_back();
+            }
+            best.push_back(hit);
+            std::push_heap(best.begin(), best.end());
+        }
+        std::sort_heap(best.begin(), best.end());
+        for (std::size_t r = 0; r < k; ++r) {
+            found.row(i)[r] = best[r].value;
+            indices.row(i)[r] = best[r].index;
+        }
+    });
+}
+
+}  // namespace stcanet

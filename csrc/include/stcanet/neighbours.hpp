@@ -1,0 +1,31 @@
+// The k nearest rows and the largest distance of every row of a set to the whole set, each product computed once.
+#pragma once
+
+#include <cstdint>
+
+#include "stcanet/distance.hpp"
+#include "stcanet/sweep.hpp"
+#include "stcanet/views.hpp"
+
+namespace stcanet {
+
+struct Neighbours {
+    Matrix<std::int32_t> indices;  // [N, k], by (exact float32 distance, index); a row is among its own neighbours
+    Matrix<float> distances;       // [N, k]
+    float* farthest;               // [N] exact
+};
+
+// Queries come before gallery rows in the joint set of N = Q + G rows; 1 <= k <= N. `dense` [Q, G], if it has data,
+// receives the distance matrix of queries and gallery from the same products.
+void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
+                Neighbours result, Matrix<float> dense,
+                const std::function<void(std::size_t, std::size_t)>& watch = {});
+
+// Distances of the pairs (rows[p], cols[p]) of the joint set, by definition.
+void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,
+                    const std::int64_t* cols, std::size_t count, float* out);
+
+// The k smallest values of each row of [R, N], by (value, index).
+void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices);
+
+}  // namespace stcanet

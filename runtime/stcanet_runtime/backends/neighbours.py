@@ -1,0 +1,50 @@
+"""What the backends share about the joint set: queries first, then the gallery, as one list of N = Q + G rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_SCRATCH = 64 << 20
+"""Bytes for the blocks of a neighbour search when nothing else is asked for."""
+
+Progress = Callable[[int, int], None]
+"""Called as ``progress(done, total)`` between blocks, from the calling thread; an exception from it stops the work."""
+
+
+class Neighbours(NamedTuple):
+    """The nearest rows of the joint set to each of its rows, itself included."""
+
+    indices: NDArray[np.int32]
+    """[N, k] joint indices, by (distance, index)."""
+    distances: NDArray[np.float32]
+    """[N, k]."""
+    farthest: NDArray[np.float32]
+    """[N], the largest distance of the row to any of the N rows."""
+
+
+def joint_rows(query: NDArray[np.float32], gallery: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Copy of some rows [P, D] of the joint set, without a copy of the whole."""
+    result = np.empty((len(rows), query.shape[1]), np.float32)
+    of_query = rows < len(query)
+    result[of_query] = query[rows[of_query]]
+    result[~of_query] = gallery[rows[~of_query] - len(query)]
+    return result
+
+
+def row_groups(costs: NDArray[np.int64], limit: int) -> Iterator[slice]:
+    """Cut rows into consecutive slices whose costs add up to the limit at most, or that are a single row.
+
+    Args:
+        costs: [R], not negative.
+        limit: at least 1.
+    """
+    ends, start = np.cumsum(costs), 0
+    while start < len(costs):
+        before = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
+        yield slice(start, stop)
+        start = stop
