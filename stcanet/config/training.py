@@ -42,7 +42,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: ``identity_weight · cross entropy + triplet_weight · batch-hard triplet``."""
+    """What is minimised: the weighted sum of cross entropy, batch-hard triplet and supervised contrastive loss."""
 
     identity_weight: float = 1.0
     """Weight of the cross entropy over the training identities."""
@@ -54,11 +54,16 @@ class LossConfig:
     """Triplet margin, in units of the distance."""
     distance: Literal["cosine", "euclidean"] = "cosine"
     """Distance of the triplet loss."""
+    contrastive_weight: float = 0.0
+    """Weight of the supervised contrastive loss, which is not in the published recipe; 0 turns it off."""
+    temperature: float = 0.1
+    """Of the contrastive loss: cosines are divided by it."""
 
     def __post_init__(self) -> None:
-        for name in ("identity_weight", "triplet_weight", "margin"):
+        for name in ("identity_weight", "triplet_weight", "contrastive_weight", "margin"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
         _require("loss.label_smoothing", self.label_smoothing, 0.0 <= self.label_smoothing < 1.0, "in [0, 1)")
+        _require("loss.temperature", self.temperature, self.temperature > 0.0, "above 0")
         _require("loss.distance", self.distance, self.distance in ("cosine", "euclidean"), "'cosine' or 'euclidean'")
 
 

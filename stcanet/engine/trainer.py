@@ -1,11 +1,12 @@
 """The training loop.
 
-batch of crops → normalise → augment → network → identity + triplet loss → Adam
+batch of crops → normalise → augment → network → losses → Adam
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from stcanet.config import TrainConfig
+from stcanet.config import LossConfig, TrainConfig
 from stcanet.data.augment import augment
 from stcanet.data.crops import CropDataset, label_map
 from stcanet.data.datasets import ReIDDataset, load_dataset
@@ -25,7 +26,7 @@ from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.run_folder import RunFolder
 from stcanet.engine.schedule import lr_factor
 from stcanet.engine.validation import evaluate_model, split_validation
-from stcanet.losses import batch_hard_triplet
+from stcanet.losses import batch_hard_triplet, supervised_contrastive
 from stcanet.model import Normalize, build_model
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
 
@@ -149,13 +150,12 @@ class _Run:
         self.model.train()
         generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + epoch)
         batches = list(self.sampler.batches(epoch))
-        totals = {"loss": 0.0, "identity_loss": 0.0, "triplet_loss": 0.0, "accuracy": 0.0}
+        totals: Counter[str] = Counter()
         images, start = 0, time.perf_counter()
         for step, (crops, labels) in enumerate(self._load(batches), start=1):
             self._set_lr(epoch - 1 + (step - 1) / len(batches))
             values = self._step(crops, labels, generator, half_size=epoch <= self.config.half_size_epochs)
-            for name, value in values.items():
-                totals[name] += value
+            totals.update(values)
             images += len(labels)
             if observer:
                 rate = images / (time.perf_counter() - start)
@@ -169,13 +169,12 @@ class _Run:
         images = augment(self.normalize(crops.to(self.device)), self.config.augment, generator)
         if half_size:
             images = F.avg_pool2d(images, 2)
-        labels, loss_config = labels.to(self.device), self.config.loss
+        labels = labels.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self.model(images.contiguous(memory_format=torch.channels_last))
         assert output.logits is not None
-        identity = F.cross_entropy(output.logits.float(), labels, label_smoothing=loss_config.label_smoothing)
-        triplet = batch_hard_triplet(output.features, labels, loss_config.margin, loss_config.distance)
-        loss = loss_config.identity_weight * identity + loss_config.triplet_weight * triplet
+        losses = _losses(self.config.loss, output.features, output.logits, labels)
+        loss = losses["loss"]
         if not torch.isfinite(loss):
             raise ConfigError(
                 f"the loss became {loss.item()}; lower the learning rate (now {self.optimizer.param_groups[0]['lr']:.2g})"
@@ -184,12 +183,7 @@ class _Run:
         loss.backward()
         self.optimizer.step()
         accuracy = (output.logits.argmax(dim=1) == labels).float().mean()
-        return {
-            "loss": loss.item(),
-            "identity_loss": identity.item(),
-            "triplet_loss": triplet.item(),
-            "accuracy": accuracy.item(),
-        }
+        return {name: value.item() for name, value in losses.items()} | {"accuracy": accuracy.item()}
 
     def _load(self, batches: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
         # Nothing is random in the workers, so their number does not change the result. The loader draws a seed for them
@@ -215,6 +209,22 @@ class _Run:
             "device": str(self.device),
             "precision": "bf16" if self.autocast else "fp32",
         }
+
+
+def _losses(config: LossConfig, features: Tensor, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """The losses that have a weight, and "loss", their weighted sum."""
+    losses: dict[str, Tensor] = {}
+    total = features.new_zeros(())
+    if config.identity_weight > 0.0:
+        losses["identity_loss"] = F.cross_entropy(logits.float(), labels, label_smoothing=config.label_smoothing)
+        total = total + config.identity_weight * losses["identity_loss"]
+    if config.triplet_weight > 0.0:
+        losses["triplet_loss"] = batch_hard_triplet(features, labels, config.margin, config.distance)
+        total = total + config.triplet_weight * losses["triplet_loss"]
+    if config.contrastive_weight > 0.0:
+        losses["contrastive_loss"] = supervised_contrastive(features, labels, config.temperature)
+        total = total + config.contrastive_weight * losses["contrastive_loss"]
+    return {"loss": total, **losses}
 
 
 def resolve_device(name: str) -> torch.device:
