@@ -17,6 +17,7 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
 
 
@@ -37,6 +38,62 @@ class Backend(Protocol):
         g_groups: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Distances and indices [Q, k] of the nearest visible gallery rows."""
+        ...
+
+    def neighbours(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        k: int,
+        metric: str,
+        *,
+        dense: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+        scratch_bytes: int = DEFAULT_SCRATCH,
+    ) -> Neighbours:
+        """The k nearest rows of the joint set (queries, then gallery) to each of its rows."""
+        ...
+
+    def pair_distances(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        rows: NDArray[np.int64],
+        cols: NDArray[np.int64],
+        metric: str,
+    ) -> NDArray[np.float32]:
+        """Distances [P] of pairs of joint rows."""
+        ...
+
+    def smallest(self, values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        """The k smallest values of each row and their columns, [R, k]."""
+        ...
+
+    def expand(self, neighbours: NDArray[np.int32], half: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """The expanded k-reciprocal sets, as the columns of sparse rows."""
+        ...
+
+    def average(
+        self, indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], neighbours: NDArray[np.int32]
+    ) -> Sparse:
+        """Mean of the sparse rows of each row's neighbours [N, k2]."""
+        ...
+
+    def overlaps(
+        self, indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], num_query: int
+    ) -> Sparse:
+        """Sums of minima of the rows of queries and gallery, sparse [Q, G]."""
+        ...
+
+    def blend(
+        self,
+        dense: NDArray[np.float32],
+        nearness: Sparse,
+        farthest: NDArray[np.float32],
+        power: int,
+        lambda_value: float,
+    ) -> None:
+        """Turn distances [R, G] into final distances, in place."""
         ...
 
 
