@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
 
-.PHONY: demo test lint format bench cuda gpu-test clean
+.PHONY: demo test lint format bench sanitize cuda gpu-test clean
 
 demo: $(READY)  ## draw people, train, evaluate, export, verify, run, report (build/demo/report.html)
 	PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh build/demo
@@ -29,6 +29,14 @@ format: $(READY)
 
 bench: $(READY)
 	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# setarch -R: the address layout of some kernels is not what the thread sanitizer expects.
+sanitize:  ## C++ tests of the kernels under the address, undefined-behaviour and thread sanitizers
+	for kind in address,undefined thread; do \
+		cmake -S . -B build/sanitize-$$kind -DSTCANET_SANITIZE=$$kind -DSTCANET_CUDA=OFF && \
+		cmake --build build/sanitize-$$kind --parallel && \
+		setarch -R build/sanitize-$$kind/kernel_tests || exit 1; \
+	done
 
 cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSTCANET_CUDA=ON -DPython_EXECUTABLE=$(abspath $(BIN))/python

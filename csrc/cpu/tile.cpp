@@ -43,8 +43,9 @@ void tile(const float* a, const float* b, std::size_t depth, float* c, std::size
 }
 
 bool any(const Mask& mask) {
-    std::int32_t all = 0;
-    for (int l = 0; l < kLanes; ++l) all |= mask[l];
+    std::uint64_t parts[sizeof(Mask) / 8], all = 0;
+    __builtin_memcpy(parts, &mask, sizeof(Mask));
+    for (const std::uint64_t part : parts) all |= part;
     return all != 0;
 }
 
@@ -53,17 +54,24 @@ bool wanted(const ScanRow& row, std::size_t j) {
     return from_row <= row.near || from_row >= row.far || from_column <= row.nears[j] || from_column >= row.fars[j];
 }
 
-// Hits are rare: a whole vector is passed over with one branch.
+// Hits are rare: several vectors are passed over with one branch, since asking a vector costs more than comparing it.
+constexpr int kGroup = 4;
+
 std::size_t scan(const ScanRow& row, std::uint32_t* hits) {
     std::size_t count = 0, i = 0;
-    for (; i + kLanes <= row.n; i += kLanes) {
-        const Floats dot = load(row.dots + i);
-        const Floats from_row = load(row.offsets + i) - 2.0F * dot, from_column = row.offset - 2.0F * dot;
-        const Mask mask = (from_row <= row.near) | (from_row >= row.far) | (from_column <= load(row.nears + i)) |
-                          (from_column >= load(row.fars + i));
-        if (!any(mask)) continue;
-        for (std::size_t l = i; l < i + kLanes; ++l)
-            if (wanted(row, l)) hits[count++] = static_cast<std::uint32_t>(l);
+    for (; i + kGroup * kLanes <= row.n; i += kGroup * kLanes) {
+        Mask found = {};
+#pragma GCC unroll 4
+        for (int v = 0; v < kGroup; ++v) {
+            const std::size_t j = i + v * kLanes;
+            const Floats dot = load(row.dots + j);
+            const Floats from_row = load(row.offsets + j) - 2.0F * dot, from_column = row.offset - 2.0F * dot;
+            found |= (from_row <= row.near) | (from_row >= row.far) | (from_column <= load(row.nears + j)) |
+                     (from_column >= load(row.fars + j));
+        }
+        if (!any(found)) continue;
+        for (std::size_t j = i; j < i + kGroup * kLanes; ++j)
+            if (wanted(row, j)) hits[count++] = static_cast<std::uint32_t>(j);
     }
     for (; i < row.n; ++i)
         if (wanted(row, i)) hits[count++] = static_cast<std::uint32_t>(i);

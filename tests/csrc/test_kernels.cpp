@@ -1,0 +1,169 @@
+// The kernels against loops over the definition, small enough to run under the sanitizers: `make sanitize`.
+// What the Python tests hold against the reference is not repeated here; this is about memory, threads and
+// cancellation.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "stcanet/kreciprocal.hpp"
+#include "stcanet/neighbours.hpp"
+#include "stcanet/topk.hpp"
+
+using namespace stcanet;
+
+namespace {
+
+int failures = 0;
+
+void check(bool condition, const char* what, const Options& options) {
+    if (condition) return;
+    ++failures;
+    std::printf("FAILED: %s (%s, %zu threads)\n", what, options.kernels->name, options.threads);
+}
+
+struct Data {
+    std::size_t rows, cols;
+    std::vector<float> values;
+
+    Features view(std::size_t first, std::size_t count) const { return {values.data() + first * cols, count, cols}; }
+};
+
+// Whole numbers, so that many distances are equal.
+Data make_data(std::size_t rows, std::size_t cols, unsigned seed, int levels) {
+    std::mt19937 generator(seed);
+    Data data{rows, cols, std::vector<float>(rows * cols)};
+    for (float& value : data.values) value = static_cast<float>(static_cast<int>(generator() % levels) - levels / 2);
+    return data;
+}
+
+// By definition: every row's distances to all rows.
+std::vector<float> all_distances(const Data& data, Metric metric, const Kernels& kernels) {
+    std::vector<float> result(data.rows * data.rows);
+    for (std::size_t i = 0; i < data.rows; ++i)
+        for (std::size_t j = 0; j < data.rows; ++j) {
+            const float *x = data.values.data() + i * data.cols, *y = data.values.data() + j * data.cols;
+            result[i * data.rows + j] = exact_distance(kernels, metric, x, y, data.cols, kernels.dot(x, x, data.cols),
+                                                       kernels.dot(y, y, data.cols));
+        }
+    return result;
+}
+
+std::vector<std::int32_t> order_of(const float* distances, std::size_t n) {
+    std::vector<std::int32_t> order(n);
+    for (std::size_t j = 0; j < n; ++j) order[j] = static_cast<std::int32_t>(j);
+    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return distances[a] < distances[b]; });
+    return order;
+}
+
+void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric, const Options& options) {
+    const std::size_t n = data.rows, g = n - q;
+    const std::vector<float> expected = all_distances(data, metric, *options.kernels);
+    std::vector<std::int32_t> indices(n * k);
+    std::vector<float> distances(n * k), farthest(n), dense(q * g), matrix(q * g);
+    // Hardly any scratch: many panels.
+    neighbours(data.view(0, q), data.view(q, g), metric, options, 1,
+               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g});
+    distance_matrix(data.view(0, q), data.view(q, g), metric, options, {matrix.data(), q, g});
+    for (std::size_t i = 0; i < n; ++i) {
+        const float* row = expected.data() + i * n;
+        const auto order = order_of(row, n);
+        bool same = farthest[i] == *std::max_element(row, row + n);
+        for (std::size_t r = 0; r < k; ++r)
+            same = same && indices[i * k + r] == order[r] && distances[i * k + r] == row[order[r]];
+        check(same, "neighbours", options);
+        for (std::size_t j = 0; i < q && j < g; ++j) {
+            const float bound = 1e-4F * (1.0F + farthest[i]);
+            check(std::abs(dense[i * g + j] - row[q + j]) <= bound, "dense", options);
+            check(std::abs(matrix[i * g + j] - row[q + j]) <= bound, "distance_matrix", options);
+        }
+    }
+    // Top-k of the gallery for the queries, every third row hidden from every third query.
+    std::vector<std::int64_t> q_groups(q), g_groups(g), found(q * k);
+    for (std::size_t i = 0; i < q; ++i) q_groups[i] = static_cast<std::int64_t>(i % 3);
+    for (std::size_t j = 0; j < g; ++j) g_groups[j] = static_cast<std::int64_t>(j % 3);
+    std::vector<float> near(q * k);
+    top_k(data.view(0, q), data.view(q, g), metric, {q_groups.data(), g_groups.data()}, options, {near.data(), q, k},
+          {found.data(), q, k});
+    for (std::size_t i = 0; i < q; ++i) {
+        std::size_t place = 0;
+        bool same = true;
+        for (const std::int32_t j : order_of(expected.data() + i * n + q, g)) {
+            if (q_groups[i] == g_groups[static_cast<std::size_t>(j)]) continue;
+            if (place < k) same = same && found[i * k + place++] == j;
+        }
+        for (; place < k; ++place) same = same && found[i * k + place] == -1;
+        check(same, "top_k", options);
+    }
+}
+
+void test_rerank(const Data& data, std::size_t q, std::size_t k, const Options& options) {
+    const std::size_t n = data.rows, g = n - q;
+    std::vector<std::int32_t> indices(n * k);
+    std::vector<float> distances(n * k), farthest(n), dense(q * g);
+    neighbours(data.view(0, q), data.view(q, g), Metric::cosine, options, kScratch,
+               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g});
+    const Lists lists{indices.data(), n, k};
+    const SparseRows sets = expand(lists, k / 2, options.threads);
+    std::vector<float> weights(sets.indices.size(), 0.25F);
+    const SparseRows mean =
+        average({sets.start.data(), sets.indices.data(), weights.data(), n}, lists, options.threads);
+    const SparseView view{mean.start.data(), mean.indices.data(), mean.values.data(), n};
+    const SparseRows overlap = overlaps(view, q, 0, q, options.threads);
+    for (std::size_t i = 0; i < q; ++i) {
+        std::vector<float> row(n), sums(g);
+        for (auto e = mean.start[i]; e < mean.start[i + 1]; ++e) row[mean.indices[e]] = mean.values[e];
+        for (std::size_t j = 0; j < g; ++j)
+            for (auto e = mean.start[q + j]; e < mean.start[q + j + 1]; ++e)
+                sums[j] += std::min(row[mean.indices[e]], mean.values[e]);
+        for (auto e = overlap.start[i]; e < overlap.start[i + 1]; ++e) {
+            check(std::abs(overlap.values[e] - sums[overlap.indices[e]]) < 1e-6F, "overlaps", options);
+            sums[overlap.indices[e]] = 0.0F;
+        }
+        check(std::all_of(sums.begin(), sums.end(), [](float s) { return s == 0.0F; }), "all overlaps", options);
+    }
+    const std::vector<float> before = dense;
+    blend({dense.data(), q, g}, {overlap.start.data(), overlap.indices.data(), overlap.values.data(), q},
+          farthest.data(), 1, 0.3, options.threads);
+    if (g > 0 && q > 0 && overlap.start[1] == 0)
+        check(std::abs(dense[0] - (0.7F + 0.3F * before[0] / farthest[0])) < 1e-6F, "blend", options);
+}
+
+void test_cancellation(const Data& data, const Options& options) {
+    const std::size_t n = data.rows;
+    std::vector<std::int32_t> indices(n);
+    std::vector<float> distances(n), farthest(n);
+    bool stopped = false;
+    try {
+        neighbours(data.view(0, 1), data.view(1, n - 1), Metric::cosine, options, 1,
+                   {{indices.data(), n, 1}, {distances.data(), n, 1}, farthest.data()}, {},
+                   [](std::size_t, std::size_t) { throw std::runtime_error("enough"); });
+    } catch (const std::runtime_error&) {
+        stopped = true;
+    }
+    check(stopped, "cancellation", options);
+}
+
+}  // namespace
+
+int main() {
+    for (const Kernels* kernels : supported_kernels())
+        for (const std::size_t threads : {1, 4}) {
+            const Options options{kernels, threads};
+            for (const Metric metric : {Metric::cosine, Metric::euclidean}) {
+                test_searches(make_data(150, 33, 1, 1000), 50, 21, metric, options);
+                test_searches(make_data(130, 4, 2, 3), 65, 7, metric, options);  // ties and copies
+                test_searches(make_data(30, 5, 3, 1), 10, 5, metric, options);   // all the same
+                test_searches(make_data(401, 130, 4, 50), 2, 3, metric, options);
+                test_searches(make_data(5, 1, 5, 9), 0, 5, metric, options);
+            }
+            test_rerank(make_data(300, 16, 6, 8), 100, 11, options);
+            test_rerank(make_data(40, 3, 7, 2), 13, 9, options);
+            test_cancellation(make_data(1500, 8, 8, 100), options);
+        }
+    std::puts(failures == 0 ? "all kernels agree with the definition" : "there are failures");
+    return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
