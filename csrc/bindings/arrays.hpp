@@ -25,6 +25,18 @@ inline Features features(const FloatArray& array, const char* name) {
     return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
 }
 
+// Also float16, which pybind11 has no type for; the array must live as long as the view.
+inline Features any_features(const py::array& array, const char* name) {
+    if (py::isinstance<FloatArray>(array)) return features(py::reinterpret_borrow<FloatArray>(array), name);
+    if (array.dtype().kind() != 'f' || array.itemsize() != 2 || (array.flags() & py::array::c_style) == 0)
+        throw py::type_error(std::string(name) + " must be a contiguous float32 or float16 array");
+    if (array.ndim() != 2 || array.shape(1) == 0)
+        throw py::value_error(std::string(name) + " must have shape [N, D] with D >= 1, got " + shape_of(array));
+    Features view{nullptr, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+    view.half = static_cast<const std::uint16_t*>(array.data());
+    return view;
+}
+
 inline void require_same_depth(Features query, Features gallery) {
     if (query.cols != gallery.cols)
         throw py::value_error("query and gallery must have the same D, got " + std::to_string(query.cols) + " and " +

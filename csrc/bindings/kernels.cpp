@@ -12,9 +12,9 @@ void bind_rerank(py::module_& m);  // kernels_rerank.cpp
 
 namespace {
 
-py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name,
+py::array_t<float> distance_matrix(const py::array& query, const py::array& gallery, const std::string& metric_name,
                                    std::size_t threads, const std::string& isa) {
-    const Features q = features(query, "query"), g = features(gallery, "gallery");
+    const Features q = any_features(query, "query"), g = any_features(gallery, "gallery");
     require_same_depth(q, g);
     const Metric which = metric(metric_name);
     const Options options{find_kernels(isa), threads};
@@ -27,10 +27,10 @@ py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& ga
     return result;
 }
 
-py::tuple top_k(const FloatArray& query, const FloatArray& gallery, std::size_t k, const std::string& metric_name,
+py::tuple top_k(const py::array& query, const py::array& gallery, std::size_t k, const std::string& metric_name,
                 const std::optional<IndexArray>& q_groups, const std::optional<IndexArray>& g_groups,
                 std::size_t threads, const std::string& isa) {
-    const Features q = features(query, "query"), g = features(gallery, "gallery");
+    const Features q = any_features(query, "query"), g = any_features(gallery, "gallery");
     require_same_depth(q, g);
     const Metric which = metric(metric_name);
     if (q_groups.has_value() != g_groups.has_value())

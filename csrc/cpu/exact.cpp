@@ -63,11 +63,28 @@ double dot(const float* x, const float* y, std::size_t n) { return sum<Product>(
 
 double squared_distance(const float* x, const float* y, std::size_t n) { return sum<SquaredDifference>(x, y, n); }
 
+// Subnormal halves are built from normal floats, so that flushing subnormals to zero, which others may have switched on
+// for the thread, does not matter.
+void widen(const std::uint16_t* x, std::size_t n, float* out) {
+    constexpr std::uint32_t bias = 112u << 23, smallest = 113u << 23;  // 2^-15 * 2 = 2^-14: the smallest normal half
+    for (std::size_t i = 0; i < n; ++i) {
+        const std::uint32_t magnitude = (x[i] & 0x7FFFu) << 13, sign = (x[i] & 0x8000u) << 16;
+        union Bits {
+            std::uint32_t integer;
+            float value;
+        } normal{magnitude + bias}, subnormal{magnitude + smallest}, unit{smallest};
+        subnormal.value -= unit.value;
+        normal.integer = (magnitude < (1u << 23) ? subnormal.integer : normal.integer) | sign;
+        out[i] = normal.value;
+    }
+}
+
 }  // namespace
 
 void fill_exact(Kernels& table) {
     table.dot = dot;
     table.squared_distance = squared_distance;
+    table.widen = widen;
 }
 
 }  // namespace stcanet::STCANET_ISA

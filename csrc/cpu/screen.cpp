@@ -57,8 +57,11 @@ void Screen::measure_lengths(Side& side) {
     side.squared.resize(x.rows);
     parallel_for((x.rows + chunk - 1) / chunk, options.threads, [&](std::size_t unit) {
         const std::size_t end = std::min(x.rows, (unit + 1) * chunk);
-        for (std::size_t i = unit * chunk; i < end; ++i)
-            side.squared[i] = options.kernels->dot(x.row(i), x.row(i), x.cols);
+        std::vector<float> room(x.half != nullptr ? x.cols : 0);
+        for (std::size_t i = unit * chunk; i < end; ++i) {
+            const float* row = options.kernels->floats(x, i, 0, x.cols, room.data());
+            side.squared[i] = options.kernels->dot(row, row, x.cols);
+        }
     });
 }
 
@@ -88,8 +91,12 @@ double Screen::key_of(std::size_t i, double d) const {
 
 float Screen::exact(std::size_t i, std::size_t j) const {
     const Side &q = query_, &g = gallery();
-    return exact_distance(*options.kernels, metric, q.rows.row(i), g.rows.row(j), q.rows.cols, q.squared[i],
-                          g.squared[j]);
+    const std::size_t cols = q.rows.cols;
+    thread_local std::vector<float> room;
+    if (room.size() < 2 * cols && (q.rows.half != nullptr || g.rows.half != nullptr)) room.resize(2 * cols);
+    const float* x = options.kernels->floats(q.rows, i, 0, cols, room.data());
+    const float* y = options.kernels->floats(g.rows, j, 0, cols, room.empty() ? nullptr : room.data() + cols);
+    return exact_distance(*options.kernels, metric, x, y, cols, q.squared[i], g.squared[j]);
 }
 
 void Screen::distances(std::size_t i, std::size_t first, std::size_t n, const float* dots, float* out) const {

@@ -24,11 +24,11 @@ class Panel {
   public:
     Panel(std::size_t capacity, std::size_t depth) : depth_(depth), memory_(allocate(padded(capacity) * depth)) {}
 
-    void pack(const Side& side, std::size_t first, std::size_t rows, std::size_t threads) {
+    void pack(const Side& side, const Kernels& kernels, std::size_t first, std::size_t rows, std::size_t threads) {
         first_ = first;
         rows_ = rows;
         parallel_for(padded(rows) / kTileWidth, threads, [&](std::size_t t) {
-            for (std::size_t p0 = 0; p0 < depth_; p0 += kDepth) pack_tile(side, t, p0);
+            for (std::size_t p0 = 0; p0 < depth_; p0 += kDepth) pack_tile(side, kernels, t, p0);
         });
     }
 
@@ -42,8 +42,8 @@ class Panel {
   private:
     static std::size_t padded(std::size_t rows) { return ceil_div(rows, kTileWidth) * kTileWidth; }
 
-    void pack_tile(const Side& side, std::size_t t, std::size_t p0) const {
-        float* out = tile(t, p0);
+    void pack_tile(const Side& side, const Kernels& kernels, std::size_t t, std::size_t p0) const {
+        float *out = tile(t, p0), room[kDepth];
         const std::size_t depth = std::min(kDepth, depth_ - p0);
         for (std::size_t r = 0; r < kTileWidth; ++r) {
             const std::size_t i = t * kTileWidth + r;
@@ -51,7 +51,7 @@ class Panel {
                 for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth + r] = 0.0F;
                 continue;
             }
-            const float* source = side.rows.row(first_ + i) + p0;
+            const float* source = kernels.floats(side.rows, first_ + i, p0, depth, room);
             const double scale = side.scale[first_ + i];
             for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth + r] = static_cast<float>(source[p] * scale);
         }
@@ -146,13 +146,13 @@ void sweep(const Screen& screen, std::size_t scratch, const std::function<void(c
     std::size_t before = 0;
     const Watch told = watch ? Watch([&](std::size_t done) { watch(before + done, total); }) : Watch{};
     for (std::size_t i0 = 0; i0 < q.rows.rows; i0 += plan.query_rows) {
-        query.pack(q, i0, std::min(plan.query_rows, q.rows.rows - i0), threads);
+        query.pack(q, *screen.options.kernels, i0, std::min(plan.query_rows, q.rows.rows - i0), threads);
         const std::size_t start = screen.symmetric() ? i0 : 0;
         for (std::size_t j0 = start; j0 < g.rows.rows; j0 += plan.gallery_rows) {
             const bool same = screen.symmetric() && j0 == i0;
             if (!same) {
                 if (!gallery) gallery = std::make_unique<Panel>(plan.gallery_rows, g.rows.cols);
-                gallery->pack(g, j0, std::min(plan.gallery_rows, g.rows.rows - j0), threads);
+                gallery->pack(g, *screen.options.kernels, j0, std::min(plan.gallery_rows, g.rows.rows - j0), threads);
             }
             const Panel& other = same ? query : *gallery;
             sweep_panels(screen, query, other, visit, told);

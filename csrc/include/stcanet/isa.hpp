@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "stcanet/views.hpp"
+
 namespace stcanet {
 
 enum class Isa { generic, avx2, avx512 };
@@ -45,6 +47,15 @@ struct Kernels {
     // Float64 sums in the fixed order of csrc/README.md: the same bits on every instruction set.
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
     double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
+
+    void (*widen)(const std::uint16_t* x, std::size_t n, float* out);  // float16 to float32, exact; finite values only
+
+    // Columns [first, first + n) of row i as float32: where they lie, or widened into `room`.
+    const float* floats(const Features& x, std::size_t i, std::size_t first, std::size_t n, float* room) const {
+        if (x.half == nullptr) return x.row(i) + first;
+        widen(x.half + i * x.cols + first, n, room);
+        return room;
+    }
 };
 
 // The instruction sets that were compiled in and that this processor has, slowest first; never empty.

@@ -16,14 +16,15 @@ struct Matrix {
     T* row(std::size_t i) const { return data + i * cols; }
 };
 
-// Embeddings [N, D]: one array, or two seen as one, the queries before the gallery. They are never copied together: the
-// gallery may be a memory-mapped file larger than the memory.
+// Embeddings [N, D]: one array of float32, two seen as one (the queries before the gallery), or one of float16. They
+// are never copied: the gallery may be a memory-mapped file larger than the memory.
 struct Features {
     const float* data = nullptr;
     std::size_t rows = 0;
     std::size_t cols = 0;
     const float* rest = nullptr;  // rows from `split` on
     std::size_t split = static_cast<std::size_t>(-1);
+    const std::uint16_t* half = nullptr;  // instead of data; read with Kernels::floats
 
     const float* row(std::size_t i) const { return i < split ? data + i * cols : rest + (i - split) * cols; }
 
