@@ -16,6 +16,7 @@ from stcanet_runtime.errors import (
     DataError,
     ImageError,
     ManifestError,
+    MemoryLimitError,
     MissingDependencyError,
     OptionError,
     PackageError,
@@ -27,6 +28,7 @@ from stcanet_runtime.errors import (
 
 # Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
 from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate
+from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
     from stcanet_runtime.crops import list_images, parse_name
@@ -62,6 +64,7 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "Match",
+    "MemoryLimitError",
     "MissingDependencyError",
     "OptionError",
     "OutputSpec",
@@ -84,6 +87,9 @@ __all__ = [
     "open_session",
     "parse_name",
     "ranked_sheet",
+    "rerank",
+    "rerank_distances",
+    "rerank_memory",
     "resize",
     "search",
 ]

@@ -74,6 +74,14 @@ class BackendError(StcanetError):
         super().__init__(f"backend '{backend}' cannot run: {reason}" + (f"; {hint}" if hint else ""))
 
 
+class MemoryLimitError(StcanetError):
+    """The work needs more memory than it was allowed."""
+
+    def __init__(self, needed: int, limit: int, hint: str) -> None:
+        self.needed, self.limit = needed, limit
+        super().__init__(f"needs {_mebibytes(needed)} besides the inputs, max_memory allows {_mebibytes(limit)}; {hint}")
+
+
 class MissingDependencyError(StcanetError, ImportError):
     """An optional dependency is not installed."""
 
@@ -88,3 +96,7 @@ def quote_choices(choices: Sequence[str] | Sequence[Path]) -> str:
     """``'a', 'b' or 'c'``, for messages that name the legal values."""
     names = [f"'{choice}'" for choice in choices]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.1f} MiB"

@@ -55,11 +55,8 @@ def search(
         BackendError: the named backend cannot run here.
     """
     q, g = as_pair(query, gallery)
-    places = min(_check_k(k), len(g))
-    if (q_camids is None) != (g_camids is None):
-        raise ShapeError("q_camids and g_camids must be given together or not at all")
-    q_groups = None if q_camids is None else _as_ids(q_camids, len(q), "q_camids")
-    g_groups = None if g_camids is None else _as_ids(g_camids, len(g), "g_camids")
+    places = min(check_count(k, "k"), len(g))
+    q_groups, g_groups = as_groups(q_camids, g_camids, len(q), len(g))
     chosen = get_backend(backend)
     check_metric(metric)
     if places == 0:
@@ -67,14 +64,26 @@ def search(
     return SearchResult(*chosen.top_k(q, g, places, metric, q_groups, g_groups))
 
 
-def _check_k(k: int) -> int:
+def check_count(value: int, option: str) -> int:
+    """Return the value as a Python integer, or raise OptionError when it is not an integer of at least 1."""
     try:
-        number = operator.index(k)
+        number = operator.index(value)
     except TypeError:
         number = 0
     if number < 1:
-        raise OptionError("k", k, "an integer of at least 1")
+        raise OptionError(option, value, "an integer of at least 1")
     return number
+
+
+def as_groups(
+    q_camids: ArrayLike | None, g_camids: ArrayLike | None, num_query: int, num_gallery: int
+) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+    """Check cameras [Q] and [G], which must be given together or not at all."""
+    if (q_camids is None) != (g_camids is None):
+        raise ShapeError("q_camids and g_camids must be given together or not at all")
+    if q_camids is None or g_camids is None:
+        return None, None
+    return _as_ids(q_camids, num_query, "q_camids"), _as_ids(g_camids, num_gallery, "g_camids")
 
 
 def _as_ids(ids: ArrayLike, count: int, name: str) -> NDArray[np.int64]:

@@ -80,9 +80,15 @@ class Backend(Protocol):
         ...
 
     def overlaps(
-        self, indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], num_query: int
+        self,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int32],
+        values: NDArray[np.float32],
+        num_query: int,
+        start: int = 0,
+        stop: int | None = None,
     ) -> Sparse:
-        """Sums of minima of the rows of queries and gallery, sparse [Q, G]."""
+        """Sums of minima of the rows of queries ``start`` to ``stop`` and of the gallery, sparse [stop - start, G]."""
         ...
 
     def blend(

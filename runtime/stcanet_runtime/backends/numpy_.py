@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_kreciprocal import average, blend, expand, overlaps
-from stcanet_runtime.backends.numpy_neighbours import neighbours, smallest
+from stcanet_runtime.backends.numpy_neighbours import neighbours, place_best, smallest
 from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
 from stcanet_runtime.backends.screen import make_screen
 
@@ -49,21 +49,5 @@ def top_k(
         if q_groups is not None and g_groups is not None:
             keys[q_groups[start : start + len(keys), None] == g_groups] = np.inf
         i, j = np.divmod(np.flatnonzero((keys <= screen.limits(keys, kept)[:, None]) & np.isfinite(keys)), len(gallery))
-        _place(start + i, j, meter.measure(start + i, len(query) + j), distances, indices)
+        place_best(start + i, j, meter.measure(start + i, len(query) + j), distances, indices)
     return distances, indices
-
-
-def _place(
-    i: NDArray[np.int64],
-    j: NDArray[np.int64],
-    measured: NDArray[np.float32],
-    distances: NDArray[np.float32],
-    indices: NDArray[np.int64],
-) -> None:
-    """Sort candidates [P] by (query, distance, index) and write the first k of each query in place."""
-    order = np.lexsort((j, measured, i))
-    i, j, measured = i[order], j[order], measured[order]
-    place = np.arange(len(i)) - np.searchsorted(i, i)
-    best = place < distances.shape[1]
-    distances[i[best], place[best]] = measured[best]
-    indices[i[best], place[best]] = j[best]

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.neighbours import Sparse, row_groups
 
-_BLOCK = 1 << 21  # elements of a temporary array
+_BLOCK = 1 << 19  # elements of a temporary array
 
 
 def _reciprocal(lists: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -73,7 +73,7 @@ def _entries(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> NDArray[np
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - ends + counts, counts)
 
 
-def _sum_by_key(keys: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _sum_by_key(keys: NDArray[np.int64], values: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Distinct keys, ascending, and the sum of the values of each, in the order in which they come."""
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
@@ -81,49 +81,67 @@ def _sum_by_key(keys: NDArray[np.int64], values: NDArray[np.float64]) -> tuple[N
     return keys[new], np.asarray(np.bincount(np.cumsum(new) - 1, weights=values[order]), np.float64)
 
 
+def _from_keys(pieces: list[tuple[NDArray[np.int64], NDArray[np.float64]]], rows: int, width: int) -> Sparse:
+    """Sparse rows from pieces of (row · width + column, value), ascending."""
+    counts = np.zeros(rows, np.int64)
+    for keys, _ in pieces:
+        counts += np.bincount(keys // width, minlength=rows)
+    columns = np.concatenate([np.empty(0, np.int32), *((keys % width).astype(np.int32) for keys, _ in pieces)])
+    values = np.concatenate([np.empty(0, np.float32), *(sums.astype(np.float32) for _, sums in pieces)])
+    return np.concatenate([[0], np.cumsum(counts)]), columns, values
+
+
 def average(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], neighbours: NDArray[np.int32]
 ) -> Sparse:
     """Mean of the sparse rows of each row's neighbours; arguments and result as `reference.average`."""
-    total, lengths = len(neighbours), np.diff(indptr)
-    sizes, columns, means = np.zeros(total, np.int64), [], []
+    total, lengths, pieces = len(neighbours), np.diff(indptr), []
     for rows in row_groups(lengths[neighbours].sum(axis=1), _BLOCK):
         chosen = neighbours[rows].ravel()
         counts = lengths[chosen]
         source = _entries(indptr[chosen], counts)
-        row = np.repeat(np.repeat(np.arange(rows.stop - rows.start), neighbours.shape[1]), counts)
-        keys, sums = _sum_by_key(row * np.int64(total) + indices[source], values[source].astype(np.float64))
-        sizes[rows] = np.bincount(keys // total, minlength=rows.stop - rows.start)
-        columns.append((keys % total).astype(np.int32))
-        means.append((sums / neighbours.shape[1]).astype(np.float32))
-    return np.concatenate([[0], np.cumsum(sizes)]), np.concatenate(columns), np.concatenate(means)
+        row = np.repeat(np.repeat(np.arange(rows.start, rows.stop), neighbours.shape[1]), counts)
+        keys, sums = _sum_by_key(row * np.int64(total) + indices[source], values[source])
+        pieces.append((keys, sums / neighbours.shape[1]))
+    return _from_keys(pieces, total, total)
 
 
-def overlaps(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], num_query: int) -> Sparse:
+def overlaps(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    num_query: int,
+    start: int = 0,
+    stop: int | None = None,
+) -> Sparse:
     """Overlap of the rows of queries with those of the gallery; arguments and result as `reference.overlaps`."""
-    total = len(indptr) - 1
-    first = indptr[num_query]
-    num_gallery = total - num_query
-    # The gallery's entries by column: an inverted index.
-    order = np.argsort(indices[first:], kind="stable")
-    holder = np.repeat(np.arange(num_gallery), np.diff(indptr[num_query:]))[order]
-    held = values[first:][order].astype(np.float64)
-    column_starts = np.searchsorted(indices[first:][order], np.arange(total + 1))
-    costs = np.diff(column_starts)[indices[:first]]
-    row_costs = np.diff(np.concatenate([[0], np.cumsum(costs)])[indptr[: num_query + 1]])
-    sizes, columns, sums = np.zeros(num_query, np.int64), [np.empty(0, np.int32)], [np.empty(0, np.float32)]
-    query_rows = np.repeat(np.arange(num_query), np.diff(indptr[: num_query + 1]))
+    num_gallery = len(indptr) - 1 - num_query
+    column_starts, holders, held = _by_column(indptr, indices, values, num_query)
+    indptr = indptr[start : (num_query if stop is None else stop) + 1]
+    indices, values, indptr = indices[indptr[0] : indptr[-1]], values[indptr[0] : indptr[-1]], indptr - indptr[0]
+    costs = np.diff(column_starts)[indices]  # gallery rows that share the column of an entry
+    row_of = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    row_costs = np.diff(np.concatenate([[0], np.cumsum(costs)])[indptr])
+    pieces = []
     for rows in row_groups(row_costs, _BLOCK):
         mine = slice(indptr[rows.start], indptr[rows.stop])
-        source = _entries(column_starts[indices[mine]], costs[mine])
-        row = np.repeat(query_rows[mine] - rows.start, costs[mine])
-        shared = np.minimum(np.repeat(values[mine].astype(np.float64), costs[mine]), held[source])
-        keys, overlap = _sum_by_key(row * num_gallery + holder[source], shared)
-        keys, overlap = keys[overlap > 0], overlap[overlap > 0]
-        sizes[rows] = np.bincount(keys // num_gallery, minlength=rows.stop - rows.start)
-        columns.append((keys % num_gallery).astype(np.int32))
-        sums.append(overlap.astype(np.float32))
-    return np.concatenate([[0], np.cumsum(sizes)]), np.concatenate(columns), np.concatenate(sums)
+        places = _entries(column_starts[indices[mine]], costs[mine])
+        shared = np.minimum(np.repeat(values[mine], costs[mine]), held[places])
+        pairs = np.repeat(row_of[mine], costs[mine]) * np.int64(num_gallery) + holders[places]
+        found, overlap = _sum_by_key(pairs, shared)
+        pieces.append((found[overlap > 0], overlap[overlap > 0]))
+    return _from_keys(pieces, len(indptr) - 1, num_gallery)
+
+
+def _by_column(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], num_query: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """The inverted index of the gallery: starts [N + 1] of the columns, gallery rows in them, and their values."""
+    total, indptr = len(indptr) - 1, indptr[num_query:]
+    indices, values = indices[indptr[0] :], values[indptr[0] :]
+    order = np.argsort(indices, kind="stable")
+    holders = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))[order]
+    return np.searchsorted(indices[order], np.arange(total + 1)), holders, values[order]
 
 
 def blend(

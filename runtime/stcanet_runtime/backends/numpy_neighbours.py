@@ -88,3 +88,19 @@ def smallest(values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], 
         i, j = _pairs(mask, rows)
         result[0][rows], result[1][rows] = nearest(i, j, values[rows][i, j], k)
     return result
+
+
+def place_best(
+    i: NDArray[np.int64],
+    j: NDArray[np.int64],
+    values: NDArray[np.float32],
+    distances: NDArray[np.float32],
+    indices: NDArray[np.int64],
+) -> None:
+    """Sort candidates [P] by (row, value, column) and write the first k of each row in place; a row may have fewer."""
+    order = np.lexsort((j, values, i))
+    i, j, values = i[order], j[order], values[order]
+    place = np.arange(len(i)) - np.searchsorted(i, i)
+    best = place < distances.shape[1]
+    distances[i[best], place[best]] = values[best]
+    indices[i[best], place[best]] = j[best]

@@ -57,21 +57,31 @@ def average(
     return _sparse(np.array([dense[row].mean(axis=0) for row in neighbours]))
 
 
-def overlaps(indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], num_query: int) -> Sparse:
-    """``m[q, g] = Σ_j min(V[q, j], V[g, j])`` as sparse rows [Q, G], only where it is above zero.
+def overlaps(
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    num_query: int,
+    start: int = 0,
+    stop: int | None = None,
+) -> Sparse:
+    """``m[q, g] = Σ_j min(V[q, j], V[g, j])`` as sparse rows [stop - start, G], only where it is above zero.
 
     Args:
         indptr: [N + 1] of V [N, N].
         indices: columns of V.
         values: not negative.
         num_query: Q; the gallery is the rest, and column 0 of the result is its first row.
+        start: first query.
+        stop: end of the queries; None for Q.
 
     Returns:
         Sparse rows, exact to 1e-6.
     """
     v = _dense(indptr, indices, values)
-    shape = (num_query, len(v) - num_query)
-    return _sparse(np.array([np.minimum(row, v[num_query:]).sum(axis=1) for row in v[:num_query]]).reshape(shape))
+    queries, gallery = v[:num_query][start:stop], v[num_query:]
+    shape = (len(queries), len(gallery))
+    return _sparse(np.array([np.minimum(row, gallery).sum(axis=1) for row in queries]).reshape(shape))
 
 
 def blend(dense: NDArray[np.float32], nearness: Sparse, farthest: NDArray[np.float32], power: int, lambda_value: float) -> None:

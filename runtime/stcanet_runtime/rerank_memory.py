@@ -1,0 +1,81 @@
+"""How much memory a re-ranking needs, told before it starts, and kept to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
+from stcanet_runtime.errors import MemoryLimitError
+from stcanet_runtime.rerank_top import list_length
+
+MIN_SCRATCH = 1 << 20
+"""Below it the blocks are so small that a search takes many times as long."""
+
+_SET_ENTRY_BYTES = 64
+"""For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
+each; allowed: twice that) and of the temporaries."""
+_BLOCK_BYTES = 64 << 20  # temporaries of NumPy, which work in blocks
+_SHORTLIST = 64  # places of a compiled shortlist besides twice the neighbours
+_HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the memory depends on."""
+
+    num_query: int
+    num_gallery: int
+    dim: int
+    """Columns of the embeddings; 0 where distances were given."""
+    k: int
+    """Length of the neighbour lists."""
+    top: int | None
+    backend: str
+    held_bytes: int
+    """Of a result [Q, G] and of copies of the inputs."""
+
+    @property
+    def total(self) -> int:
+        """N."""
+        return self.num_query + self.num_gallery
+
+    def fixed_bytes(self) -> int:
+        """Everything but the blocks, which can be made smaller."""
+        if self.backend == "reference":
+            return self.held_bytes + 48 * self.total**2 + 8 * self.total * self.dim
+        lists = self.total * (8 * self.k + 4)
+        sets = self.total * self.k * _SET_ENTRY_BYTES
+        best = 0 if self.top is None else 12 * self.num_query * (self.top + list_length(self.top, self.num_gallery))
+        return self.held_bytes + lists + sets + best + self._search_bytes()
+
+    def _search_bytes(self) -> int:
+        if self.backend == "compiled":
+            return self.total * (2 * self.k + _SHORTLIST) * 8
+        # A scaled copy of the rows, and temporaries that small problems do not fill.
+        return 4 * self.total * self.dim + min(_BLOCK_BYTES, 64 * self.total * (self.k**2 + self.dim))
+
+    def scratch(self) -> int:
+        """Bytes for blocks when there is no limit: no more than one block that holds everything."""
+        return min(DEFAULT_SCRATCH, max(1, 16 * self.total * (self.total + self.dim)))
+
+
+def plan_scratch(task: Task, max_memory: int | None) -> int:
+    """Bytes that blocks may have.
+
+    Raises:
+        MemoryLimitError: not even small blocks fit into the limit.
+    """
+    wanted = task.scratch()
+    if max_memory is None:
+        return wanted
+    needed = task.fixed_bytes() + min(MIN_SCRATCH, wanted)
+    if needed > max_memory:
+        raise MemoryLimitError(needed, max_memory, _HINT)
+    return min(wanted, max_memory - task.fixed_bytes())
+
+
+def check_sets(entries: int, task: Task, max_memory: int | None) -> None:
+    """Raise MemoryLimitError when the rows V have so many entries that they do not fit into the limit."""
+    needed = task.fixed_bytes() + max(0, 24 * entries - task.total * task.k * _SET_ENTRY_BYTES)
+    if max_memory is not None and needed > max_memory:
+        raise MemoryLimitError(needed, max_memory, f"the sets are unusually large, {entries:,} entries; give more, or lower k1")

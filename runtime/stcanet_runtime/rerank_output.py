@@ -1,0 +1,46 @@
+"""Where the re-ranked distances [Q, G] go: a new array, the caller's, or a file that is written block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.files import atomic_path
+
+
+def as_place(out: NDArray[np.float32] | str | Path | None) -> NDArray[np.float32] | Path | None:
+    """An array, or a path that must be that of a .npy."""
+    if out is None or isinstance(out, np.ndarray):
+        return out
+    if not isinstance(out, str | Path) or Path(out).suffix != ".npy":
+        raise OptionError("out", out, "an array, or the path of a .npy file")
+    return Path(out)
+
+
+def check_array(out: NDArray[np.float32], shape: tuple[int, int]) -> None:
+    """Raise ShapeError when the array cannot take a result of this shape."""
+    if out.shape == shape and out.dtype == np.float32 and out.flags.c_contiguous and out.flags.writeable:
+        return
+    flaws = ["" if out.flags.c_contiguous else ", not contiguous", "" if out.flags.writeable else ", read-only"]
+    raise ShapeError(
+        f"out must be a writable C-contiguous float32 array {list(shape)}, got {out.dtype} {list(out.shape)}{''.join(flaws)}"
+    )
+
+
+def save_blocks(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Write blocks of rows [R, G] one after the other, without mapping the file; it appears when it is complete.
+
+    Returns:
+        The file, memory-mapped for reading.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.data)
+    # There is nothing to map in an empty matrix, and mmap refuses.
+    return np.asarray(np.load(path) if 0 in shape else np.load(path, mmap_mode="r"))

@@ -1,0 +1,157 @@
+"""The course of a re-ranking, the same for embeddings and matrices, for all backends and all kinds of results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.backends import reference
+from stcanet_runtime.backends.neighbours import Progress, Sparse, row_groups
+from stcanet_runtime.errors import OptionError
+from stcanet_runtime.kreciprocal import Settings, encode, overlap_costs
+from stcanet_runtime.ranking import SearchResult, check_count
+from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch
+from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
+from stcanet_runtime.rerank_sources import EmbeddingSource, Source
+from stcanet_runtime.rerank_top import Groups, TopSelector, empty_result
+
+_OVERLAP_BYTES = 24  # an entry with its temporaries
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What shall come out, and within which bounds."""
+
+    top: int | None
+    groups: Groups
+    out: NDArray[np.float32] | Path | None
+    max_memory: int | None
+    progress: Progress | None
+    copied_bytes: int
+    """Allocated for the inputs already."""
+
+    @classmethod
+    def checked(
+        cls,
+        top: int | None,
+        groups: Groups,
+        out: NDArray[np.float32] | str | Path | None,
+        max_memory: int | None,
+        progress: Progress | None,
+        copied_bytes: int = 0,
+    ) -> Request:
+        """Check what a caller gave, but for the shape of `out`."""
+        if top is None and groups[0] is not None:
+            raise OptionError("q_camids", "cameras", "left out without top; `evaluate` applies the camera rule to a matrix")
+        if top is not None and out is not None:
+            raise OptionError("out", type(out).__name__, "left out together with top, whose result is small")
+        top = None if top is None else check_count(top, "top")
+        max_memory = None if max_memory is None else check_count(max_memory, "max_memory")
+        return cls(top, groups, as_place(out), max_memory, progress, copied_bytes)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One re-ranking; `run` does it."""
+
+    source: Source
+    settings: Settings
+    request: Request
+    backend_name: str
+
+    def run(self) -> NDArray[np.float32] | SearchResult:
+        """Distances [Q, G], or the best of every query."""
+        out, shape = self.request.out, (self.source.num_query, self.source.num_gallery)
+        if isinstance(out, np.ndarray):
+            check_array(out, shape)
+        scratch = plan_scratch(self._task, self.request.max_memory)
+        if 0 in shape:
+            return self._deliver(iter(()), np.empty(shape, np.float32))
+        if self.backend_name == "reference":
+            return self._run_reference()
+        whole = self.request.top is None and not isinstance(out, Path)
+        dense = (np.empty(shape, np.float32) if out is None else np.asarray(out)) if whole else None
+        length = self.settings.list_length(self._task.total)
+        neighbours = self.source.neighbours(length, dense, self._report_search, scratch)
+        rows = encode(self.source.backend, neighbours, self.settings, self.source.measure)
+        check_sets(len(rows[1]), self._task, self.request.max_memory)
+        self._report_queries(0)
+        if self.request.top is not None and isinstance(self.source, EmbeddingSource):
+            places = min(self.request.top, shape[1])
+            selector = TopSelector(self.source, self.settings, rows, neighbours.farthest, places, self.request.groups)
+            return selector.select(scratch, self._report_queries)
+        return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
+
+    @cached_property
+    def _task(self) -> Task:
+        source, request = self.source, self.request
+        result = 0 if request.out is not None or request.top is not None else 4 * source.num_query * source.num_gallery
+        length = self.settings.list_length(source.num_query + source.num_gallery)
+        return Task(
+            source.num_query,
+            source.num_gallery,
+            source.dim,
+            length,
+            request.top,
+            self.backend_name,
+            result + request.copied_bytes,
+        )
+
+    def _finished(
+        self, rows: Sparse, farthest: NDArray[np.float32], dense: NDArray[np.float32] | None, scratch: int
+    ) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+        """Blocks of final distances [R, G]: of `dense`, in place, or one at a time."""
+        backend, count = self.source.backend, self.source.num_query
+        row_bytes = 0 if dense is not None else 8 * self.source.num_gallery
+        for queries in row_groups(overlap_costs(rows, count) * _OVERLAP_BYTES + row_bytes, scratch):
+            block = self.source.block(queries) if dense is None else dense[queries]
+            nearness = backend.overlaps(*rows, count, queries.start, queries.stop)
+            backend.blend(block, nearness, farthest[queries], self.settings.power, self.settings.lambda_value)
+            yield queries, block
+            self._report_queries(queries.stop)
+
+    def _deliver(
+        self, blocks: Iterator[tuple[slice, NDArray[np.float32]]], dense: NDArray[np.float32] | None
+    ) -> NDArray[np.float32] | SearchResult:
+        """Bring blocks of final distances [R, G] to where the result is wanted; `dense` holds them when they are done."""
+        shape = (self.source.num_query, self.source.num_gallery)
+        if self.request.top is not None:
+            return self._select(blocks, min(self.request.top, shape[1]))
+        if isinstance(self.request.out, Path):
+            return save_blocks(self.request.out, shape, (block for _, block in blocks))
+        for _ in blocks:
+            pass
+        return self.request.out if self.request.out is not None else np.asarray(dense)
+
+    def _select(self, blocks: Iterator[tuple[slice, NDArray[np.float32]]], places: int) -> SearchResult:
+        """The best of every query from blocks of final distances."""
+        result, (q_groups, g_groups) = empty_result(self.source.num_query, places), self.request.groups
+        for queries, block in blocks:
+            if q_groups is not None and g_groups is not None:
+                block[q_groups[queries, None] == g_groups] = np.inf
+            result.distances[queries], result.indices[queries] = self.source.backend.smallest(block, places)
+        result.indices[np.isinf(result.distances)] = -1
+        return result
+
+    def _run_reference(self) -> NDArray[np.float32] | SearchResult:
+        count, settings = self.source.num_query, self.settings
+        final = reference.rerank(
+            self.source.joint(), count, settings.k1, settings.k2, settings.lambda_value, settings.power
+        ).astype(np.float32)
+        if isinstance(self.request.out, np.ndarray):
+            self.request.out[:] = final
+        return self._deliver(iter([(slice(0, count), final)]), final)
+
+    def _report_search(self, done: int, total: int) -> None:
+        if self.request.progress is not None:
+            rows = self._task.total
+            self.request.progress(done * rows // max(1, total), rows + self.source.num_query)
+
+    def _report_queries(self, done: int) -> None:
+        if self.request.progress is not None:
+            self.request.progress(self._task.total + done, self._task.total + self.source.num_query)
