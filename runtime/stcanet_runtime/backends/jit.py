@@ -7,6 +7,7 @@ not writable, and a stale cache on a shared home gives code of another machine. 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -14,7 +15,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import numpy_
-from stcanet_runtime.backends.screen import make_screen
+from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, overlaps, smallest
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
+from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES
+from stcanet_runtime.backends.numpy_pairs import squared_lengths
+from stcanet_runtime.backends.screen import make_joint_screen, make_screen
+
+__all__ = [
+    "average",
+    "blend",
+    "distance_matrix",
+    "expand",
+    "neighbours",
+    "overlaps",
+    "pair_distances",
+    "smallest",
+    "top_k",
+]
 
 PARTIALS = 16  # the fixed order of `reference`; a literal, so that Numba unrolls it
 
@@ -31,8 +48,15 @@ def _fold(partial: NDArray[np.float64]) -> float:
     return float(partial[0])
 
 
+@dataclass(frozen=True)
+class _Loops:
+    select: Callable[..., None]
+    select_joint: Callable[..., None]
+    measure_pairs: Callable[..., None]
+
+
 @cache
-def _compile() -> Callable[..., None]:
+def _compile() -> _Loops:
     """Compile the loops; without fastmath, so that nothing is reordered or fused.
 
     Not parallel: the matrix product is nearly all the time and has threads of its own, while Numba's would double the compile
@@ -67,32 +91,67 @@ def _compile() -> Callable[..., None]:
         return float(fold(partial))
 
     @njit
-    def measure(q: Any, g: Any, q_squared: float, cosine: bool) -> Any:
+    def measure(q: Any, g: Any, q_squared: float, g_squared: float, cosine: bool) -> Any:
         if not cosine:
             return np.float32(np.sqrt(squared_distance(q, g)))
-        product = q_squared * dot(g, g)
+        product = q_squared * g_squared
         similarity = dot(q, g) / np.sqrt(product) if product > 0.0 else 0.0
         return np.float32(min(max(1.0 - similarity, 0.0), 2.0))
 
+    @njit
+    def row_of(query: Any, gallery: Any, i: int) -> Any:
+        return query[i] if i < len(query) else gallery[i - len(query)]
+
+    @njit
+    def measure_row(query: Any, gallery: Any, squared: Any, i: int, candidates: Any, cosine: bool) -> Any:
+        measured, row = np.empty(candidates.size, np.float32), row_of(query, gallery, i)
+        for c in range(candidates.size):
+            j = candidates[c]
+            measured[c] = measure(row, row_of(query, gallery, j), squared[i], squared[j], cosine)
+        return measured
+
     @njit(nogil=True)
     def select(
-        query: Any, gallery: Any, keys: Any, limits: Any, start: int, cosine: bool, distances: Any, indices: Any
+        query: Any, gallery: Any, squared: Any, keys: Any, limits: Any, start: int, cosine: bool, distances: Any, indices: Any
     ) -> None:
         for r in range(keys.shape[0]):
-            i = start + r
             candidates = np.nonzero((keys[r] <= limits[r]) & (keys[r] < np.inf))[0]
-            measured = np.empty(candidates.size, np.float32)
-            q_squared = dot(query[i], query[i])
-            for c in range(candidates.size):
-                measured[c] = measure(query[i], gallery[candidates[c]], q_squared, cosine)
+            measured = measure_row(query, gallery, squared, start + r, candidates + len(query), cosine)
             # Stable, and candidates grow: ties stay in the order of their index.
             order = np.argsort(measured, kind="mergesort")[: distances.shape[1]]
             for place in range(order.size):
+                distances[start + r, place] = measured[order[place]]
+                indices[start + r, place] = candidates[order[place]]
+
+    @njit(nogil=True)
+    def select_joint(
+        query: Any, gallery: Any, squared: Any, keys: Any, limits: Any, far_limits: Any, start: int, cosine: bool, result: Any
+    ) -> None:
+        indices, distances, farthest = result
+        for r in range(keys.shape[0]):
+            i = start + r
+            candidates = np.nonzero(keys[r] <= limits[r])[0]
+            measured = measure_row(query, gallery, squared, i, candidates, cosine)
+            order = np.argsort(measured, kind="mergesort")
+            for place in range(distances.shape[1]):
                 distances[i, place] = measured[order[place]]
                 indices[i, place] = candidates[order[place]]
+            farthest[i] = measure_row(query, gallery, squared, i, np.nonzero(keys[r] >= far_limits[r])[0], cosine).max()
 
-    compiled: Callable[..., None] = select
-    return compiled
+    @njit(nogil=True)
+    def measure_pairs(query: Any, gallery: Any, rows: Any, cols: Any, cosine: bool, result: Any) -> None:
+        for p in range(rows.size):
+            x, y = row_of(query, gallery, rows[p]), row_of(query, gallery, cols[p])
+            result[p] = measure(x, y, dot(x, x) if cosine else 0.0, dot(y, y) if cosine else 0.0, cosine)
+
+    return _Loops(select, select_joint, measure_pairs)
+
+
+def _squared(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float64]:
+    """Squared lengths of the joint rows, or zeros where they are not needed."""
+    if metric == "euclidean":
+        return np.zeros(len(query) + len(gallery))
+    return np.concatenate([squared_lengths(query), squared_lengths(gallery)])
 
 
 def top_k(
@@ -108,11 +167,54 @@ def top_k(
     indices = np.full((len(query), k), -1, np.int64)
     if len(query) == 0 or len(gallery) == 0:
         return distances, indices
-    screen = make_screen(query, gallery, metric)
-    select = _compile()
+    screen, squared, cosine = make_screen(query, gallery, metric), _squared(query, gallery, metric), metric == "cosine"
+    loops = _compile()
     for start, keys in screen.blocks():
         if q_groups is not None and g_groups is not None:
             keys[q_groups[start : start + len(keys), None] == g_groups] = np.inf
         limits = screen.limits(keys, min(k, len(gallery)))
-        select(query, gallery, keys, limits, start, metric == "cosine", distances, indices)
+        loops.select(query, gallery, squared, keys, limits, start, cosine, distances, indices)
     return distances, indices
+
+
+def neighbours(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    k: int,
+    metric: str,
+    *,
+    dense: NDArray[np.float32] | None = None,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,
+) -> Neighbours:
+    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`.
+
+    Besides ``scratch_bytes``, a scaled copy of the rows is held, 4 N D bytes.
+    """
+    total = len(query) + len(gallery)
+    result = Neighbours(np.empty((total, k), np.int32), np.empty((total, k), np.float32), np.empty(total, np.float32))
+    if dense is not None:
+        dense[:] = distance_matrix(query, gallery, metric)
+    screen, squared, cosine = make_joint_screen(query, gallery, metric), _squared(query, gallery, metric), metric == "cosine"
+    loops = _compile()
+    for start, keys in screen.blocks(max(1, scratch_bytes // KEY_BYTES)):
+        if progress is not None:
+            progress(start, total)
+        limits, far_limits = screen.limits(keys, k), screen.far_limits(keys)
+        loops.select_joint(query, gallery, squared, keys, limits, far_limits, start, cosine, tuple(result))
+    if progress is not None:
+        progress(total, total)
+    return result
+
+
+def pair_distances(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    metric: str,
+) -> NDArray[np.float32]:
+    """Distances of pairs of the joint set; arguments and result as `reference.pair_distances`."""
+    result = np.empty(len(rows), np.float32)
+    _compile().measure_pairs(query, gallery, rows, cols, metric == "cosine", result)
+    return result
