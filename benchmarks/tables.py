@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+import tables_rerank
 
 ROOT = Path(__file__).parents[1]
 MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
@@ -42,7 +44,6 @@ def deployed(report: dict[str, Any]) -> Iterator[str]:
         yield f"| {where} | {figures} | {rate} |"
     yield ""
     yield f"Package {report['package_bytes'] / 1e6:.1f} MB; parity: least cosine {report['parity_min_cosine']:.8f}."
-    yield machine(report)
 
 
 def distances(report: dict[str, Any]) -> Iterator[str]:
@@ -57,7 +58,6 @@ def distances(report: dict[str, Any]) -> Iterator[str]:
             exact = f"{row['queries_with_exact_indices']:.1%}" if "queries_with_exact_indices" in row else ""
             yield f"| {name} | {row['wall_s']:.3f} | {row['cpu_s']:.3f} | {row['max_difference']:.1e} | {exact} |"
     yield ""
-    yield machine(report)
 
 
 def machine(report: dict[str, Any]) -> str:
@@ -71,6 +71,25 @@ def machine(report: dict[str, Any]) -> str:
     )
 
 
+Table = Callable[[dict[str, Any]], Iterator[str]]
+
+TABLES: dict[str, Table] = {
+    "distance": distances,
+    "rerank": tables_rerank.rerank,
+    "rerank_growth": tables_rerank.growth,
+    "rerank_msmt": tables_rerank.msmt,
+}
+"""By the ``benchmark`` of a result file; those without one are of `deployed`."""
+
+README_TABLES: dict[str, Table] = {"rerank": tables_rerank.rerank_brief}
+"""What README.md shows, followed by those of `deployed`."""
+
+
+def table(report: dict[str, Any], make: Table) -> str:
+    """A table and the machine that it was measured on."""
+    return "\n".join([*make(report), machine(report)])
+
+
 def load() -> dict[str, dict[str, Any]]:
     paths = sorted((ROOT / "benchmarks" / "results").glob("*.json"))
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
@@ -78,16 +97,15 @@ def load() -> dict[str, dict[str, Any]]:
 
 def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """Every generated page by path."""
-    sections, measured = [INTRO], []
-    for name, report in reports.items():
-        table = "\n".join(deployed(report) if "training" in report else distances(report))
-        sections.append(f"## {name}\n\n{table}\n")
-        if "training" in report:
-            measured.append(table)
+    kinds = {name: report.get("benchmark", "") for name, report in reports.items()}
+    sections = [f"## {name}\n\n{table(report, TABLES.get(kinds[name], deployed))}\n" for name, report in reports.items()]
+    shown = [table(report, README_TABLES[kinds[name]]) for name, report in reports.items() if kinds[name] in README_TABLES]
+    # Those of trained models come last: the text that follows them in README.md is about them.
+    shown += [table(report, deployed) for name, report in reports.items() if kinds[name] not in TABLES]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    block = "\n\n".join(measured)
+    block = "\n\n".join(shown)
     return {
-        ROOT / "BENCHMARKS.md": "\n".join(sections),
+        ROOT / "BENCHMARKS.md": "\n".join([INTRO, *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
     }
 

@@ -1,0 +1,189 @@
+"""What `bench_rerank` measures: our re-ranking and neighbour search, and what others use for the same.
+
+* `published`: k-reciprocal re-ranking from distance matrices as nearly every project has it, down to the memory layout: all of
+  [N, N], sorts of whole rows, float32. Written anew from the description of its steps. ``c_order=True`` adds the one copy that
+  it lacks: its working matrix is a transposed view, so that every row of the matrices made like it is strided.
+* `faiss_neighbours`: exact search by inner product, which is what faiss-based re-ranking begins with. It needs faiss-cpu
+  (``pip install faiss-cpu``), and gives no largest distance, which exact re-ranking needs besides.
+
+* `torchreid_rerank`: that code itself, as the package torchreid has it (``pip install --no-deps torchreid``; PyTorch and the
+  rest of the package are not loaded). It gets true distances here, as `published` does; its own engine passes squared ones.
+
+Looked at and not measured: fastreid, which has the same code once more; open-metric-learning, whose re-ranking is a trained
+network. No compiled exact k-reciprocal re-ranking was found on PyPI (November 2026).
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from isolated import Outcome
+from numpy.typing import NDArray
+
+from stcanet_runtime.backends import get_backend
+
+Embeddings = NDArray[np.float32]
+Matrix = NDArray[np.float32]
+Sets = list[NDArray[np.int64]]
+
+
+def ours_dense(query: Embeddings, gallery: Embeddings, **options: Any) -> Outcome:
+    """Our re-ranked distances [Q, G]; with ``out``, a path, they are in that file alone."""
+    from stcanet_runtime import rerank
+
+    watch = Watch(len(query) + len(gallery))
+    distances = rerank(query, gallery, progress=watch, **options)
+    return Outcome({} if "out" in options else {"distances": distances}, watch.phases())
+
+
+def ours_top(query: Embeddings, gallery: Embeddings, *, top: int, **options: Any) -> Outcome:
+    """Our best `top` of every query, without distances [Q, G]."""
+    from stcanet_runtime import rerank
+
+    watch = Watch(len(query) + len(gallery))
+    found = rerank(query, gallery, top=top, progress=watch, **options)
+    return Outcome({"distances": found.distances, "indices": found.indices}, watch.phases())
+
+
+class Watch:
+    """A progress callback that notes when the search was done, and when the sets of all rows were."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.start, self.searched = total, time.perf_counter(), 0.0
+        self.encoded = self.last = self.searched
+
+    def __call__(self, done: int, _: int) -> None:
+        self.last = time.perf_counter() - self.start
+        if done >= self.total and not self.searched:
+            self.searched = self.last
+        if done <= self.total:
+            self.encoded = self.last
+
+    def phases(self) -> dict[str, float]:
+        """Seconds of the neighbour search, of the sets, and of the overlaps with the output."""
+        now = time.perf_counter() - self.start
+        return {"search_s": self.searched, "sets_s": self.encoded - self.searched, "output_s": now - self.encoded}
+
+
+def ours_neighbours(query: Embeddings, gallery: Embeddings, *, k: int, backend: str) -> Outcome:
+    """The k nearest of the joint set to each of its rows, and the largest distance of each."""
+    found = get_backend(backend).neighbours(query, gallery, k, "cosine")
+    return Outcome({"indices": found.indices, "distances": found.distances})
+
+
+def faiss_neighbours(query: Embeddings, gallery: Embeddings, *, k: int) -> Outcome:
+    """The same from faiss, in float32: two searches in one index, so that the joint set is not copied once more."""
+    import faiss
+
+    index = faiss.IndexFlatIP(query.shape[1])
+    index.add(query)
+    index.add(gallery)
+    found = [index.search(side, k) for side in (query, gallery)]
+    similarity, indices = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return Outcome({"indices": indices, "distances": 1 - similarity})
+
+
+def published(
+    query: Embeddings, gallery: Embeddings, *, k1: int, k2: int, lambda_value: float, c_order: bool = False
+) -> Outcome:
+    """Re-ranked distances [Q, G] by whole matrices; the distances between embeddings count as part of it."""
+    q_g, q_q, g_g = euclidean(query, gallery), euclidean(query, query), euclidean(gallery, gallery)
+    return Outcome({"distances": published_from_matrices(q_g, q_q, g_g, k1, k2, lambda_value, c_order)})
+
+
+def torchreid_rerank(query: Embeddings, gallery: Embeddings, *, k1: int, k2: int, lambda_value: float) -> Outcome:
+    """The same by the function of the installed package torchreid."""
+    spec = importlib.util.find_spec("torchreid")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("torchreid is not installed")
+    # The package imports PyTorch, OpenCV and more; its re-ranking needs NumPy alone.
+    path = Path(spec.origin).parent / "reid" / "utils" / "rerank.py"
+    module_spec = importlib.util.spec_from_file_location("torchreid_rerank_alone", path)
+    assert module_spec is not None
+    assert module_spec.loader is not None
+    module = importlib.util.module_from_spec(module_spec)
+    module_spec.loader.exec_module(module)
+    q_g, q_q, g_g = euclidean(query, gallery), euclidean(query, query), euclidean(gallery, gallery)
+    return Outcome({"distances": module.re_ranking(q_g, q_q, g_g, k1, k2, lambda_value)})
+
+
+def euclidean(x: Embeddings, y: Embeddings) -> Matrix:
+    """True distances between rows of unit length, by one product."""
+    squared = np.maximum(2 - 2 * (x @ y.T), 0)
+    return np.asarray(np.sqrt(squared), np.float32)
+
+
+def published_from_matrices(
+    q_g: Matrix, q_q: Matrix, g_g: Matrix, k1: int, k2: int, lambda_value: float, c_order: bool
+) -> Matrix:
+    """The published steps; see the module.
+
+    Args:
+        q_g: [Q, G] true distances.
+        q_q: [Q, Q].
+        g_g: [G, G].
+        k1: neighbours.
+        k2: rows to average.
+        lambda_value: weight of the distance.
+        c_order: copy the working matrix to rows that are contiguous.
+
+    Returns:
+        [Q, G].
+    """
+    num_query = len(q_q)
+    working = np.concatenate([np.concatenate([q_q, q_g], axis=1), np.concatenate([q_g.T, g_g], axis=1)])
+    working = np.power(working, 2)
+    working = (working / working.max(axis=0)).T
+    if c_order:
+        working = np.ascontiguousarray(working)
+    v = np.zeros_like(working)  # takes the memory layout of `working`
+    ranks = np.argsort(working).astype(np.int32)
+    for i in range(len(v)):
+        members = expanded(ranks, i, k1)
+        weights = np.exp(-working[i, members])
+        v[i, members] = weights / weights.sum()
+    working = working[:num_query]
+    if k2 > 1:
+        averaged = np.zeros_like(v)
+        for i in range(len(v)):
+            averaged[i] = v[ranks[i, :k2]].mean(axis=0)
+        v = averaged
+        del averaged
+    del ranks
+    distances = (1 - lambda_value) * jaccard(v, num_query) + lambda_value * working
+    return np.asarray(distances[:, num_query:])
+
+
+def reciprocal(ranks: NDArray[np.int32], i: int, k: int) -> NDArray[np.int32]:
+    """The first k + 1 of i that have i among their own first k + 1."""
+    forward = ranks[i, : k + 1]
+    backward = ranks[forward, : k + 1]
+    return np.asarray(forward[np.where(backward == i)[0]])
+
+
+def expanded(ranks: NDArray[np.int32], i: int, k1: int) -> NDArray[np.int32]:
+    """The reciprocal set of i with the half-size sets of its members that lie in it by more than two thirds."""
+    original = reciprocal(ranks, i, k1)
+    united, half = original, int(np.around(k1 / 2))
+    for member in original:
+        candidates = reciprocal(ranks, member, half)
+        if len(np.intersect1d(candidates, original)) > 2 / 3 * len(candidates):
+            united = np.append(united, candidates)
+    return np.unique(united)
+
+
+def jaccard(v: Matrix, num_query: int) -> Matrix:
+    """Jaccard distances [Q, N] of the rows of queries and all rows of v [N, N], by an inverted index."""
+    holders: Sets = [np.where(v[:, column] != 0)[0] for column in range(len(v))]
+    result = np.zeros((num_query, len(v)), np.float32)
+    for i in range(num_query):
+        overlap = np.zeros(len(v), np.float32)
+        for column in np.where(v[i] != 0)[0]:
+            rows = holders[column]
+            overlap[rows] += np.minimum(v[i, column], v[rows, column])
+        result[i] = 1 - overlap / (2 - overlap)
+    return result

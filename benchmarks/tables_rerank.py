@@ -1,0 +1,112 @@
+"""Tables of `bench_rerank`'s result files, for `tables`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_GIB = 2**30
+_PLAIN = "NumPy, as published"
+
+
+def rerank(report: dict[str, Any]) -> Iterator[str]:
+    """Re-ranking, then the neighbour search alone."""
+    yield from rerank_brief(report)
+    yield from _searches(report["results"]["neighbours"], report["sizes"]["k1"] + 1)
+
+
+def rerank_brief(report: dict[str, Any]) -> Iterator[str]:
+    """Re-ranking alone."""
+    sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
+    yield (
+        f"Re-ranking of {_shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
+        f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. Medians of {sizes['repeats']}, taking turns, "
+        "each in a process of its own."
+    )
+    yield ""
+    yield "| | wall s | CPU s | times as fast | peak GiB, in all | besides inputs | largest difference | other first 20 | mAP |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    plain = rows.get(_PLAIN, {}).get("wall_s")
+    for name, row in rows.items():
+        if "error" in row:
+            yield f"| {name} | {row['error']} | | | | | | | |"
+            continue
+        faster = f"{plain / row['wall_s']:.1f}" if plain else ""
+        precision = f"{100 * row['mAP']:.2f}" if "mAP" in row else ""
+        difference = f"{row['max_difference']:.1e} | {row['top20_differs']:.2%}" if "max_difference" in row else " | "
+        yield f"| {name} | {_times(row)} | {faster} | {_memory(row)} | {difference} | {precision} |"
+    yield ""
+    yield (
+        f"Times as fast: as “{_PLAIN}”. Peak: of the process, libraries and inputs included, and above what it held before the "
+        "call. Differences: from the first line; other first 20: queries whose first 20 are not the same in the same order."
+    )
+    yield ""
+
+
+def _searches(rows: dict[str, dict[str, Any]], k: int) -> Iterator[str]:
+    """All-pairs neighbour search."""
+    yield f"The {k} nearest of all rows to each of them, exactly:"
+    yield ""
+    yield "| | wall s | CPU s | peak GiB, in all | besides inputs | places that differ | that rounding does not explain |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, row in rows.items():
+        if "error" in row:
+            yield f"| {name} | {row['error']} | | | | | |"
+        else:
+            yield f"| {name} | {_times(row)} | {_memory(row)} | {row['places_differ']:,} | {row['places_wrong']:,} |"
+    yield ""
+
+
+def growth(report: dict[str, Any]) -> Iterator[str]:
+    """Wall time and peak memory by size."""
+    results, sizes = report["results"], report["sizes"]
+    yield (
+        f"Queries and gallery together in the proportions of Market-1501, {sizes['depth']:,} dimensions; seconds of wall time "
+        f"and peak GiB besides the inputs, medians of {sizes['repeats']}."
+    )
+    yield ""
+    yield "| | " + " | ".join(f"N = {int(total):,}" for total in results) + " |"
+    yield "|---|" + "---|" * len(results)
+    for name in next(iter(results.values())):
+        yield f"| {name} | " + " | ".join(_size(rows.get(name, {"error": ""})) for rows in results.values()) + " |"
+    yield ""
+
+
+def _size(row: dict[str, Any]) -> str:
+    if "error" in row:
+        return str(row["error"])
+    return f"{row['wall_s']:.2f} s, {row['peak_over_start_bytes'] / _GIB:.2f}"
+
+
+def msmt(report: dict[str, Any]) -> Iterator[str]:
+    """The run in a limited address space."""
+    sizes, agreement = report["sizes"], report["agreement"]
+    yield (
+        f"Re-ranking of {_shape(sizes)}, mapped from files, in processes "
+        f"limited to {sizes['address_space_bytes'] / _GIB:.0f} GiB of address space; one run."
+    )
+    yield ""
+    yield "| | wall s | CPU s | search s | sets s | the rest s | peak GiB, in all | besides inputs | address space GiB |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for name, row in report["results"].items():
+        phases = " | ".join(f"{row[key]:.2f}" for key in ("search_s", "sets_s", "output_s"))
+        space = row["address_space_peak_bytes"] / _GIB
+        yield f"| {name} | {_times(row)} | {phases} | {_memory(row)} | {space:.2f} |"
+    yield ""
+    yield (
+        f"The lists against the matrix: largest difference {agreement['max_difference']:.1e}, other first 20 in "
+        f"{agreement['top20_differs']:.2%} of the queries. Pages of mapped inputs count as memory once they were touched."
+    )
+    yield ""
+
+
+def _shape(sizes: dict[str, Any]) -> str:
+    return f"{sizes['query']:,} queries and {sizes['gallery']:,} gallery rows of {sizes['depth']:,} dimensions"
+
+
+def _times(row: dict[str, Any]) -> str:
+    return f"{row['wall_s']:.2f} | {row['cpu_s']:.2f}"
+
+
+def _memory(row: dict[str, Any]) -> str:
+    return f"{row['peak_bytes'] / _GIB:.2f} | {row['peak_over_start_bytes'] / _GIB:.2f}"
