@@ -14,6 +14,7 @@ from stcanet_export.commands import export, parity
 from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
+from stcanet_runtime.cli.rank import rank
 from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, train, evaluate, export, parity, infer, info):
+for command in (synth, train, evaluate, export, parity, infer, rank, info):
     app.command()(command)
 
 

@@ -15,15 +15,16 @@ MAX_MAGNITUDE = 1e30
 """Largest absolute value in an embedding; beyond it a distance could overflow float32."""
 
 
-def as_embeddings(x: ArrayLike, name: str) -> NDArray[np.float32]:
+def as_embeddings(x: ArrayLike, name: str, *, keep_float16: bool = False) -> NDArray[np.float32]:
     """Check embeddings and make them contiguous float32.
 
     Args:
         x: [N, D] numbers, N may be 0; float16, float64 and integers are converted.
         name: what the caller calls them, for the message.
+        keep_float16: whether float16 may stay float16, for the backends that read it.
 
     Returns:
-        [N, D] float32, C-contiguous and aligned; the array itself when it is that already.
+        [N, D] float32 (or float16), C-contiguous and aligned; the array itself when it is that already.
 
     Raises:
         ShapeError: not two-dimensional, no columns, not real numbers, NaN, infinite or beyond `MAX_MAGNITUDE`.
@@ -41,7 +42,8 @@ def as_embeddings(x: ArrayLike, name: str) -> NDArray[np.float32]:
     if array.size and not (float(array.min()) >= -MAX_MAGNITUDE and float(array.max()) <= MAX_MAGNITUDE):
         bad = int(np.flatnonzero(~(np.abs(array.astype(np.float64)) <= MAX_MAGNITUDE).all(axis=1))[0])
         raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude, row {bad} is not")
-    return np.require(array, np.float32, ["C", "ALIGNED"])
+    kept = np.float16 if keep_float16 and array.dtype == np.float16 else np.float32
+    return np.require(array, kept, ["C", "ALIGNED"])
 
 
 def check_metric(metric: str) -> str:
@@ -51,9 +53,12 @@ def check_metric(metric: str) -> str:
     return metric
 
 
-def as_pair(query: ArrayLike, gallery: ArrayLike) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def as_pair(
+    query: ArrayLike, gallery: ArrayLike, *, keep_float16: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Check query [Q, D] and gallery [G, D] together; ShapeError when their D differ."""
-    q, g = as_embeddings(query, "query"), as_embeddings(gallery, "gallery")
+    q = as_embeddings(query, "query", keep_float16=keep_float16)
+    g = as_embeddings(gallery, "gallery", keep_float16=keep_float16)
     if q.shape[1] != g.shape[1]:
         raise ShapeError(f"query and gallery must have the same D, got {list(q.shape)} and {list(g.shape)}")
     return q, g
@@ -63,7 +68,7 @@ def distance_matrix(query: ArrayLike, gallery: ArrayLike, metric: str = "cosine"
     """All distances between query and gallery embeddings; smaller is closer.
 
     Args:
-        query: [Q, D].
+        query: [Q, D]. float16 is read as it is by the C++ backend, without a copy; other types become float32.
         gallery: [G, D].
         metric: one of `METRICS`.
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`.
@@ -76,5 +81,6 @@ def distance_matrix(query: ArrayLike, gallery: ArrayLike, metric: str = "cosine"
         OptionError: unknown metric or backend.
         BackendError: the named backend cannot run here.
     """
-    q, g = as_pair(query, gallery)
-    return get_backend(backend).distance_matrix(q, g, check_metric(metric))
+    chosen = get_backend(backend)
+    q, g = as_pair(query, gallery, keep_float16=chosen.READS_FLOAT16)
+    return chosen.distance_matrix(q, g, check_metric(metric))

@@ -38,7 +38,7 @@ def search(
     rounded to float32 once, rows ordered by (distance, index).
 
     Args:
-        query: [Q, D].
+        query: [Q, D]. float16 is read as it is by the C++ backend, without a copy; other types become float32.
         gallery: [G, D].
         k: places wanted, at least 1; the result has K = min(k, G).
         metric: ``"cosine"`` or ``"euclidean"``.
@@ -54,10 +54,10 @@ def search(
         OptionError: ``k`` below 1, unknown metric or backend.
         BackendError: the named backend cannot run here.
     """
-    q, g = as_pair(query, gallery)
+    chosen = get_backend(backend)
+    q, g = as_pair(query, gallery, keep_float16=chosen.READS_FLOAT16)
     places = min(check_count(k, "k"), len(g))
     q_groups, g_groups = as_groups(q_camids, g_camids, len(q), len(g))
-    chosen = get_backend(backend)
     check_metric(metric)
     if places == 0:
         return SearchResult(np.empty((len(q), 0), np.float32), np.empty((len(q), 0), np.int64))

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
-from stcanet_runtime import Evaluation, distance_matrix, evaluate
+from stcanet_runtime import Evaluation, distance_matrix, evaluate, rerank
+from stcanet_runtime.rerank import Reranking
 
 
 def score(
@@ -16,6 +17,7 @@ def score(
     gallery: Sequence[Sample],
     query_embeddings: NDArray[np.float32],
     gallery_embeddings: NDArray[np.float32],
+    reranking: Reranking | None = None,
 ) -> Evaluation:
     """The Market protocol with cosine distance; where camera numbers are missing, only identities count.
 
@@ -24,15 +26,21 @@ def score(
         gallery: G samples.
         query_embeddings: ``[Q, D]``, in the order of `query`.
         gallery_embeddings: ``[G, D]``, in the order of `gallery`.
+        reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
     """
+    metric = "cosine" if reranking is None else f"cosine, {reranking}"
     cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
+    if reranking is None:
+        distances = distance_matrix(query_embeddings, gallery_embeddings, "cosine")
+    else:
+        distances = rerank(query_embeddings, gallery_embeddings, reranking.k1, reranking.k2, reranking.lambda_value)
     return evaluate(
-        distance_matrix(query_embeddings, gallery_embeddings, "cosine"),
+        distances,
         _field(query, "pid"),
         _field(gallery, "pid"),
         _field(query, "camid") if cameras else None,
         _field(gallery, "camid") if cameras else None,
-        metric="cosine",
+        metric=metric,
     )
 
 

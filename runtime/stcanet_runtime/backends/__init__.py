@@ -24,6 +24,9 @@ from stcanet_runtime.errors import BackendError, OptionError, quote_choices
 class Backend(Protocol):
     """What every backend module defines; `reference` documents it."""
 
+    READS_FLOAT16: bool
+    """Whether `distance_matrix` and `top_k` take float16 rows as they are."""
+
     def distance_matrix(self, query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
         """All distances [Q, G] between query [Q, D] and gallery [G, D]."""
         ...

@@ -20,6 +20,8 @@ from stcanet_runtime import _kernels
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
 from stcanet_runtime.errors import BackendError, OptionError
 
+READS_FLOAT16 = True
+
 
 def instruction_sets() -> list[str]:
     """Instruction sets that can be asked for here, slowest first."""

@@ -33,6 +33,7 @@ __all__ = [
     "top_k",
 ]
 
+READS_FLOAT16 = False
 PARTIALS = 16  # the fixed order of `reference`; a literal, so that Numba unrolls it
 
 distance_matrix = numpy_.distance_matrix

@@ -17,6 +17,7 @@ from stcanet_runtime.backends.numpy_neighbours import neighbours, place_best, sm
 from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
 from stcanet_runtime.backends.screen import make_screen
 
+READS_FLOAT16 = False
 __all__ = [
     "average",
     "blend",

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import reference_stages
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, joint_rows
 
+READS_FLOAT16 = False
 PARTIALS = 16
 """Partial sums of the fixed order; ``csrc/cpu/exact.cpp`` and `jit` have the same number."""
 

@@ -13,6 +13,7 @@ import typer
 
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
+from stcanet_runtime.cli.rank import rank as rank_command
 from stcanet_runtime.errors import StcanetError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -25,6 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("infer")(infer_command)
+app.command("rank")(rank_command)
 app.command("info")(info_command)
 
 

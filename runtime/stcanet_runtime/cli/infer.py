@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stcanet_runtime.cli.rank import RERANK
+
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranks import Crops, Ranks
     from stcanet_runtime.encoder import Encoder
@@ -16,7 +18,7 @@ _EXAMPLES = """\b
 Examples:
   stcanet infer package/ crops/ -o crops.npz
   stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
-  stcanet infer package/ query/ --gallery gallery/ --json > ranks.json"""
+  stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json"""
 
 
 def _check_provider(name: str) -> str:
@@ -39,6 +41,7 @@ def infer(
     ] = None,
     gallery: Annotated[Path | None, typer.Option(help="A crop or folder to rank for each image.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Matches per image.")] = 10,
+    rerank: RERANK = False,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png).")] = None,
     sheet_rows: Annotated[int, typer.Option(min=1, help="Images on the sheet, evenly picked.")] = 8,
     same_camera: Annotated[
@@ -58,7 +61,10 @@ def infer(
     """Embed crops of people, and find them again in a gallery."""
     from stcanet_runtime.cli import ranks
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.rerank import Reranking
 
+    if rerank and gallery is None:
+        raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
     encoder = Encoder.load(package, provider, threads)
@@ -69,9 +75,12 @@ def infer(
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
-        found = ranks.rank(queries, ranks.embed(encoder, gallery, batch_size, skip_bad), top_k, same_camera, metric)
+        reranking = Reranking() if rerank else None
+        others = ranks.embed(encoder, gallery, batch_size, skip_bad)
+        found = ranks.rank(queries, others, top_k, same_camera, metric, reranking)
         if sheet is not None:
-            ranks.draw(found, sheet, sheet_rows, f"{metric} distance · {encoder.manifest.preset}")
+            how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
+            ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
     _report(encoder, queries, found, output, sheet, as_json)
 
 

@@ -1,9 +1,10 @@
-"""What `infer` does between its options and its output: embed, rank, measure, save, draw, print."""
+"""What `infer` and `rank` do between their options and their output: embed, load, rank, measure, save, draw, print."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
-from stcanet_runtime.distance import distance_matrix
+from stcanet_runtime.distance import as_embeddings, distance_matrix
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.ranking import SearchResult, search
+from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 
 _TABLE_QUERIES = 5
@@ -48,6 +50,7 @@ class Ranks:
     evaluation: Evaluation | None
     evaluation_note: str | None
     """Why there is no evaluation although the identities are known."""
+    reranking: Reranking | None = None
 
 
 def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Crops:
@@ -85,21 +88,68 @@ def save(crops: Crops, output: Path) -> None:
         np.savez(file, **arrays)
 
 
-def rank(queries: Crops, gallery: Crops, top_k: int, same_camera: bool, metric: str) -> Ranks:
+def load(path: Path) -> Crops:
+    """Read what `save` wrote.
+
+    Raises:
+        DataError: It is no such file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
+            ids = [arrays[name].astype(np.int64) if name in arrays else None for name in ("pids", "camids")]
+    except KeyError as error:
+        raise DataError(
+            f"{path} lacks {error.args[0]}; expected embeddings and paths, as `stcanet infer -o` writes them"
+        ) from None
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array, not an archive
+        raise DataError(f"{path} is not a .npz file of embeddings, as `stcanet infer -o` writes them: {error}") from None
+    if any(array is not None and array.shape != (len(embeddings),) for array in (paths, *ids)):
+        raise DataError(f"{path}: embeddings, paths, pids and camids must have the same length")
+    if not len(embeddings):
+        raise DataError(f"{path} holds no embeddings")
+    return Crops([Path(str(name)) for name in paths], embeddings, ids[0], ids[1], [])
+
+
+def rank(
+    queries: Crops,
+    gallery: Crops,
+    top_k: int,
+    same_camera: bool,
+    metric: str,
+    reranking: Reranking | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ranks:
     """The best of the gallery for each query, and rank-1 and mAP where all identities are known.
 
     Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation drops it.
     """
-    q_groups, g_groups = _hidden_groups(queries, gallery, same_camera)
-    result = search(queries.embeddings, gallery.embeddings, top_k, metric, q_groups, g_groups)
-    evaluation, note = None, None
-    if queries.pids is not None and gallery.pids is not None:
-        distances = distance_matrix(queries.embeddings, gallery.embeddings, metric)
-        try:
-            evaluation = evaluate(distances, queries.pids, gallery.pids, queries.camids, gallery.camids, metric=metric)
-        except DataError as error:
-            note = str(error)
-    return Ranks(queries, gallery, result, evaluation, note)
+    groups = _hidden_groups(queries, gallery, same_camera)
+    q, g = queries.embeddings, gallery.embeddings
+    known = queries.pids is not None and gallery.pids is not None
+    if reranking is None:
+        result = search(q, g, top_k, metric, *groups)
+        distances = distance_matrix(q, g, metric) if known else None
+    else:
+        k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
+        result = rerank(
+            q, g, k1, k2, weight, top=top_k, metric=metric, progress=progress, q_camids=groups[0], g_camids=groups[1]
+        )
+        distances = rerank(q, g, k1, k2, weight, metric=metric) if known else None
+    evaluation, note = _evaluate(queries, gallery, distances, metric if reranking is None else f"{metric}, {reranking}")
+    return Ranks(queries, gallery, result, evaluation, note, reranking)
+
+
+def _evaluate(
+    queries: Crops, gallery: Crops, distances: NDArray[np.float32] | None, metric: str
+) -> tuple[Evaluation | None, str | None]:
+    """The figures, or why there are none although the identities are known."""
+    if distances is None or queries.pids is None or gallery.pids is None:
+        return None, None
+    try:
+        return evaluate(distances, queries.pids, gallery.pids, queries.camids, gallery.camids, metric=metric), None
+    except DataError as error:
+        return None, str(error)
 
 
 def _hidden_groups(
@@ -162,6 +212,7 @@ def to_dict(found: Ranks) -> dict[str, Any]:
     """Ranking and evaluation as JSON values."""
     return {
         "gallery": len(found.gallery.paths),
+        "reranking": asdict(found.reranking) if found.reranking else None,
         "ranking": [
             {
                 "query": str(path),
@@ -187,17 +238,26 @@ def show(facts: Mapping[str, Any], found: Ranks | None) -> None:
         console.print(text, markup=False, soft_wrap=True)
 
     if found:
-        _show_table(found)
-        if found.evaluation:
-            say(f"Market protocol: {found.evaluation.summary()}")
-        if found.evaluation_note:
-            say(f"no evaluation: {found.evaluation_note}")
+        show_ranking(found)
     for item in facts["skipped"]:
         say(f"skipped {item['path']}: {item['reason']}")
     say(f"{facts['images']} images → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
     for name in ("output", "sheet"):
         if facts[name]:
             say(f"wrote {facts[name]}")
+
+
+def show_ranking(found: Ranks) -> None:
+    """Print the table of matches, and the figures where there are some."""
+    from rich.console import Console
+
+    _show_table(found)
+    console = Console(highlight=False)
+    if found.evaluation:
+        how = f", {found.reranking}" if found.reranking else ""
+        console.print(f"Market protocol{how}: {found.evaluation.summary()}", markup=False, soft_wrap=True)
+    if found.evaluation_note:
+        console.print(f"no evaluation: {found.evaluation_note}", markup=False, soft_wrap=True)
 
 
 def _show_table(found: Ranks) -> None:

@@ -1,0 +1,69 @@
+"""`rank`: embeddings from files against each other, with re-ranking where it is wanted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_EXAMPLES = """\b
+Examples:
+  stcanet rank query.npz gallery.npz
+  stcanet rank query.npz gallery.npz --rerank --sheet ranks.png
+  stcanet rank query.npz gallery.npz --rerank --k1 20 --k2 6 --lambda 0.3 --top-k 50 --json > ranks.json"""
+
+RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
+K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
+K2 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours that are averaged.")]
+LAMBDA = Annotated[
+    float,
+    typer.Option("--lambda", min=0.0, max=1.0, help="With --rerank: weight of the original distance; the rest is Jaccard."),
+]
+
+
+def _check_metric(name: str) -> str:
+    from stcanet_runtime.distance import METRICS
+    from stcanet_runtime.errors import quote_choices
+
+    if name not in METRICS:
+        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(METRICS)}")
+    return name
+
+
+def rank(
+    query: Annotated[Path, typer.Argument(help="Embeddings of the queries, written by infer (.npz).")],
+    gallery: Annotated[Path, typer.Argument(help="Embeddings of the gallery (.npz).")],
+    top_k: Annotated[int, typer.Option(min=1, help="Matches per query.")] = 10,
+    metric: Annotated[str, typer.Option(callback=_check_metric, help="cosine or euclidean.")] = "cosine",
+    rerank: RERANK = False,
+    k1: K1 = 20,
+    k2: K2 = 6,
+    lambda_value: LAMBDA = 0.3,
+    sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png); needs the crops.")] = None,
+    sheet_rows: Annotated[int, typer.Option(min=1, help="Queries on the sheet, evenly picked.")] = 8,
+    same_camera: Annotated[bool, typer.Option(help="Also rank gallery crops of the query's own camera.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Rank a gallery for each query, from stored embeddings."""
+    import json
+
+    from stcanet_runtime.cli import ranks
+    from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.rerank import Reranking
+
+    reranking = Reranking(k1, k2, lambda_value) if rerank else None
+    queries, others = ranks.load(query), ranks.load(gallery)
+    with progress_bar("re-ranking" if rerank else "ranking") as progress:
+        found = ranks.rank(queries, others, top_k, same_camera, metric, reranking, progress)
+    if sheet is not None:
+        ranks.draw(found, sheet, sheet_rows, f"{metric} distance" + (f" · {reranking}" if reranking else ""))
+    if as_json:
+        typer.echo(json.dumps(ranks.to_dict(found), indent=2))
+    else:
+        ranks.show_ranking(found)
+        if sheet is not None:
+            typer.echo(f"wrote {sheet}")
+
+
+rank.__doc__ = f"{rank.__doc__}\n\n{_EXAMPLES}"

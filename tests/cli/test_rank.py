@@ -1,0 +1,140 @@
+"""`stcanet-runtime rank` on stored embeddings, in this process."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from stcanet_runtime import cli, evaluate, rerank
+
+Result = tuple[int, str, str]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: object) -> Result:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as left:
+            cli.run(cli.app, ["rank", *map(str, arguments)])
+        assert isinstance(left.value.code, int)
+        return (left.value.code, *capsys.readouterr())
+
+    return run
+
+
+class People:
+    """Eight people whose second camera shifts every embedding, so that re-ranking has something to mend."""
+
+    def __init__(self, folder: Path) -> None:
+        rng = np.random.default_rng(0)
+        people, shift = rng.standard_normal((8, 32)), 1.5 * rng.standard_normal(32)
+        self.q_pids, self.g_pids = np.arange(1, 9), np.repeat(np.arange(1, 9), 4)
+        self.q_camids, self.g_camids = np.zeros(8, np.int64), np.tile([1, 1, 1, 0], 8)
+        self.query = self._unit(people + 0.4 * rng.standard_normal((8, 32)))
+        offsets = shift * self.g_camids[:, None] + 0.6 * rng.standard_normal((32, 32))
+        self.gallery = self._unit(people[self.g_pids - 1] + offsets)
+        self.write(folder / "query.npz", self.query, self.q_pids, self.q_camids)
+        self.write(folder / "gallery.npz", self.gallery, self.g_pids, self.g_camids)
+
+    @staticmethod
+    def _unit(x: NDArray[np.float64]) -> NDArray[np.float32]:
+        unit: NDArray[np.float32] = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+        return unit
+
+    @staticmethod
+    def write(path: Path, embeddings: NDArray[np.float32], pids: NDArray[np.int64], camids: NDArray[np.int64]) -> None:
+        names = zip(pids, camids, strict=True)
+        paths = np.array([f"{pid:04d}_c{camera + 1}s1_{i:06d}_00.jpg" for i, (pid, camera) in enumerate(names)])
+        np.savez(path, embeddings=embeddings, paths=paths, pids=pids, camids=camids)
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> People:
+    return People(tmp_path)
+
+
+def fails(result: Result, message: str, status: int = 1) -> None:
+    assert result[0] == status
+    assert result[1] == ""
+    assert result[2].count("\n") == 1
+    assert message in result[2]
+
+
+def test_ranks_stored_embeddings(run: Run, people: People) -> None:
+    code, out, _ = run("query.npz", "gallery.npz", "--json", "--top-k", 3)
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["gallery"] == 32
+    assert facts["reranking"] is None
+    assert [len(entry["matches"]) for entry in facts["ranking"]] == [3] * 8
+    cameras = {match["path"].split("_")[1] for entry in facts["ranking"] for match in entry["matches"]}
+    assert cameras == {"c2s1"}  # nobody's own camera
+    distances = 1.0 - people.query @ people.gallery.T
+    expected = evaluate(distances, people.q_pids, people.g_pids, people.q_camids, people.g_camids)
+    assert facts["evaluation"]["mAP"] == pytest.approx(expected.mAP)
+
+
+def test_reranks(run: Run, people: People) -> None:
+    code, out, _ = run("query.npz", "gallery.npz", "--rerank", "--k1", 5, "--k2", 2, "--lambda", 0.2, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["reranking"] == {"k1": 5, "k2": 2, "lambda_value": 0.2}
+    distances = rerank(people.query, people.gallery, 5, 2, 0.2)
+    expected = evaluate(distances, people.q_pids, people.g_pids, people.q_camids, people.g_camids)
+    assert facts["evaluation"]["mAP"] == pytest.approx(expected.mAP)
+    assert "re-ranked (k1 5, k2 2" in facts["evaluation"]["protocol"]["metric"]
+    distances[people.q_camids[:, None] == people.g_camids] = np.inf
+    order = np.argsort(distances, axis=1, kind="stable")[:, :10]
+    for query, entry in enumerate(facts["ranking"]):
+        assert [match["path"] for match in entry["matches"]] == [
+            f"{people.g_pids[g]:04d}_c{people.g_camids[g] + 1}s1_{g:06d}_00.jpg" for g in order[query]
+        ]
+
+
+def test_prints_the_settings_with_the_figures(run: Run, people: People) -> None:
+    code, out, _ = run("query.npz", "gallery.npz", "--rerank", "--k1", 5)
+    assert code == 0
+    assert "Market protocol, re-ranked (k1 5, k2 6, λ 0.3): mAP" in out
+
+
+def test_draws_a_sheet_of_the_crops(run: Run, people: People, tmp_path: Path) -> None:
+    for name in ("query.npz", "gallery.npz"):
+        for path in np.load(tmp_path / name)["paths"]:
+            Image.new("RGB", (32, 64), (40, 90, 140)).save(tmp_path / str(path))
+    code, out, err = run("query.npz", "gallery.npz", "--rerank", "--sheet", "ranks.png", "--top-k", 3)
+    assert (code, err) == (0, "")
+    assert "wrote ranks.png" in out
+    with Image.open(tmp_path / "ranks.png") as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path) -> None:
+    (tmp_path / "text.npz").write_text("hello")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    np.save(tmp_path / "array.npy", people.query)
+    np.savez(tmp_path / "other.npz", embeddings=people.query)
+    np.savez(tmp_path / "short.npz", embeddings=people.query, paths=np.array(["a"]))
+    np.savez(tmp_path / "wide.npz", embeddings=people.query[:, :5], paths=np.array(["a"] * 8))
+    (tmp_path / "pickle.npz").write_bytes(pickle.dumps([1, 2]))
+    for name in ("text.npz", "empty.npz", "array.npy", "pickle.npz"):
+        fails(run(name, "gallery.npz"), f"{name} is not a .npz file of embeddings")
+    fails(run("other.npz", "gallery.npz"), "lacks paths")
+    fails(run("short.npz", "gallery.npz"), "same length")
+    fails(run("wide.npz", "gallery.npz"), "the same D")
+    fails(run("none.npz", "gallery.npz"), "none.npz")
+
+
+def test_options_out_of_range(run: Run, people: People) -> None:
+    for option, value in (("--k1", 0), ("--k2", -1), ("--lambda", 1.5), ("--top-k", 0), ("--metric", "manhattan")):
+        fails(run("query.npz", "gallery.npz", "--rerank", option, value), option, status=2)
