@@ -1,9 +1,12 @@
-"""A model package made by hand, so that the runtime is tested without torch and without the exporter."""
+"""A model package made by hand, so that the runtime is tested without torch and without the exporter; all backends."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -12,11 +15,67 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from stcanet_runtime import backends
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
 
 HEIGHT, WIDTH, DIM, FRAMES = 32, 16, 8, 4
 UInt8Array = NDArray[np.uint8]
+
+
+class Implementation(NamedTuple):
+    """A fast backend, and the instruction set it shall use if it can choose."""
+
+    name: str
+    isa: str
+
+    def bind(self, function: str, threads: int = 2) -> Callable[..., Any]:
+        """The backend's function of this name, with instruction set and threads where it takes them."""
+        bound = getattr(backends.get_backend(self.name), function)
+        chosen = {"isa": self.isa, "threads": threads} if self.isa else {}
+        taken = inspect.signature(bound).parameters
+        return partial(bound, **{key: value for key, value in chosen.items() if key in taken})
+
+
+def _instruction_sets() -> list[str]:
+    from stcanet_runtime.backends import compiled
+
+    return compiled.instruction_sets()
+
+
+def _implementations() -> Iterator[Any]:
+    available = backends.available()
+    yield pytest.param(Implementation("numpy", ""), id="numpy")
+    no_jit = pytest.mark.skipif(available["jit"] is not None, reason=str(available["jit"]))
+    yield pytest.param(Implementation("jit", ""), id="jit", marks=no_jit)
+    isas = [] if available["compiled"] else _instruction_sets()
+    for isa in dict.fromkeys(["generic", "avx2", "avx512", *isas]):
+        missing = pytest.mark.skipif(isa not in isas, reason=f"{isa} is not available here")
+        yield pytest.param(Implementation("compiled", isa), id=f"compiled-{isa}", marks=missing)
+
+
+@pytest.fixture(scope="module", params=list(_implementations()))
+def implementation(request: pytest.FixtureRequest) -> Implementation:
+    """Every backend but the reference, and every instruction set."""
+    chosen: Implementation = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def backend(implementation: Implementation) -> Iterator[str]:
+    """The name of every backend but the reference; its instruction set is set for all calls."""
+    with pytest.MonkeyPatch.context() as patch:
+        if implementation.isa:
+            patch.setenv("STCANET_ISA", implementation.isa)
+        yield implementation.name
+
+
+@pytest.fixture(scope="session")
+def compiled() -> Any:
+    """The compiled backend, where it is built."""
+    if (problem := backends.available()["compiled"]) is not None:
+        pytest.skip(problem)
+    return backends.get_backend("compiled")
 
 
 def make_manifest(clip_length: int | None = None, sha256: str | None = None) -> Manifest:

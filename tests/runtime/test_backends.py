@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
@@ -26,37 +25,13 @@ METRICS = ("cosine", "euclidean")
 AVAILABLE = backends.available()
 if AVAILABLE["compiled"] is None:
     from stcanet_runtime.backends import compiled
-
-    ISAS = compiled.instruction_sets()
-else:
-    ISAS = []
 needs_compiled = pytest.mark.skipif(AVAILABLE["compiled"] is not None, reason=str(AVAILABLE["compiled"]))
-needs_jit = pytest.mark.skipif(AVAILABLE["jit"] is not None, reason=str(AVAILABLE["jit"]))
-
-
-def _implementations() -> Iterator[Any]:
-    yield pytest.param(("numpy", ""), id="numpy")
-    yield pytest.param(("jit", ""), id="jit", marks=needs_jit)
-    for isa in ("generic", "avx2", "avx512"):
-        missing = pytest.mark.skipif(isa not in ISAS, reason=f"{isa} is not available here")
-        yield pytest.param(("compiled", isa), id=f"compiled-{isa}", marks=missing)
-
-
-@pytest.fixture(scope="module", params=list(_implementations()))
-def implementation(request: pytest.FixtureRequest) -> tuple[str, str]:
-    name, isa = request.param
-    return name, isa
-
-
-def _bind(implementation: tuple[str, str], function: str, threads: int = 2) -> Callable[..., Any]:
-    name, isa = implementation
-    bound = getattr(backends.get_backend(name), function)
-    return partial(bound, isa=isa, threads=threads) if isa else bound  # type: ignore[no-any-return]
 
 
 @pytest.fixture(scope="module")
-def top_k(implementation: tuple[str, str]) -> TopK:
-    return _bind(implementation, "top_k")
+def top_k(implementation: Any) -> TopK:
+    bound: TopK = implementation.bind("top_k")
+    return bound
 
 
 def assert_same(actual: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
@@ -262,17 +237,15 @@ def test_top_k_does_not_depend_on_threads(rows: int) -> None:
 @pytest.mark.parametrize(
     ("rows", "cols", "depth"), [(0, 3, 4), (3, 0, 4), (1, 1, 1), (193, 257, 3), (9, 2060, 33), (5, 40, 2048)]
 )
-def test_distance_matrix_within_its_bound(
-    implementation: tuple[str, str], rows: int, cols: int, depth: int, metric: str
-) -> None:
+def test_distance_matrix_within_its_bound(implementation: Any, rows: int, cols: int, depth: int, metric: str) -> None:
     q, g = gaussian(13, rows, depth), gaussian(14, cols, depth)
     if rows and cols:
         g[cols // 2] = q[0]
     expected = reference.distance_matrix(q, g, metric)
-    actual = _bind(implementation, "distance_matrix")(q, g, metric)
+    actual = implementation.bind("distance_matrix")(q, g, metric)
     assert actual.shape == expected.shape
     assert actual.dtype == np.float32
-    unit = (min(depth, 256) + depth / 256 + 8) * 1.01 * 2.0**-24 if implementation[0] == "compiled" else 1e-12
+    unit = (min(depth, 256) + depth / 256 + 8) * 1.01 * 2.0**-24 if implementation.name == "compiled" else 1e-12
     rounding = np.spacing(expected)
     if metric == "cosine":
         assert (np.abs(actual - expected) <= unit + rounding).all()
@@ -283,22 +256,22 @@ def test_distance_matrix_within_its_bound(
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_distance_matrix_of_near_copies(implementation: tuple[str, str], metric: str) -> None:
+def test_distance_matrix_of_near_copies(implementation: Any, metric: str) -> None:
     """|q|² + |g|² - 2 q·g would leave nothing of these distances."""
     q = gaussian(15, 6, 128)
     g = np.concatenate([q, q + np.float32(1e-6) * gaussian(16, 6, 128)])
-    actual = _bind(implementation, "distance_matrix")(q, g, metric)
+    actual = implementation.bind("distance_matrix")(q, g, metric)
     expected = reference.distance_matrix(q, g, metric)
     assert (np.diagonal(actual) == 0).all()
     np.testing.assert_array_equal(np.diagonal(actual[:, 6:]), np.diagonal(expected[:, 6:]))
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_distance_matrix_at_the_ends_of_the_range(implementation: tuple[str, str], metric: str) -> None:
+def test_distance_matrix_at_the_ends_of_the_range(implementation: Any, metric: str) -> None:
     for scale in (1e-42, 1e-30, 1e29):
         q, g = (np.float32(scale) * gaussian(seed, 5, 33) for seed in (17, 18))
         expected = reference.distance_matrix(q, g, metric)
-        actual = _bind(implementation, "distance_matrix")(q, g, metric)
+        actual = implementation.bind("distance_matrix")(q, g, metric)
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=2e-45)
 
 
