@@ -1,6 +1,6 @@
 """Re-ranking and its neighbour search: ours and what others use, in turn, each call in a process of its own.
 
-    python benchmarks/bench_rerank.py                                        # 5,000 rows: two minutes
+    python benchmarks/bench_rerank.py                                        # 5,000 rows: three minutes
     python benchmarks/bench_rerank.py --full                                 # Market-1501: 3,368 x 15,913
     python benchmarks/bench_rerank.py --sizes 5000 10000 20000 50000 94000   # growth
     python benchmarks/bench_rerank.py --msmt --scratch FOLDER                # MSMT17 in 4 GiB; 5 GB of disk
@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,15 @@ SMALL = 5_000
 SLOW_BACKENDS = ("jit", "numpy")
 
 
-def ours(options: argparse.Namespace, kinds: tuple[str, ...] = ("dense", "top")) -> Iterator[Candidate]:
+def ours(options: argparse.Namespace) -> Iterator[Candidate]:
     """Every backend, all distances and the best of each query; the compiled one with instruction sets and one thread."""
     for label, backend, threads, variables in our_backends(options.isa):
         arguments = {**parameters(options), "backend": backend}
         limit = options.slow_limit if backend in SLOW_BACKENDS else None
-        if "dense" in kinds:
-            name = f"{label}, dense"
-            yield Candidate(name, "peers_rerank:ours_dense", arguments, "dense", threads, variables, limit=limit)
-        if "top" in kinds:
-            arguments, name = {**arguments, "top": options.top}, f"{label}, top {options.top}"
-            yield Candidate(name, "peers_rerank:ours_top", arguments, "top", threads, variables, limit=limit)
+        name = f"{label}, dense"
+        yield Candidate(name, "peers_rerank:ours_dense", arguments, "dense", threads, variables, limit=limit)
+        arguments, name = {**arguments, "top": options.top}, f"{label}, top {options.top}"
+        yield Candidate(name, "peers_rerank:ours_top", arguments, "top", threads, variables, limit=limit)
 
 
 def our_backends(isa: list[str]) -> Iterator[tuple[str, str, int, dict[str, str]]]:
@@ -85,16 +83,21 @@ def parameters(options: argparse.Namespace) -> dict[str, Any]:
 
 def bench_one(total: int, options: argparse.Namespace) -> dict[str, Any]:
     """All candidates at one size."""
-    candidates = {"rerank": [*ours(options), *published(options)], "neighbours": list(searches(options))}
+    candidates = {"rerank": (*ours(options), *published(options)), "neighbours": searches(options)}
     with prepared(total, options.depth, options.seed, options.scratch) as setting:
         results = {}
         for kind, contenders in candidates.items():
             print(f"{kind}, N = {total:,}")
-            results[kind] = hold(contenders, setting, options.repeats)
+            results[kind] = hold(chosen(contenders, options), setting, options.repeats)
             show(results[kind])
         data = describe_data(setting, options.k1)
         sizes = {"query": setting.num_query, "gallery": total - setting.num_query}
     return {"sizes": {**sizes, **settings(options)}, "data": data, "results": results}
+
+
+def chosen(candidates: Iterable[Candidate], options: argparse.Namespace) -> list[Candidate]:
+    """Those that ``--skip`` leaves."""
+    return [candidate for candidate in candidates if not any(part in candidate.name for part in options.skip)]
 
 
 def describe_data(setting: Setting, k1: int) -> dict[str, float]:
@@ -109,7 +112,7 @@ def bench_growth(options: argparse.Namespace) -> dict[str, Any]:
     """The best of ours at every size, the others up to their limits."""
     results = {}
     for total in options.sizes:
-        candidates = [candidate for candidate in (*ours(options), *published(options)) if candidate.threads != 1]
+        candidates = [each for each in chosen((*ours(options), *published(options)), options) if each.threads != 1]
         with prepared(total, options.depth, options.seed, options.scratch) as setting:
             print(f"N = {total:,}: {setting.num_query:,} queries")
             results[str(total)] = hold(candidates, setting, options.repeats)
@@ -131,7 +134,7 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--full", action="store_true", help="the size of Market-1501; 20 minutes on two cores")
+    mode.add_argument("--full", action="store_true", help="the size of Market-1501; half an hour on two cores")
     mode.add_argument("--sizes", type=int, nargs="+", metavar="N", help="growth: queries and gallery rows together")
     mode.add_argument("--msmt", action="store_true", help="the size of MSMT17, in a process limited to --address-space")
     parser.add_argument("--depth", type=int, default=2048)
@@ -142,8 +145,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--isa", nargs="*", default=[], help="instruction sets to measure besides the best")
+    parser.add_argument("--skip", nargs="*", default=[], help="leave out candidates whose names contain one of these")
     parser.add_argument("--peer-limit", type=int, default=20_000, help="largest N for the published code")
-    parser.add_argument("--slow-limit", type=int, default=50_000, help="largest N for the NumPy and Numba backends")
+    parser.add_argument("--slow-limit", type=int, default=20_000, help="largest N for the NumPy and Numba backends")
     parser.add_argument("--address-space", type=float, default=4.0, help="GiB for --msmt")
     parser.add_argument("--shrink", type=int, default=1, help="divide the size of --msmt, to try it out")
     parser.add_argument("--scratch", type=Path, help="folder for inputs and results; default: the system's")

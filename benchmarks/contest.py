@@ -20,6 +20,8 @@ from stcanet_runtime import evaluate
 
 Rows = dict[str, dict[str, Any]]
 
+_GIB = 2**30
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -44,7 +46,7 @@ class Candidate:
             return f"not run above N = {self.limit:,}"
         needed = self.matrices * 4 * total**2
         if needed > 0.9 * available_memory():
-            return f"needs about {needed / 2**30:.0f} GiB"
+            return f"needs about {needed / _GIB:.0f} GiB"
         return None
 
 
@@ -127,7 +129,7 @@ def brief(figures: dict[str, Any]) -> str:
     """One line on a call."""
     if "error" in figures:
         return str(figures["error"])
-    return f"{figures['wall_s']:9.3f} s, CPU {figures['cpu_s']:9.3f} s, peak {figures['peak_bytes'] / 2**30:6.2f} GiB"
+    return f"{figures['wall_s']:9.3f} s, CPU {figures['cpu_s']:9.3f} s, peak {figures['peak_bytes'] / _GIB:6.2f} GiB"
 
 
 def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:

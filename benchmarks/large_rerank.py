@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import agreement
 import numpy as np
 from contest import brief
-from isolated import Call, run
+from isolated import Call, CallError, run
 from market_like import MSMT_CAMERAS, MSMT_GALLERY, MSMT_IDENTITIES, MSMT_QUERY, describe, save_rows
 
 
@@ -36,17 +37,25 @@ def bench_msmt(scratch: Path | None, settings: dict[str, Any], address_space_gib
                 "peers_rerank:ours_top", inputs, {**parameters, "top": settings["top"]}, save_to=str(place)
             ),
         }
-        results = {}
-        for label, call in calls.items():
-            results[label] = run(Call(**{**vars(call), "mapped": True, "address_space": limit}))
-            space = results[label]["address_space_peak_bytes"] / 2**30
-            phases = ", ".join(f"{key} {value:.2f}" for key, value in results[label].items() if key.endswith("_s"))
-            print(f"  {label:20} {brief(results[label])}, address space {space:.2f} GiB; {phases}", flush=True)
-        distances, indices = (np.load(place / f"{key}.npy") for key in ("distances", "indices"))
-        agreed = agreement.top(distances, indices, np.load(matrix, mmap_mode="r"))
-    print("  lists against matrix: " + ", ".join(f"{key} {value:.3g}" for key, value in agreed.items()))
+        results = {label: limited(call, limit) for label, call in calls.items()}
+        for label, row in results.items():
+            print(f"  {label:20} {brief(row)}", flush=True)
+            print("".join(f"  {key} {value:.2f}" for key, value in row.items() if key.endswith("_s")))
+        agreed = {}
+        if not any("error" in row for row in results.values()):
+            distances, indices = (np.load(place / f"{key}.npy") for key in ("distances", "indices"))
+            agreed = agreement.top(distances, indices, np.load(matrix, mmap_mode="r"))
+            print("  lists against matrix:" + "".join(f"  {key} {value:.3g}" for key, value in agreed.items()))
     sizes = {"query": num_query, "gallery": num_gallery, **settings, "address_space_bytes": limit, "repeats": 1}
     return {"sizes": sizes, "results": results, "agreement": agreed}
+
+
+def limited(call: Call, address_space: int) -> dict[str, Any]:
+    """Figures of a call with mapped inputs in a limited address space, or the error."""
+    try:
+        return run(replace(call, mapped=True, address_space=address_space))
+    except CallError as error:
+        return {"error": str(error)}
 
 
 def draw_inputs(folder: Path, num_query: int, num_gallery: int, depth: int, seed: int, shrink: int) -> dict[str, str]:

@@ -5,7 +5,6 @@
   it lacks: its working matrix is a transposed view, so that every row of the matrices made like it is strided.
 * `faiss_neighbours`: exact search by inner product, which is what faiss-based re-ranking begins with. It needs faiss-cpu
   (``pip install faiss-cpu``), and gives no largest distance, which exact re-ranking needs besides.
-
 * `torchreid_rerank`: that code itself, as the package torchreid has it (``pip install --no-deps torchreid``; PyTorch and the
   rest of the package are not loaded). It gets true distances here, as `published` does; its own engine passes squared ones.
 
@@ -17,6 +16,8 @@ from __future__ import annotations
 
 import importlib.util
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,42 +32,65 @@ Matrix = NDArray[np.float32]
 Sets = list[NDArray[np.int64]]
 
 
-def ours_dense(query: Embeddings, gallery: Embeddings, **options: Any) -> Outcome:
+STAGES = {
+    "search_s": ("neighbours",),
+    "sets_s": ("pair_distances", "expand", "average"),
+    "overlaps_s": ("overlaps",),
+    "gallery_s": ("distance_matrix", "top_k", "smallest", "blend"),
+}
+"""Phases of ours and the backend functions that make them up; the rest is what the front does: weights, candidates, files."""
+
+
+def ours_dense(query: Embeddings, gallery: Embeddings, *, backend: str = "auto", **options: Any) -> Outcome:
     """Our re-ranked distances [Q, G]; with ``out``, a path, they are in that file alone."""
     from stcanet_runtime import rerank
 
-    watch = Watch(len(query) + len(gallery))
-    distances = rerank(query, gallery, progress=watch, **options)
-    return Outcome({} if "out" in options else {"distances": distances}, watch.phases())
+    with timed_stages(backend) as seconds:
+        distances = rerank(query, gallery, backend=backend, **options)
+    return Outcome({} if "out" in options else {"distances": distances}, seconds)
 
 
-def ours_top(query: Embeddings, gallery: Embeddings, *, top: int, **options: Any) -> Outcome:
+def ours_top(query: Embeddings, gallery: Embeddings, *, top: int, backend: str = "auto", **options: Any) -> Outcome:
     """Our best `top` of every query, without distances [Q, G]."""
     from stcanet_runtime import rerank
 
-    watch = Watch(len(query) + len(gallery))
-    found = rerank(query, gallery, top=top, progress=watch, **options)
-    return Outcome({"distances": found.distances, "indices": found.indices}, watch.phases())
+    with timed_stages(backend) as seconds:
+        found = rerank(query, gallery, top=top, backend=backend, **options)
+    return Outcome({"distances": found.distances, "indices": found.indices}, seconds)
 
 
-class Watch:
-    """A progress callback that notes when the search was done, and when the sets of all rows were."""
+@contextmanager
+def timed_stages(backend: str) -> Iterator[dict[str, float]]:
+    """Wall seconds by phase of what a backend does while the block runs, complete when it ends."""
+    module: Any = get_backend(backend)
+    seconds = dict.fromkeys([*STAGES, "rest_s"], 0.0)
+    running: list[str] = []
+    originals = {name: getattr(module, name) for names in STAGES.values() for name in names}
 
-    def __init__(self, total: int) -> None:
-        self.total, self.start, self.searched = total, time.perf_counter(), 0.0
-        self.encoded = self.last = self.searched
+    def timed(phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if running:  # called by a function that is timed already
+                return function(*args, **kwargs)
+            running.append(phase)
+            start = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                seconds[phase] += time.perf_counter() - start
+                running.pop()
 
-    def __call__(self, done: int, _: int) -> None:
-        self.last = time.perf_counter() - self.start
-        if done >= self.total and not self.searched:
-            self.searched = self.last
-        if done <= self.total:
-            self.encoded = self.last
+        return call
 
-    def phases(self) -> dict[str, float]:
-        """Seconds of the neighbour search, of the sets, and of the overlaps with the output."""
-        now = time.perf_counter() - self.start
-        return {"search_s": self.searched, "sets_s": self.encoded - self.searched, "output_s": now - self.encoded}
+    start = time.perf_counter()
+    try:
+        for phase, names in STAGES.items():
+            for name in names:
+                setattr(module, name, timed(phase, originals[name]))
+        yield seconds
+    finally:
+        for name, function in originals.items():
+            setattr(module, name, function)
+    seconds["rest_s"] = time.perf_counter() - start - sum(seconds.values())
 
 
 def ours_neighbours(query: Embeddings, gallery: Embeddings, *, k: int, backend: str) -> Outcome:

@@ -6,6 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 _GIB = 2**30
+_PHASES = {
+    "search_s": "neighbours",
+    "sets_s": "sets",
+    "overlaps_s": "overlaps",
+    "gallery_s": "distances to gallery",
+    "rest_s": "rest",
+}
 _PLAIN = "NumPy, as published"
 
 
@@ -86,17 +93,21 @@ def msmt(report: dict[str, Any]) -> Iterator[str]:
         f"limited to {sizes['address_space_bytes'] / _GIB:.0f} GiB of address space; one run."
     )
     yield ""
-    yield "| | wall s | CPU s | search s | sets s | the rest s | peak GiB, in all | besides inputs | address space GiB |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    yield "| | wall s | CPU s | " + " | ".join(_PHASES.values()) + " | peak GiB, in all | besides inputs | address space GiB |"
+    yield "|---" * (6 + len(_PHASES)) + "|"
     for name, row in report["results"].items():
-        phases = " | ".join(f"{row[key]:.2f}" for key in ("search_s", "sets_s", "output_s"))
+        if "error" in row:
+            yield f"| {name} | {row['error']} |" + " |" * (4 + len(_PHASES))
+            continue
+        phases = " | ".join(f"{row[key]:.2f}" for key in _PHASES)
         space = row["address_space_peak_bytes"] / _GIB
         yield f"| {name} | {_times(row)} | {phases} | {_memory(row)} | {space:.2f} |"
     yield ""
-    yield (
-        f"The lists against the matrix: largest difference {agreement['max_difference']:.1e}, other first 20 in "
-        f"{agreement['top20_differs']:.2%} of the queries. Pages of mapped inputs count as memory once they were touched."
-    )
+    if agreement:
+        yield (
+            f"The lists against the matrix: largest difference {agreement['max_difference']:.1e}, other first 20 in "
+            f"{agreement['top20_differs']:.2%} of the queries. Pages of mapped inputs count as memory once they were touched."
+        )
     yield ""
 
 
