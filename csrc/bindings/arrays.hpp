@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <functional>
 #include <string>
 
 #include "stcanet/distance.hpp"
@@ -66,6 +67,15 @@ inline const Kernels* find_kernels(const std::string& isa) {
         names += (names.empty() ? "" : ", ") + std::string(kernels->name);
     }
     throw py::value_error("instruction set '" + isa + "' is not available here; available: " + names);
+}
+
+// Runs between blocks on the calling thread: lets Ctrl-C through, and an exception of `progress`.
+inline std::function<void(std::size_t, std::size_t)> watch(const py::object& progress) {
+    return [&progress](std::size_t done, std::size_t total) {
+        const py::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        if (!progress.is_none()) progress(done, total);
+    };
 }
 
 template <typename T, int Flags>

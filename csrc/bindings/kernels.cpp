@@ -8,7 +8,8 @@
 
 namespace stcanet::bindings {
 
-void bind_rerank(py::module_& m);  // kernels_rerank.cpp
+void bind_evaluate(py::module_& m);  // kernels_evaluate.cpp
+void bind_rerank(py::module_& m);    // kernels_rerank.cpp
 
 namespace {
 
@@ -68,5 +69,6 @@ PYBIND11_MODULE(_kernels, m) {
           arg("q_groups").noconvert() = py::none(), arg("g_groups").noconvert() = py::none(), arg("threads") = 0,
           arg("isa") = "");
     m.def("instruction_sets", &instruction_sets);
+    bind_evaluate(m);
     bind_rerank(m);
 }

@@ -16,15 +16,6 @@ void require(bool condition, const char* message) {
     if (!condition) throw py::value_error(message);
 }
 
-// Runs between blocks on the calling thread: lets Ctrl-C through, and an exception of `progress`.
-std::function<void(std::size_t, std::size_t)> watch(const py::object& progress) {
-    return [&progress](std::size_t done, std::size_t total) {
-        const py::gil_scoped_acquire acquire;
-        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        if (!progress.is_none()) progress(done, total);
-    };
-}
-
 py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::size_t k, const std::string& metric_name,
                      std::optional<py::array_t<float, py::array::c_style>> dense, const py::object& progress,
                      std::size_t scratch, std::size_t threads, const std::string& isa) {

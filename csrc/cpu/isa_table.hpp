@@ -1,4 +1,4 @@
-// What tile.cpp and exact.cpp define in the namespace of each instruction set.
+// What tile.cpp, exact.cpp and count.cpp define in the namespace of each instruction set.
 #pragma once
 
 #include "stcanet/isa.hpp"
@@ -9,6 +9,7 @@ namespace stcanet {
     namespace name {                 \
     void fill_tile(Kernels& table);  \
     void fill_exact(Kernels& table); \
+    void fill_count(Kernels& table); \
     }
 
 STCANET_DECLARE_ISA(generic)

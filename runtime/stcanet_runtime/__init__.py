@@ -27,7 +27,7 @@ from stcanet_runtime.errors import (
 )
 
 # Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
-from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate
+from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate, evaluate_embeddings
 from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ __all__ = [
     "available_providers",
     "distance_matrix",
     "evaluate",
+    "evaluate_embeddings",
     "list_images",
     "load_image",
     "load_manifest",

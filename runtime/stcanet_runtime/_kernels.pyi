@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,3 +70,25 @@ def blend(
     lambda_value: float,
     threads: int = 0,
 ) -> None: ...
+def ranks(
+    distances: NDArray[Any],
+    match_start: NDArray[np.int64],
+    matches: NDArray[np.int64],
+    hidden_start: NDArray[np.int64],
+    hidden: NDArray[np.int64],
+    junk: NDArray[np.int64],
+    threads: int = 0,
+    isa: str = "",
+) -> NDArray[np.int64] | None: ...
+def count_closer(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    start: NDArray[np.int64],
+    distances: NDArray[np.float32],
+    places: NDArray[np.int64],
+    metric: str,
+    progress: Callable[[int, int], None] | None = None,
+    scratch_bytes: int = ...,
+    threads: int = 0,
+    isa: str = "",
+) -> NDArray[np.int64]: ...

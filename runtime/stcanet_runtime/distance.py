@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -13,6 +15,10 @@ METRICS = ("cosine", "euclidean")
 
 MAX_MAGNITUDE = 1e30
 """Largest absolute value in an embedding; beyond it a distance could overflow float32."""
+
+
+_CHECKED_ELEMENTS = 1 << 18
+"""Elements looked at together: they stay in the cache between the smallest and the largest."""
 
 
 def as_embeddings(x: ArrayLike, name: str, *, keep_float16: bool = False) -> NDArray[np.float32]:
@@ -29,6 +35,17 @@ def as_embeddings(x: ArrayLike, name: str, *, keep_float16: bool = False) -> NDA
     Raises:
         ShapeError: not two-dimensional, no columns, not real numbers, NaN, infinite or beyond `MAX_MAGNITUDE`.
     """
+    array = check_embeddings(x, name)
+    kept = np.float16 if keep_float16 and array.dtype == np.float16 else np.float32
+    return np.require(array, kept, ["C", "ALIGNED"])
+
+
+def check_embeddings(x: ArrayLike, name: str) -> NDArray[Any]:
+    """Check embeddings without a copy, which a memory-mapped file may be too large for; see `as_embeddings`.
+
+    Returns:
+        [N, D] of any real type.
+    """
     try:
         array = np.asarray(x)
     except ValueError as error:
@@ -37,13 +54,19 @@ def as_embeddings(x: ArrayLike, name: str, *, keep_float16: bool = False) -> NDA
         raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
     if array.dtype.kind not in "fiu":
         raise ShapeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    step = max(1, _CHECKED_ELEMENTS // array.shape[1])
+    for start in range(0, len(array), step):
+        _check_values(array[start : start + step], start, name)
+    return array
+
+
+def _check_values(rows: NDArray[Any], start: int, name: str) -> None:
     # Before the conversion, which would turn a large float64 into infinity; NaN fails both comparisons. As Python floats,
     # since float16 would overflow on the limit.
-    if array.size and not (float(array.min()) >= -MAX_MAGNITUDE and float(array.max()) <= MAX_MAGNITUDE):
-        bad = int(np.flatnonzero(~(np.abs(array.astype(np.float64)) <= MAX_MAGNITUDE).all(axis=1))[0])
-        raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude, row {bad} is not")
-    kept = np.float16 if keep_float16 and array.dtype == np.float16 else np.float32
-    return np.require(array, kept, ["C", "ALIGNED"])
+    if float(rows.min()) >= -MAX_MAGNITUDE and float(rows.max()) <= MAX_MAGNITUDE:
+        return
+    bad = start + int(np.flatnonzero(~(np.abs(rows.astype(np.float64)) <= MAX_MAGNITUDE).all(axis=1))[0])
+    raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude, row {bad} is not")
 
 
 def check_metric(metric: str) -> str:
@@ -59,9 +82,14 @@ def as_pair(
     """Check query [Q, D] and gallery [G, D] together; ShapeError when their D differ."""
     q = as_embeddings(query, "query", keep_float16=keep_float16)
     g = as_embeddings(gallery, "gallery", keep_float16=keep_float16)
-    if q.shape[1] != g.shape[1]:
-        raise ShapeError(f"query and gallery must have the same D, got {list(q.shape)} and {list(g.shape)}")
+    check_same_depth(q, g)
     return q, g
+
+
+def check_same_depth(query: NDArray[Any], gallery: NDArray[Any]) -> None:
+    """ShapeError when query [Q, D] and gallery [G, D] differ in D."""
+    if query.shape[1] != gallery.shape[1]:
+        raise ShapeError(f"query and gallery must have the same D, got {list(query.shape)} and {list(gallery.shape)}")
 
 
 def distance_matrix(query: ArrayLike, gallery: ArrayLike, metric: str = "cosine", backend: str = "auto") -> NDArray[np.float32]:

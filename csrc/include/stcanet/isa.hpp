@@ -1,8 +1,8 @@
 // One wheel for all machines: the inner loops exist once per instruction set, and the processor chooses.
 //
-// tile.cpp and exact.cpp are compiled several times, each time into a namespace of their own and with other compiler
-// flags. They must not use inline functions or templates of the standard library: the linker keeps one copy of those
-// for the whole module, and if it kept the one compiled for AVX-512, the generic code would crash on an older
+// tile.cpp, exact.cpp and count.cpp are compiled several times, each time into a namespace of their own and with other
+// compiler flags. They must not use inline functions or templates of the standard library: the linker keeps one copy of
+// those for the whole module, and if it kept the one compiled for AVX-512, the generic code would crash on an older
 // processor.
 #pragma once
 
@@ -31,6 +31,25 @@ struct ScanRow {
     const float* fars;     // [n]
 };
 
+constexpr std::size_t kKeyPadding = 16;
+
+// Counting in a row of values by integers that have the order of the values, their keys. There is room for the keys of
+// n values rounded up to a multiple of kKeyPadding, and the rest holds the largest integer.
+template <typename Real, typename Key>
+struct Counting {
+    // keys[i] of values[i]; -0 and +0 have the same. Returns whether a value is NaN.
+    bool (*order)(const Real* values, std::size_t n, Key* keys);
+
+    // Copies the keys below the limit, in their order, to `out` (room for kKeyPadding more) and returns their number.
+    std::size_t (*below)(const Key* keys, std::size_t n, Key limit, Key* out);
+
+    // counts[k] += how many of n keys are below levels[k].
+    void (*count)(const Key* keys, std::size_t n, const Key* levels, std::size_t thresholds, std::int64_t* counts);
+
+    // How many of n keys are equal to the level; n as it is, without padding.
+    std::int64_t (*equal)(const Key* keys, std::size_t n, Key level);
+};
+
 struct Kernels {
     Isa isa;
     const char* name;
@@ -56,6 +75,9 @@ struct Kernels {
         widen(x.half + i * x.cols + first, n, room);
         return room;
     }
+
+    Counting<float, std::int32_t> of_float;
+    Counting<double, std::int64_t> of_double;
 };
 
 // The instruction sets that were compiled in and that this processor has, slowest first; never empty.

@@ -12,11 +12,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
 
@@ -103,6 +104,23 @@ class Backend(Protocol):
         lambda_value: float,
     ) -> None:
         """Turn distances [R, G] into final distances, in place."""
+        ...
+
+    def ranks(self, distances: NDArray[Any], truth: Truth) -> NDArray[np.int64] | None:
+        """Places of the true matches by float32 or float64 distances [Q, G]; None when any is NaN."""
+        ...
+
+    def count_closer(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        thresholds: Thresholds,
+        metric: str,
+        *,
+        progress: Progress | None = None,
+        scratch_bytes: int = DEFAULT_SCRATCH,
+    ) -> NDArray[np.int64]:
+        """How many gallery rows come before each threshold in the order of (distance, index)."""
         ...
 
 

@@ -12,11 +12,13 @@ Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may u
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
+from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
 from stcanet_runtime.errors import BackendError, OptionError
 
@@ -175,3 +177,26 @@ def blend(
 ) -> None:
     """Turn distances [R, G] into re-ranked ones in place."""
     _kernels.blend(dense, *nearness, farthest, power, lambda_value, resolve_threads(threads))
+
+
+def ranks(
+    distances: NDArray[Any], truth: Truth, *, threads: int | None = None, isa: str | None = None
+) -> NDArray[np.int64] | None:
+    """Places of the true matches; arguments and result as `reference.ranks`. Counted, not sorted."""
+    return _kernels.ranks(distances, *truth, resolve_threads(threads), resolve_isa(isa))
+
+
+def count_closer(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    thresholds: Thresholds,
+    metric: str,
+    *,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,
+    threads: int | None = None,
+    isa: str | None = None,
+) -> NDArray[np.int64]:
+    """Rows before each threshold; arguments and result as `reference.count_closer`."""
+    count, name = resolve_threads(threads), resolve_isa(isa)
+    return _kernels.count_closer(query, gallery, *thresholds, metric, progress, scratch_bytes, count, name)

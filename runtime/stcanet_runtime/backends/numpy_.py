@@ -15,17 +15,20 @@ from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_kreciprocal import average, blend, expand, overlaps
 from stcanet_runtime.backends.numpy_neighbours import neighbours, place_best, smallest
 from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
+from stcanet_runtime.backends.numpy_ranks import count_closer, ranks
 from stcanet_runtime.backends.screen import make_screen
 
 READS_FLOAT16 = False
 __all__ = [
     "average",
     "blend",
+    "count_closer",
     "distance_matrix",
     "expand",
     "neighbours",
     "overlaps",
     "pair_distances",
+    "ranks",
     "smallest",
     "top_k",
 ]

@@ -13,7 +13,7 @@ on the BLAS and the processor, and so does the order of copies and ties.
 **Ranking.** Rows are ordered by (float32 distance, gallery index), as a stable sort does.
 
 **Re-ranking.** `rerank` states every choice. The stages into which the fast backends cut it are in `reference_stages`, and are
-functions of this module too.
+functions of this module too; so are `reference_ranks`, which evaluation is made of.
 
 Memory and time are those of the definition: use it for checking, and `numpy_` where nothing is compiled.
 """
@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import reference_stages
+from stcanet_runtime.backends import reference_ranks, reference_stages
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, joint_rows
 
 READS_FLOAT16 = False
@@ -237,6 +237,8 @@ def _working(distances: NDArray[np.float32], power: int) -> tuple[NDArray[np.flo
 
 average = reference_stages.average
 blend = reference_stages.blend
+count_closer = reference_ranks.count_closer
 expand = reference_stages.expand
 overlaps = reference_stages.overlaps
+ranks = reference_ranks.ranks
 smallest = reference_stages.smallest

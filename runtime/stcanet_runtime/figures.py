@@ -1,0 +1,150 @@
+"""From the ranks of true matches to CMC, mAP and mINP.
+
+For a query q with the gallery sorted by distance, junk (pid −1) and the images of q's own identity from q's own camera
+left out, let ``r_1 < … < r_n`` be the ranks, from 1, of the n images of its identity. Then
+
+* ``CMC@k`` is the share of queries with ``r_1 ≤ k``,
+* ``AP = 1/n · Σ_i i / r_i``, the mean of the precision at each hit ("rectangle"; Zheng et al., ICCV 2015, integrate by
+  trapezoids instead, which gives slightly lower values), and mAP is its mean over queries,
+* ``INP = n / r_n``, and mINP is its mean (Ye et al., "Deep Learning for Person Re-Identification", 2021, eq. 11).
+
+All sums are in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.identities import Identities
+
+DISTRACTOR_PID = 0
+CAMERA_RULE = "same identity and same camera removed"
+NO_CAMERA_RULE = "off (no camera ids)"
+REPORTED_RANKS = (1, 5, 10, 20)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the figures were made. Figures made in different ways must not be compared, so this goes with them."""
+
+    same_camera_rule: str
+    num_query: int
+    """Queries given, with the skipped ones."""
+    num_gallery: int
+    """Gallery images that were ranked: junk is not among them, distractors are."""
+    num_distractors: int
+    """Gallery images with pid 0, where no query has pid 0 (then it is an identity as any other)."""
+    num_junk: int
+    """Gallery images with pid −1, dropped."""
+    num_skipped_queries: int
+    """Queries without any true match after the camera rule; they count nowhere."""
+    metric: str | None
+    """Distance that was given, as the caller named it."""
+    max_rank: int
+    """As asked for; the CMC is shorter where the gallery is."""
+    ap_rule: str = "rectangle"
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """Result of `evaluate` and `evaluate_embeddings`."""
+
+    cmc: NDArray[np.float64]
+    """``[min(max_rank, G)]``: cmc[k − 1] is the share of queries with a true match among the first k."""
+    mAP: float  # noqa: N815  (the field's name for it)
+    mINP: float  # noqa: N815
+    num_valid_queries: int
+    protocol: Protocol
+
+    def rank(self, k: int) -> float:
+        """CMC at rank k, in 0..1.
+
+        A gallery shorter than k holds every match within its length, so the last value stands for all higher ranks.
+
+        Raises:
+            OptionError: k is below 1 or above the `max_rank` of the evaluation.
+        """
+        if not 1 <= k <= self.protocol.max_rank:
+            raise OptionError("k", k, f"from 1 to max_rank {self.protocol.max_rank}")
+        return float(self.cmc[min(k, len(self.cmc)) - 1])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values, the protocol included."""
+        return {
+            "mAP": self.mAP,
+            "mINP": self.mINP,
+            "cmc": self.cmc.tolist(),
+            "num_valid_queries": self.num_valid_queries,
+            "protocol": asdict(self.protocol),
+        }
+
+    def summary(self) -> str:
+        """One line of text, in percent."""
+        ranks = [f"rank-{k} {100 * self.rank(k):.2f}" for k in REPORTED_RANKS if k <= self.protocol.max_rank]
+        figures = ", ".join([f"mAP {100 * self.mAP:.2f}", *ranks, f"mINP {100 * self.mINP:.2f}"])
+        skipped = self.protocol.num_skipped_queries
+        return f"{figures} ({self.num_valid_queries} queries" + (f", {skipped} skipped)" if skipped else ")")
+
+
+Ranks = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""``(start, ranks)`` of the true matches of some queries: ``ranks[start[i]:start[i + 1]]`` are those of the i-th, ascending."""
+
+
+def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric: str | None) -> Evaluation:
+    """Figures of all queries.
+
+    Args:
+        pieces: Ranks of all queries of `people`, in order.
+        people: Who was evaluated.
+        max_rank: Length of the CMC, cut to the size of the gallery.
+        metric: Name of the distance.
+
+    Raises:
+        DataError: No query has a true match.
+    """
+    first, precision, penalty = np.concatenate([np.empty((3, 0)), *(_query_figures(*piece) for piece in pieces)], axis=1)
+    protocol = _protocol(people, len(first), max_rank, metric)
+    if not len(first):
+        raise DataError(
+            f"none of {protocol.num_query} queries has a true match among {protocol.num_gallery} gallery images "
+            f"(camera rule: {protocol.same_camera_rule}); are the identities the same in both, and with camera ids, is each "
+            "person seen by a second camera?"
+        )
+    length = min(max_rank, protocol.num_gallery)
+    hits = np.bincount(first.astype(np.int64), minlength=length + 1)[1 : length + 1]
+    return Evaluation(
+        cmc=np.cumsum(hits) / len(first),
+        mAP=float(np.mean(precision)),
+        mINP=float(np.mean(penalty)),
+        num_valid_queries=len(first),
+        protocol=protocol,
+    )
+
+
+def _query_figures(start: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+    """First rank, AP and INP ``[3, V]`` of the V queries that have a match."""
+    found = np.diff(start)
+    begin, found = start[:-1][found > 0], found[found > 0]
+    hit = np.arange(1, len(ranks) + 1) - np.repeat(begin, found)
+    precision = np.add.reduceat(hit / ranks, begin) / found if len(found) else np.empty(0)
+    return np.stack([ranks[begin], precision, found / ranks[begin + found - 1]])
+
+
+def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None) -> Protocol:
+    distractors = 0 if DISTRACTOR_PID in people.q_pids else int(np.count_nonzero(people.g_pids == DISTRACTOR_PID))
+    return Protocol(
+        same_camera_rule=NO_CAMERA_RULE if people.cameras is None else CAMERA_RULE,
+        num_query=len(people.q_pids),
+        num_gallery=len(people.by_pid),
+        num_distractors=distractors,
+        num_junk=len(people.junk),
+        num_skipped_queries=len(people.q_pids) - num_valid,
+        metric=metric,
+        max_rank=max_rank,
+    )

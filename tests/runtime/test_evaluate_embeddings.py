@@ -1,0 +1,172 @@
+"""Evaluation straight from embeddings: the same figures as from the matrix of exact distances, in bounded memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from stcanet_runtime import DataError, OptionError, ShapeError, backends, evaluate, evaluate_embeddings, streaming
+from stcanet_runtime.backends import reference
+from stcanet_runtime.errors import BackendError, MemoryLimitError
+from stcanet_runtime.evaluate import Evaluation
+
+BACKENDS = [name for name, problem in backends.available().items() if problem is None]
+METRICS = ("cosine", "euclidean")
+
+
+def people(seed: int, queries: int, gallery: int, ids: int = 5, cameras: int = 3) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    return {
+        "q_pids": rng.integers(0, ids, queries),
+        "g_pids": rng.integers(-1, ids, gallery),
+        "q_camids": rng.integers(0, cameras, queries),
+        "g_camids": rng.integers(0, cameras, gallery),
+    }
+
+
+def features(seed: int, count: int, depth: int, ids: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Rows around identities; a quarter are copies of others."""
+    rng = np.random.default_rng(seed)
+    rows = np.random.default_rng(0).normal(size=(8, depth))[ids] + rng.normal(size=(count, depth))
+    rows[rng.integers(0, max(1, count), count // 4)] = rows[rng.integers(0, max(1, count), count // 4)]
+    return rows.astype(np.float32)
+
+
+def problem(
+    seed: int, queries: int, gallery: int, depth: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32], dict[str, Any]]:
+    who = people(seed, queries, gallery)
+    return features(seed + 1, queries, depth, who["q_pids"]), features(seed + 2, gallery, depth, who["g_pids"]), who
+
+
+def from_matrix(query: Any, gallery: Any, metric: str, **who: Any) -> Evaluation:
+    matrix = reference.distance_matrix(np.asarray(query, np.float32), np.asarray(gallery, np.float32), metric)
+    return evaluate(matrix, **who, metric=metric)
+
+
+def assert_same(actual: Evaluation, expected: Evaluation) -> None:
+    """To the last bit: the ranks are the same integers, and what is made of them is the same code."""
+    assert actual.to_dict() == expected.to_dict()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("queries", "gallery", "depth"), [(1, 40, 3), (30, 200, 16), (50, 401, 33)])
+def test_equals_the_matrix(backend: str, metric: str, queries: int, gallery: int, depth: int) -> None:
+    q, g, who = problem(queries, queries, gallery, depth)
+    assert_same(evaluate_embeddings(q, g, **who, metric=metric, backend=backend), from_matrix(q, g, metric, **who))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_equals_the_matrix_with_ties_everywhere(data: st.DataObject) -> None:
+    seed, queries, gallery = data.draw(st.integers(0, 999)), data.draw(st.integers(1, 8)), data.draw(st.integers(1, 70))
+    rng = np.random.default_rng(seed)
+    q, g = (rng.integers(-1, 2, (count, 3)).astype(np.float32) for count in (queries, gallery))
+    who = people(seed, queries, gallery)
+    if data.draw(st.booleans()):
+        del who["q_camids"], who["g_camids"]
+    metric, backend = data.draw(st.sampled_from(METRICS)), data.draw(st.sampled_from([*BACKENDS, "auto"]))
+    try:
+        expected = from_matrix(q, g, metric, **who)
+    except DataError:
+        with pytest.raises(DataError, match="none of"):
+            evaluate_embeddings(q, g, **who, metric=metric, backend=backend)
+        return
+    assert_same(evaluate_embeddings(q, g, **who, metric=metric, backend=backend), expected)
+
+
+@pytest.mark.parametrize("junk", [False, True])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
+def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a few bytes, queries are done a few at a time and the gallery in pieces of a few rows, whatever is in it."""
+    q, g, who = problem(3, 40, 150, 8)
+    q, g = (np.asarray(10 * x, dtype) for x in (q, g))
+    if not junk:
+        who["g_pids"] = np.where(who["g_pids"] == -1, 0, who["g_pids"])
+    monkeypatch.setattr(streaming, "DEFAULT_BUDGET", 30_000)
+    calls: list[tuple[int, int]] = []
+    result = evaluate_embeddings(q, g, **who, progress=lambda done, total: calls.append((done, total)))
+    assert_same(result, from_matrix(q, g, "cosine", **who))
+    assert len(calls) > 5
+    assert calls == sorted(calls)
+    groups = calls[-1][1] // result.protocol.num_gallery
+    assert groups > 1
+    assert calls[-1] == (groups * result.protocol.num_gallery,) * 2
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_progress_stops_it(backend: str) -> None:
+    q, g, who = problem(3, 10, 60, 4)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate_embeddings(q, g, **who, backend=backend, progress=stop)
+
+
+def test_a_memory_mapped_gallery_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    q, g, who = problem(3, 20, 300, 16)
+    np.save(tmp_path / "gallery.npy", g)
+    who["g_pids"] = np.where(who["g_pids"] == -1, 0, who["g_pids"])
+    mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
+    chosen, seen = backends.get_backend(), []
+    count_closer = chosen.count_closer
+
+    def spy(query: Any, gallery: Any, *arguments: Any, **options: Any) -> Any:
+        seen.append(gallery)
+        return count_closer(query, gallery, *arguments, **options)
+
+    monkeypatch.setattr(chosen, "count_closer", spy)
+    assert_same(evaluate_embeddings(q, mapped, **who), from_matrix(q, g, "cosine", **who))
+    assert len(seen) == 1
+    assert np.shares_memory(seen[0], mapped)
+
+
+def test_memory_limit() -> None:
+    q, g, who = problem(3, 20, 300, 16)
+    expected = from_matrix(q, g, "cosine", **who)
+    with pytest.raises(MemoryLimitError, match=r"max_memory allows 1\.0 MiB") as caught:
+        evaluate_embeddings(q, g, **who, max_memory=1 << 20)
+    assert caught.value.limit == 1 << 20
+    assert_same(evaluate_embeddings(q, g, **who, max_memory=caught.value.needed), expected)
+    with pytest.raises(MemoryLimitError):
+        evaluate_embeddings(q, g, **who, max_memory=caught.value.needed - 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"query": np.zeros((2, 3))}, ShapeError, r"same D, got \[2, 3\] and \[3, 2\]"),
+        ({"gallery": np.full((3, 2), np.nan)}, ShapeError, "gallery must be finite"),
+        ({"gallery": np.zeros(3)}, ShapeError, "gallery must have shape"),
+        ({"q_pids": [1]}, ShapeError, r"q_pids must be \[2\]"),
+        ({"g_camids": [1, 1, 1]}, ShapeError, "give both, or neither"),
+        ({"metric": "manhattan"}, OptionError, "manhattan"),
+        ({"max_rank": 0}, OptionError, "max_rank"),
+        ({"backend": "fortran"}, OptionError, "fortran"),
+        ({"backend": "gpu"}, BackendError, "no GPU backend"),
+        ({"q_pids": [7, 7]}, DataError, "none of 2 queries"),
+    ],
+)
+def test_bad_input(change: dict[str, Any], error: type[Exception], message: str) -> None:
+    good = {"query": np.ones((2, 2)), "gallery": np.ones((3, 2)), "q_pids": [1, 2], "g_pids": [1, 2, 3]}
+    evaluate_embeddings(**good)  # type: ignore[arg-type]
+    with pytest.raises(error, match=message):
+        evaluate_embeddings(**{**good, **change})
+
+
+def test_empty_sides() -> None:
+    with pytest.raises(DataError, match="none of 0"):
+        evaluate_embeddings(np.empty((0, 4)), np.ones((3, 4)), [], [1, 2, 3])
+    with pytest.raises(DataError, match="none of 2"):
+        evaluate_embeddings(np.ones((2, 4)), np.empty((0, 4)), [1, 2], [])
+    with pytest.raises(DataError, match="none of 2"):
+        evaluate_embeddings(np.ones((2, 4)), np.ones((1, 4)), [1, 2], [-1])
