@@ -51,6 +51,7 @@ class Closer {
     std::vector<std::int32_t> ordered(const std::vector<float>& values) const {
         std::vector<std::int32_t> keys((values.size() + kKeyPadding - 1) / kKeyPadding * kKeyPadding);
         counting().order(values.data(), values.size(), keys.data());
+        keys.resize(values.size());
         return keys;
     }
 

@@ -9,8 +9,10 @@
 #include <stdexcept>
 #include <vector>
 
+#include "stcanet/closer.hpp"
 #include "stcanet/kreciprocal.hpp"
 #include "stcanet/neighbours.hpp"
+#include "stcanet/ranks.hpp"
 #include "stcanet/topk.hpp"
 
 using namespace stcanet;
@@ -132,6 +134,55 @@ void test_rerank(const Data& data, std::size_t q, std::size_t k, const Options& 
         check(std::abs(dense[0] - (0.7F + 0.3F * before[0] / farthest[0])) < 1e-6F, "blend", options);
 }
 
+// Every fifth gallery row is junk; of the others every third is a match of a query, and every third is hidden from it.
+void test_counting(const Data& data, std::size_t q, Metric metric, const Options& options) {
+    const std::size_t n = data.rows, g = n - q;
+    const std::vector<float> all = all_distances(data, metric, *options.kernels);
+    std::vector<float> distances, limits;
+    std::vector<std::int64_t> match_start{0}, matches, hidden_start{0}, hidden, junk;
+    for (std::size_t j = 0; j < g; j += 5) junk.push_back(static_cast<std::int64_t>(j));
+    for (std::size_t i = 0; i < q; ++i) {
+        const float* row = all.data() + i * n + q;
+        distances.insert(distances.end(), row, row + g);
+        for (std::size_t j = 0; j < g; ++j)
+            if (j % 5 != 0 && (i + j) % 3 != 2)
+                ((i + j) % 3 == 0 ? matches : hidden).push_back(static_cast<std::int64_t>(j));
+        match_start.push_back(static_cast<std::int64_t>(matches.size()));
+        hidden_start.push_back(static_cast<std::int64_t>(hidden.size()));
+    }
+    for (std::size_t i = 0; i < q; ++i)
+        for (std::int64_t k = match_start[i]; k < match_start[i + 1]; ++k)
+            limits.push_back(distances[i * g + static_cast<std::size_t>(matches[static_cast<std::size_t>(k)])]);
+    std::vector<std::int64_t> found(matches.size()), counts(matches.size());
+    const Truth truth{
+        {match_start.data(), matches.data()}, {hidden_start.data(), hidden.data()}, junk.data(), junk.size()};
+    check(ranks<float>({distances.data(), q, g}, truth, options, found.data()), "ranks: no NaN", options);
+    count_closer(data.view(0, q), data.view(q, g), metric, {match_start.data(), limits.data(), matches.data()}, options,
+                 1, counts.data());
+    for (std::size_t i = 0; i < q; ++i) {
+        auto place = match_start[i], rank = std::int64_t{0};
+        std::vector<std::int64_t> before(g);
+        std::int64_t closer = 0;
+        for (const std::int32_t j : order_of(distances.data() + i * g, g)) {
+            before[static_cast<std::size_t>(j)] = closer++;
+            if (j % 5 == 0 || (i + static_cast<std::size_t>(j)) % 3 == 1) continue;
+            ++rank;
+            if ((i + static_cast<std::size_t>(j)) % 3 == 0)
+                check(found[static_cast<std::size_t>(place++)] == rank, "ranks", options);
+        }
+        for (std::int64_t k = match_start[i]; k < match_start[i + 1]; ++k) {
+            const auto at = static_cast<std::size_t>(k);
+            check(counts[at] == before[static_cast<std::size_t>(matches[at])], "count_closer", options);
+        }
+    }
+    if (q == 0 || g == 0) return;
+    std::vector<double> wide(distances.begin(), distances.end());
+    std::vector<std::int64_t> same(matches.size());
+    check(ranks<double>({wide.data(), q, g}, truth, options, same.data()) && same == found, "ranks, float64", options);
+    wide.back() = std::nan("");
+    check(!ranks<double>({wide.data(), q, g}, truth, options, same.data()), "ranks: NaN", options);
+}
+
 void test_cancellation(const Data& data, const Options& options) {
     const std::size_t n = data.rows;
     std::vector<std::int32_t> indices(n);
@@ -154,6 +205,11 @@ int main() {
         for (const std::size_t threads : {1, 4}) {
             const Options options{kernels, threads};
             for (const Metric metric : {Metric::cosine, Metric::euclidean}) {
+                test_counting(make_data(150, 33, 1, 1000), 50, metric, options);
+                test_counting(make_data(2300, 2, 9, 5), 3, metric, options);  // more than one chunk, many ties
+                test_counting(make_data(40, 3, 3, 1), 20, metric, options);   // all the same
+                test_counting(make_data(5, 1, 5, 9), 0, metric, options);
+                test_counting(make_data(5, 1, 5, 9), 5, metric, options);
                 test_searches(make_data(150, 33, 1, 1000), 50, 21, metric, options);
                 test_searches(make_data(130, 4, 2, 3), 65, 7, metric, options);  // ties and copies
                 test_searches(make_data(30, 5, 3, 1), 10, 5, metric, options);   // all the same

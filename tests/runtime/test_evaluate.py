@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
+from numpy.typing import NDArray
 
-from stcanet_runtime import DataError, OptionError, ShapeError, evaluate
+from stcanet_runtime import DataError, OptionError, ShapeError, backends, evaluate
 from stcanet_runtime.evaluate import Evaluation
 
 
@@ -229,3 +233,74 @@ def test_the_twin_agrees_at_the_size_of_a_real_test_set_row() -> None:
     assert expected is not None
     assert_allclose(result.cmc, expected[0], rtol=0, atol=1e-15)
     assert (result.mAP, result.mINP) == pytest.approx(expected[1:3], abs=1e-12)
+
+
+@pytest.mark.parametrize("backend", [name for name, problem in backends.available().items() if problem is None])
+def test_goes_through_the_backends(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    distances, q_pids, g_pids = rng.integers(0, 9, (20, 300)), rng.integers(0, 6, 20), rng.integers(-1, 6, 300)
+    expected = textbook(distances.tolist(), q_pids.tolist(), g_pids.tolist(), None, None)
+    assert expected is not None
+    used = []
+    with backends.use_backend(backend) as chosen:
+        ranks = chosen.ranks
+        monkeypatch.setattr(chosen, "ranks", lambda *arguments: used.append(backend) or ranks(*arguments))
+        result = evaluate(distances.astype(np.float32), q_pids, g_pids)
+    assert used == [backend]
+    assert (result.mAP, result.mINP) == pytest.approx(expected[1:3], abs=1e-12)
+
+
+def in_order(dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
+    """Distances [8, 400] of this type with ties and with steps as small as it has."""
+    start = {"f": 1.0, "i": 100.0, "u": 100.0}[np.dtype(dtype).kind]
+    steps = [np.array(start, dtype)]
+    for _ in range(20):
+        last = steps[-1]
+        steps.append(last + 1 if last.dtype.kind in "iu" else np.nextafter(last, np.array(9, dtype)))
+    base = np.array(steps)
+    if np.dtype(dtype).itemsize == 8 and np.dtype(dtype).kind in "iu":
+        base = base + np.array(2**62, dtype)  # where a float64 cannot tell neighbours apart
+    return base[rng.integers(0, len(base), (8, 400))].astype(dtype)
+
+
+TYPES = [
+    *(np.float16, np.float32, np.float64, np.longdouble),
+    *(np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64, ">f4", ">f8"),
+]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("group", [1, 1000, 1 << 21])
+def test_every_type_and_layout_gives_the_same(dtype: Any, group: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Queries are taken in groups when their lists are long; layouts that the kernels do not take are converted."""
+    rng = np.random.default_rng(4)
+    distances = in_order(dtype, rng)
+    q_pids, g_pids = rng.integers(1, 9, 8), rng.integers(-1, 9, 400)
+    numbers = np.unique(distances, return_inverse=True)[1].reshape(distances.shape)
+    expected = textbook(numbers.tolist(), q_pids.tolist(), g_pids.tolist(), None, None)
+    assert expected is not None
+    # By its name: as an attribute of the package, this is the function.
+    monkeypatch.setattr(import_module("stcanet_runtime.evaluate"), "_GROUP_ELEMENTS", group)
+    np.save(tmp_path / "distances.npy", distances)
+    wide = np.repeat(distances, 2, axis=1)
+    layouts = {
+        "C": distances,
+        "Fortran": np.asfortranarray(distances),
+        "strided": wide[:, ::2],
+        "backwards": distances[:, ::-1][:, ::-1],
+        "mapped": np.load(tmp_path / "distances.npy", mmap_mode="r"),
+        "unaligned": np.frombuffer(b"." + distances.tobytes(), distances.dtype, offset=1).reshape(distances.shape),
+    }
+    for name, layout in layouts.items():
+        result = evaluate(layout, q_pids, g_pids)
+        assert (result.mAP, result.mINP) == pytest.approx(expected[1:3], abs=1e-12), name
+        assert_allclose(result.cmc, expected[0], rtol=0, atol=1e-15, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_nan_of_every_type(dtype: Any) -> None:
+    distances = np.ones((3, 40), dtype)
+    distances[2, 39] = np.nan  # in the row of a query without a match
+    for layout in (distances, np.asfortranarray(distances)):
+        with pytest.raises(ShapeError, match="distmat holds NaN"):
+            evaluate(layout, [1, 2, 3], [1, 2] + 38 * [9])
