@@ -40,11 +40,31 @@ def rerank(
     variant: str = ...,
     q_camids: ArrayLike | None = ...,
     g_camids: ArrayLike | None = ...,
-    out: NDArray[np.float32] | str | Path | None = ...,
+    out: NDArray[np.float32] | None = ...,
     max_memory: int | None = ...,
     progress: Progress | None = ...,
     backend: str = ...,
 ) -> NDArray[np.float32]: ...
+
+
+@overload
+def rerank(
+    query: ArrayLike,
+    gallery: ArrayLike,
+    k1: int = ...,
+    k2: int = ...,
+    lambda_value: float = ...,
+    top: None = ...,
+    *,
+    metric: str = ...,
+    variant: str = ...,
+    q_camids: ArrayLike | None = ...,
+    g_camids: ArrayLike | None = ...,
+    out: str | Path,
+    max_memory: int | None = ...,
+    progress: Progress | None = ...,
+    backend: str = ...,
+) -> Path: ...
 
 
 @overload
@@ -83,7 +103,7 @@ def rerank(
     max_memory: int | None = None,
     progress: Progress | None = None,
     backend: str = "auto",
-) -> NDArray[np.float32] | SearchResult:
+) -> NDArray[np.float32] | Path | SearchResult:
     """Re-rank the gallery for every query by what their nearest neighbours have in common.
 
     Queries are neighbours of one another too: results depend on all of them. Neighbour lists are exact and the same bits for
@@ -107,7 +127,8 @@ def rerank(
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`. ``"reference"`` needs [N, N] memory.
 
     Returns:
-        Distances [Q, G] in 0..1, smaller is closer: ``out``, the mapped file, or a new array. With ``top``: a
+        Distances [Q, G] in 0..1, smaller is closer: a new array, or ``out``, array or path, as it was given (map the file with
+        ``numpy.load(path, mmap_mode="r")``; the matrix may be larger than the address space). With ``top``: a
         `SearchResult` [Q, min(top, G)] of the smallest by (distance, index), as `search` gives it.
 
     Raises:
@@ -139,7 +160,7 @@ def rerank_distances(
     max_memory: int | None = None,
     progress: Progress | None = None,
     backend: str = "auto",
-) -> NDArray[np.float32] | SearchResult:
+) -> NDArray[np.float32] | Path | SearchResult:
     """Re-rank with distances that the caller has: true ones, not squared, since they are squared here.
 
     Distances are rounded to float32 before they are compared. The distances *to* an image are its own: where the matrices are
@@ -162,7 +183,7 @@ def rerank_distances(
         backend: ``"auto"`` or a name.
 
     Returns:
-        Distances [Q, G], or a `SearchResult` with ``top``.
+        Distances [Q, G], the path that was given as ``out``, or a `SearchResult` with ``top``.
 
     Raises:
         ShapeError: wrong shapes, NaN, infinite or negative distances.

@@ -31,16 +31,11 @@ def check_array(out: NDArray[np.float32], shape: tuple[int, int]) -> None:
     )
 
 
-def save_blocks(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """Write blocks of rows [R, G] one after the other, without mapping the file; it appears when it is complete.
-
-    Returns:
-        The file, memory-mapped for reading.
-    """
+def save_blocks(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> Path:
+    """Write blocks of rows [R, G] one after the other, without mapping the file; it appears when it is complete."""
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)), "fortran_order": False, "shape": shape}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             file.write(block.data)
-    # There is nothing to map in an empty matrix, and mmap refuses.
-    return np.asarray(np.load(path) if 0 in shape else np.load(path, mmap_mode="r"))
+    return path

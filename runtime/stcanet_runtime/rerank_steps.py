@@ -64,8 +64,8 @@ class Run:
     request: Request
     backend_name: str
 
-    def run(self) -> NDArray[np.float32] | SearchResult:
-        """Distances [Q, G], or the best of every query."""
+    def run(self) -> NDArray[np.float32] | Path | SearchResult:
+        """Distances [Q, G], the file that they are in, or the best of every query."""
         out, shape = self.request.out, (self.source.num_query, self.source.num_gallery)
         if isinstance(out, np.ndarray):
             check_array(out, shape)
@@ -117,7 +117,7 @@ class Run:
 
     def _deliver(
         self, blocks: Iterator[tuple[slice, NDArray[np.float32]]], dense: NDArray[np.float32] | None
-    ) -> NDArray[np.float32] | SearchResult:
+    ) -> NDArray[np.float32] | Path | SearchResult:
         """Bring blocks of final distances [R, G] to where the result is wanted; `dense` holds them when they are done."""
         shape = (self.source.num_query, self.source.num_gallery)
         if self.request.top is not None:
@@ -138,7 +138,7 @@ class Run:
         result.indices[np.isinf(result.distances)] = -1
         return result
 
-    def _run_reference(self) -> NDArray[np.float32] | SearchResult:
+    def _run_reference(self) -> NDArray[np.float32] | Path | SearchResult:
         count, settings = self.source.num_query, self.settings
         final = reference.rerank(
             self.source.joint(), count, settings.k1, settings.k2, settings.lambda_value, settings.power
