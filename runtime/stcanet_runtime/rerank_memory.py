@@ -14,7 +14,7 @@ MIN_SCRATCH = 1 << 20
 _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
-_BLOCK_BYTES = 64 << 20  # temporaries of NumPy, which work in blocks
+_STAGE_BYTES = 32 << 20  # temporaries of the stages in NumPy, which work in blocks
 _SHORTLIST = 64  # places of a compiled shortlist besides twice the neighbours
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
 
@@ -51,8 +51,9 @@ class Task:
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
             return self.total * (2 * self.k + _SHORTLIST) * 8
-        # A scaled copy of the rows, and temporaries that small problems do not fill.
-        return 4 * self.total * self.dim + min(_BLOCK_BYTES, 64 * self.total * (self.k**2 + self.dim))
+        # A scaled copy of the rows; the tiles of a distance matrix in float64, or the stages.
+        tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
+        return 4 * self.total * self.dim + max(tiles, min(_STAGE_BYTES, 24 * self.total * self.k**2))
 
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""

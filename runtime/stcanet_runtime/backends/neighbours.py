@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_SCRATCH = 64 << 20
+DEFAULT_SCRATCH = 128 << 20
 """Bytes for the blocks of a neighbour search when nothing else is asked for."""
 
 Progress = Callable[[int, int], None]
