@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-_WARM_UP_ROWS = {"query": 40, "gallery": 160}
+_WARM_UP_ROWS = {"query": 40, "gallery": 160, "distances": 40, "q_people": 40, "g_people": 160}
 _THREAD_VARIABLES = (
     "STCANET_NUM_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS",
 )  # fmt: skip

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import tables_evaluate
 import tables_rerank
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +76,7 @@ Table = Callable[[dict[str, Any]], Iterator[str]]
 
 TABLES: dict[str, Table] = {
     "distance": distances,
+    "evaluate": tables_evaluate.evaluate,
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
     "rerank_msmt": tables_rerank.msmt,

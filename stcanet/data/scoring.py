@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
-from stcanet_runtime import Evaluation, distance_matrix, evaluate, rerank
+from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
 from stcanet_runtime.rerank import Reranking
 
 
@@ -28,20 +28,17 @@ def score(
         gallery_embeddings: ``[G, D]``, in the order of `gallery`.
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
     """
-    metric = "cosine" if reranking is None else f"cosine, {reranking}"
     cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
-    if reranking is None:
-        distances = distance_matrix(query_embeddings, gallery_embeddings, "cosine")
-    else:
-        distances = rerank(query_embeddings, gallery_embeddings, reranking.k1, reranking.k2, reranking.lambda_value)
-    return evaluate(
-        distances,
+    ids = (
         _field(query, "pid"),
         _field(gallery, "pid"),
         _field(query, "camid") if cameras else None,
         _field(gallery, "camid") if cameras else None,
-        metric=metric,
     )
+    if reranking is None:
+        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric="cosine")
+    distances = rerank(query_embeddings, gallery_embeddings, reranking.k1, reranking.k2, reranking.lambda_value)
+    return evaluate(distances, *ids, metric=f"cosine, {reranking}")
 
 
 def _field(samples: Sequence[Sample], name: str) -> NDArray[np.int64]:
