@@ -51,9 +51,10 @@ class Task:
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
             return self.total * (2 * self.k + _SHORTLIST) * 8
-        # A scaled copy of the rows; the tiles of a distance matrix in float64, or the stages.
+        # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.
         tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
-        return 4 * self.total * self.dim + max(tiles, min(_STAGE_BYTES, 24 * self.total * self.k**2))
+        pairs = 40 * min(1 << 18, self.total * self.k * self.dim)
+        return 4 * self.total * self.dim + pairs + max(tiles, min(_STAGE_BYTES, 24 * self.total * self.k**2))
 
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""
