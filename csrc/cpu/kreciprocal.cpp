@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <limits>
 #include <utility>
 
 #include "stcanet/parallel.hpp"
@@ -156,10 +157,11 @@ void blend(Matrix<float> distances, SparseView overlap, const float* farthest, i
     parallel_for((distances.rows + 15) / 16, threads, [&](std::size_t unit) {
         for (std::size_t i = unit * 16; i < std::min(distances.rows, (unit + 1) * 16); ++i) {
             float* row = distances.row(i);
-            const float scale = farthest[i] > 0.0F ? 1.0F / farthest[i] : 0.0F;
+            // Divided by, and not multiplied with its inverse, which may overflow. x / infinity is 0.
+            const float largest = farthest[i] > 0.0F ? farthest[i] : std::numeric_limits<float>::infinity();
             const auto share = static_cast<float>(lambda), rest = static_cast<float>(1.0 - lambda);
             for (std::size_t j = 0; j < cols; ++j) {
-                const float x = row[j] * scale, square = x * x;
+                const float x = row[j] / largest, square = x * x;
                 row[j] = rest + share * (power == 1 ? x : power == 2 ? square : square * square);
             }
             for (auto e = overlap.start[i]; e < overlap.start[i + 1]; ++e) {

@@ -325,10 +325,8 @@ def test_blend_equals_reference(implementation: Any, problem: dict[str, Any], po
     np.testing.assert_allclose(actual, expected, atol=SUM_TOLERANCE, rtol=0)
 
 
-def test_blend_of_tiny_distances(implementation: Any, request: pytest.FixtureRequest) -> None:
+def test_blend_of_tiny_distances(implementation: Any) -> None:
     """1 / farthest is not a float32."""
-    if implementation.name == "compiled":
-        request.applymarker(pytest.mark.xfail(strict=False, reason="kreciprocal.cpp multiplies with 1 / farthest"))
     dense = np.array([[0, 1e-42, 2e-42]], np.float32)
     nothing = np.zeros(2, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
     implementation.bind("blend")(dense, nothing, dense[:, 2].copy(), 1, 0.5)

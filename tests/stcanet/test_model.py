@@ -92,7 +92,8 @@ def test_block_is_the_identity_at_initialisation(training: bool, frames: int, cl
 def test_block_with_one_frame_does_not_mix_clips(block: STCABlock, clip: torch.Tensor) -> None:
     together, _ = block(clip, 1)
     alone = torch.cat([block(image[None], 1)[0] for image in clip])
-    torch.testing.assert_close(together, alone)
+    # The softmax of unscaled logits passes the rounding of another batch size on, enlarged; mixing changes whole values.
+    torch.testing.assert_close(together, alone, atol=1e-3, rtol=1e-3)
 
 
 def test_network_on_images_equals_network_on_clips_of_one_frame() -> None:
