@@ -27,7 +27,6 @@ class Closer {
         }
         low_ = ordered(low);
         above_ = ordered(high);
-        for (std::int32_t& key : above_) ++key;
     }
 
     void visit(const Block& block) {
@@ -62,8 +61,12 @@ class Closer {
         const float *dots = block.products(i), *offset = screen_.gallery().offset.data() + block.col;
         for (std::size_t c = 0; c < block.cols; ++c) values[c] = offset[c] - 2.0F * dots[c];
         counting().order(values, block.cols, keys);
-        counting().count(keys, block.cols, low_.data() + first, n, certain);
-        counting().count(keys, block.cols, above_.data() + first, n, possible);
+        // Most rows are behind all thresholds.
+        std::int32_t near[kBlock + kKeyPadding];
+        const std::int32_t limit = *std::max_element(above_.data() + first, above_.data() + first + n);
+        const std::size_t size = counting().below(keys, block.cols, limit, near);
+        counting().count(near, size, low_.data() + first, n, certain);
+        counting().count(near, size, above_.data() + first, n, possible);
         bool measured[kBlock] = {};  // then the value is the distance
         for (std::size_t k = 0; k < n; ++k)
             if (possible[k] > certain[k]) certain[k] += count_unsure(block, i, first + k, keys, values, measured);

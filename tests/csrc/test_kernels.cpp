@@ -157,8 +157,12 @@ void test_counting(const Data& data, std::size_t q, Metric metric, const Options
     const Truth truth{
         {match_start.data(), matches.data()}, {hidden_start.data(), hidden.data()}, junk.data(), junk.size()};
     check(ranks<float>({distances.data(), q, g}, truth, options, found.data()), "ranks: no NaN", options);
-    count_closer(data.view(0, q), data.view(q, g), metric, {match_start.data(), limits.data(), matches.data()}, options,
-                 1, counts.data());
+    const Thresholds thresholds{match_start.data(), limits.data(), matches.data()};
+    // Hardly any scratch: many panels, of one block each; then one panel, whose blocks are counted at the same time.
+    std::vector<std::int64_t> again(matches.size());
+    count_closer(data.view(0, q), data.view(q, g), metric, thresholds, options, 1, counts.data());
+    count_closer(data.view(0, q), data.view(q, g), metric, thresholds, options, kScratch, again.data());
+    check(counts == again, "count_closer in panels", options);
     for (std::size_t i = 0; i < q; ++i) {
         auto place = match_start[i], rank = std::int64_t{0};
         std::vector<std::int64_t> before(g);

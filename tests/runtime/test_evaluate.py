@@ -275,9 +275,9 @@ def test_every_type_and_layout_gives_the_same(dtype: Any, group: int, monkeypatc
     """Queries are taken in groups when their lists are long; layouts that the kernels do not take are converted."""
     rng = np.random.default_rng(4)
     distances = in_order(dtype, rng)
-    q_pids, g_pids = rng.integers(1, 9, 8), rng.integers(-1, 9, 400)
+    people = rng.integers(1, 9, 8), rng.integers(-1, 9, 400), rng.integers(0, 3, 8), rng.integers(0, 3, 400)
     numbers = np.unique(distances, return_inverse=True)[1].reshape(distances.shape)
-    expected = textbook(numbers.tolist(), q_pids.tolist(), g_pids.tolist(), None, None)
+    expected = textbook(numbers.tolist(), *(part.tolist() for part in people))
     assert expected is not None
     # By its name: as an attribute of the package, this is the function.
     monkeypatch.setattr(import_module("stcanet_runtime.evaluate"), "_GROUP_ELEMENTS", group)
@@ -292,7 +292,7 @@ def test_every_type_and_layout_gives_the_same(dtype: Any, group: int, monkeypatc
         "unaligned": np.frombuffer(b"." + distances.tobytes(), distances.dtype, offset=1).reshape(distances.shape),
     }
     for name, layout in layouts.items():
-        result = evaluate(layout, q_pids, g_pids)
+        result = evaluate(layout, *people)
         assert (result.mAP, result.mINP) == pytest.approx(expected[1:3], abs=1e-12), name
         assert_allclose(result.cmc, expected[0], rtol=0, atol=1e-15, err_msg=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_equals_the_matrix_with_ties_everywhere(data: st.DataObject) -> None:
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int8])
 def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a few bytes, queries are done a few at a time and the gallery in pieces of a few rows, whatever is in it."""
-    q, g, who = problem(3, 40, 150, 8)
+    q, g, who = problem(3, 40, 150, 64)
     q, g = (np.asarray(10 * x, dtype) for x in (q, g))
     if not junk:
         who["g_pids"] = np.where(who["g_pids"] == -1, 0, who["g_pids"])
@@ -139,6 +140,22 @@ def test_memory_limit() -> None:
     assert_same(evaluate_embeddings(q, g, **who, max_memory=caught.value.needed), expected)
     with pytest.raises(MemoryLimitError):
         evaluate_embeddings(q, g, **who, max_memory=caught.value.needed - 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_peak_memory_is_within_the_limit(dtype: Any) -> None:
+    """The matrix would be 61 MiB; NumPy's arrays are counted, so this is about the NumPy backend and the front."""
+    rng = np.random.default_rng(0)
+    q, g = (rng.normal(size=(count, 16)).astype(dtype) for count in (400, 40_000))
+    who = people(0, 400, 40_000, ids=900)
+    limit = 40 << 20
+    tracemalloc.start()
+    try:
+        evaluate_embeddings(q, g, **who, backend="numpy", max_memory=limit)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < limit
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import reference
+from stcanet_runtime.backends import numpy_, reference
 from stcanet_runtime.backends.matches import Thresholds, Truth
 
 METRICS = ("cosine", "euclidean")
@@ -259,6 +259,22 @@ def test_counts_where_float32_cannot_order(count_closer: Callable[..., Any], met
     guess = (plain[k] < plain[k, np.clip(thresholds.places, 0, 899)][:, None]).sum(axis=1)
     assert (guess != expected).mean() > 0.3, "the case is too easy to show anything"
     np.testing.assert_array_equal(count_closer(query, gallery, thresholds, metric), expected)
+
+
+def test_counts_where_float64_products_cancel(count_closer: Callable[..., Any]) -> None:
+    """Distances just above those that NumPy measures by the definition: rounding to float32 goes the other way at times."""
+    rng = np.random.default_rng(6)
+    base = rng.normal(size=64)
+    base /= np.linalg.norm(base)
+    query, gallery = ((base + 2e-4 * rng.normal(size=(count, 64))).astype(np.float32) for count in (60, 700))
+    distances = reference.distance_matrix(query, gallery, "euclidean")
+    order = np.argsort(distances, axis=1, kind="stable")
+    limits = np.take_along_axis(distances, order, axis=1)
+    thresholds = Thresholds(np.arange(61) * 700, limits.ravel(), order.ravel())
+    approximate = numpy_.distance_matrix(query, gallery, "euclidean")
+    assert 10 < (approximate != distances).sum() < distances.size / 10, "the case shows nothing"
+    expected = np.tile(np.arange(700), 60)
+    np.testing.assert_array_equal(count_closer(query, gallery, thresholds, "euclidean"), expected)
 
 
 def _float32_distances(q: NDArray[np.float32], g: NDArray[np.float32], metric: str) -> NDArray[np.float32]:

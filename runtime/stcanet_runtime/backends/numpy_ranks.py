@@ -14,8 +14,8 @@ from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 
 _UNIT64 = 2.0**-53
-_TILE_BYTES = 64
-"""Scratch for a distance of a tile: itself, the float64 product, and its share of the rows that are multiplied."""
+_TILE_BYTES = 16
+"""Scratch for a distance of a tile: itself, and its share of the temporaries."""
 _PAIR_BYTES = 64
 _TILE_COLUMNS = 4096
 
