@@ -43,17 +43,16 @@ class Identities:
         """Matches of some queries, and what is hidden from them."""
         lengths = (self.stop - self.start)[queries]
         query = np.repeat(np.arange(len(lengths)), lengths)
-        # Counts from 0 in each list: the number in all lists less the number before this list.
-        within = np.arange(len(query)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        image = self.by_pid[self.start[queries][query] + within]
+        # Less the number of images in the lists before, so that each list counts from its start.
+        offset = self.start[queries] - (np.cumsum(lengths) - lengths)
+        image = self.by_pid[np.arange(len(query)) + offset[query]]
         if self.cameras is None:
             hidden = np.zeros(len(image), np.bool_)
         else:
             hidden = self.cameras[0][queries][query] == self.cameras[1][image]
-        seen = ~hidden
-        return Truth(
-            _starts(query[seen], len(lengths)), image[seen], _starts(query[hidden], len(lengths)), image[hidden], self.junk
-        )
+        seen, gone = np.flatnonzero(~hidden), np.flatnonzero(hidden)
+        match_start, hidden_start = _starts(query[seen], len(lengths)), _starts(query[gone], len(lengths))
+        return Truth(match_start, image[seen], hidden_start, image[gone], self.junk)
 
 
 def identify(
