@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CXX_FILES := $(shell find csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
+CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
 
 .PHONY: demo test lint format bench sanitize cuda gpu-test clean
 

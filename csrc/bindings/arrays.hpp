@@ -20,10 +20,17 @@ using IndexArray = py::array_t<std::int64_t, py::array::c_style>;
 
 inline std::string shape_of(const py::array& array) { return py::str(array.attr("shape")).cast<std::string>(); }
 
-inline Features features(const FloatArray& array, const char* name) {
+// A view of no data yet.
+inline Features shaped(const py::array& array, const char* name) {
     if (array.ndim() != 2 || array.shape(1) == 0)
         throw py::value_error(std::string(name) + " must have shape [N, D] with D >= 1, got " + shape_of(array));
-    return {array.data(), static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+    return {nullptr, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+}
+
+inline Features features(const FloatArray& array, const char* name) {
+    Features view = shaped(array, name);
+    view.data = array.data();
+    return view;
 }
 
 // Also float16, which pybind11 has no type for; the array must live as long as the view.
@@ -31,9 +38,7 @@ inline Features any_features(const py::array& array, const char* name) {
     if (py::isinstance<FloatArray>(array)) return features(py::reinterpret_borrow<FloatArray>(array), name);
     if (array.dtype().kind() != 'f' || array.itemsize() != 2 || (array.flags() & py::array::c_style) == 0)
         throw py::type_error(std::string(name) + " must be a contiguous float32 or float16 array");
-    if (array.ndim() != 2 || array.shape(1) == 0)
-        throw py::value_error(std::string(name) + " must have shape [N, D] with D >= 1, got " + shape_of(array));
-    Features view{nullptr, static_cast<std::size_t>(array.shape(0)), static_cast<std::size_t>(array.shape(1))};
+    Features view = shaped(array, name);
     view.half = static_cast<const std::uint16_t*>(array.data());
     return view;
 }

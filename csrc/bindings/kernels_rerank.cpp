@@ -17,8 +17,8 @@ void require(bool condition, const char* message) {
 }
 
 py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::size_t k, const std::string& metric_name,
-                     std::optional<py::array_t<float, py::array::c_style>> dense, const py::object& progress,
-                     std::size_t scratch, std::size_t threads, const std::string& isa) {
+                     std::optional<FloatArray> dense, const py::object& progress, std::size_t scratch,
+                     std::size_t threads, const std::string& isa) {
     const Features q = features(query, "query"), g = features(gallery, "gallery");
     require_same_depth(q, g);
     const std::size_t n = q.rows + g.rows;
@@ -139,8 +139,8 @@ py::tuple overlaps(const IndexArray& indptr, const ListArray& indices, const Flo
     return py::make_tuple(to_array(rows.start), to_array(rows.indices), to_array(rows.values));
 }
 
-void blend(py::array_t<float, py::array::c_style> distances, const IndexArray& indptr, const ListArray& columns,
-           const FloatArray& overlap, const FloatArray& farthest, int power, double lambda_value, std::size_t threads) {
+void blend(FloatArray distances, const IndexArray& indptr, const ListArray& columns, const FloatArray& overlap,
+           const FloatArray& farthest, int power, double lambda_value, std::size_t threads) {
     require(distances.ndim() == 2, "distances must have shape [R, G]");
     const Matrix<float> out = output(distances);
     const SparseView view = sparse(indptr, columns, overlap, out.cols);

@@ -34,16 +34,16 @@ void reciprocal(Lists neighbours, std::size_t i, std::size_t k, Ids& out) {
 
 // Puts rows together that were made in chunks, in any order.
 SparseRows join(std::size_t rows, std::size_t threads, bool with_values,
-                const std::function<void(std::size_t row, Entries& out)>& make_row, std::size_t chunk_rows = kChunk) {
-    const std::size_t chunks = (rows + chunk_rows - 1) / chunk_rows;
-    std::vector<Entries> entries(chunks);
+                const std::function<void(std::size_t row, Entries& out)>& make_row) {
+    std::vector<Entries> entries((rows + kChunk - 1) / kChunk);
     SparseRows result;
     result.start.assign(rows + 1, 0);
-    parallel_for(chunks, threads, [&](std::size_t unit) {
-        for (std::size_t i = unit * chunk_rows; i < std::min(rows, (unit + 1) * chunk_rows); ++i) {
-            const std::size_t before = entries[unit].size();
-            make_row(i, entries[unit]);
-            result.start[i + 1] = static_cast<std::int64_t>(entries[unit].size() - before);
+    parallel_ranges(rows, kChunk, threads, [&](std::size_t begin, std::size_t end) {
+        Entries& chunk = entries[begin / kChunk];
+        for (std::size_t i = begin; i < end; ++i) {
+            const std::size_t before = chunk.size();
+            make_row(i, chunk);
+            result.start[i + 1] = static_cast<std::int64_t>(chunk.size() - before);
         }
     });
     for (std::size_t i = 0; i < rows; ++i) result.start[i + 1] += result.start[i];
@@ -83,9 +83,8 @@ struct Inverted {
 SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads) {
     const std::size_t n = neighbours.rows, k = neighbours.cols, small = std::min(half + 1, k);
     std::vector<Ids> halves(n);
-    parallel_for((n + kChunk - 1) / kChunk, threads, [&](std::size_t unit) {
-        for (std::size_t i = unit * kChunk; i < std::min(n, (unit + 1) * kChunk); ++i)
-            reciprocal(neighbours, i, small, halves[i]);
+    parallel_ranges(n, kChunk, threads, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) reciprocal(neighbours, i, small, halves[i]);
     });
     return join(n, threads, false, [&](std::size_t i, Entries& out) {
         Ids own;
@@ -154,8 +153,8 @@ SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, s
 void blend(Matrix<float> distances, SparseView overlap, const float* farthest, int power, double lambda,
            std::size_t threads) {
     const std::size_t cols = distances.cols;
-    parallel_for((distances.rows + 15) / 16, threads, [&](std::size_t unit) {
-        for (std::size_t i = unit * 16; i < std::min(distances.rows, (unit + 1) * 16); ++i) {
+    parallel_ranges(distances.rows, 16, threads, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t i = begin; i < end; ++i) {
             float* row = distances.row(i);
             // Divided by, and not multiplied with its inverse, which may overflow. x / infinity is 0.
             const float largest = farthest[i] > 0.0F ? farthest[i] : std::numeric_limits<float>::infinity();

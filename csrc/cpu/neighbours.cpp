@@ -36,8 +36,8 @@ class Candidates {
     }
 
     void finish(Neighbours result) {
-        parallel_for((size() + kChunk - 1) / kChunk, screen_.options.threads, [&](std::size_t unit) {
-            for (std::size_t i = unit * kChunk; i < std::min(size(), (unit + 1) * kChunk); ++i) {
+        parallel_ranges(size(), kChunk, screen_.options.threads, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i) {
                 const std::vector<Hit>& best = nearest_[i].finish();
                 for (std::size_t r = 0; r < best.size(); ++r) {
                     result.distances.row(i)[r] = best[r].value;
@@ -109,8 +109,8 @@ void pair_distances(Features query, Features gallery, Metric metric, Options opt
                     const std::int64_t* cols, std::size_t count, float* out) {
     const Features all = Features::joint(query, gallery);
     const Kernels& kernels = *options.kernels;
-    parallel_for((count + kChunk - 1) / kChunk, options.threads, [&](std::size_t unit) {
-        for (std::size_t p = unit * kChunk; p < std::min(count, (unit + 1) * kChunk); ++p) {
+    parallel_ranges(count, kChunk, options.threads, [&](std::size_t begin, std::size_t end) {
+        for (std::size_t p = begin; p < end; ++p) {
             const float* x = all.row(static_cast<std::size_t>(rows[p]));
             const float* y = all.row(static_cast<std::size_t>(cols[p]));
             const bool cosine = metric == Metric::cosine;

@@ -118,8 +118,7 @@ template <typename Real>
 bool ranks(Matrix<const Real> distances, const Truth& truth, Options options, std::int64_t* ranks) {
     const std::size_t rows = std::max<std::size_t>(1, kUnit / std::max<std::size_t>(1, distances.cols));
     std::atomic<bool> sound{true};
-    parallel_for((distances.rows + rows - 1) / rows, options.threads, [&](std::size_t unit) {
-        const std::size_t begin = unit * rows, end = std::min(distances.rows, begin + rows);
+    parallel_ranges(distances.rows, rows, options.threads, [&](std::size_t begin, std::size_t end) {
         if (!rank_rows(distances, begin, end, truth, counting(*options.kernels, Real{}), ranks)) sound = false;
     });
     return sound;

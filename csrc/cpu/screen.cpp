@@ -52,13 +52,11 @@ Screen::Screen(Features all, Metric metric_, Options options_)
 }
 
 void Screen::measure_lengths(Side& side) {
-    constexpr std::size_t chunk = 256;
     const Features& x = side.rows;
     side.squared.resize(x.rows);
-    parallel_for((x.rows + chunk - 1) / chunk, options.threads, [&](std::size_t unit) {
-        const std::size_t end = std::min(x.rows, (unit + 1) * chunk);
+    parallel_ranges(x.rows, 256, options.threads, [&](std::size_t begin, std::size_t end) {
         std::vector<float> room(x.half != nullptr ? x.cols : 0);
-        for (std::size_t i = unit * chunk; i < end; ++i) {
+        for (std::size_t i = begin; i < end; ++i) {
             const float* row = options.kernels->floats(x, i, 0, x.cols, room.data());
             side.squared[i] = options.kernels->dot(row, row, x.cols);
         }

@@ -17,6 +17,11 @@ using Watch = std::function<void(std::size_t done)>;
 void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,
                   const Watch& watch = {});
 
+// The same for many small pieces of work: calls work(begin, end) for consecutive ranges of `size`, the last may be
+// shorter.
+void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,
+                     const std::function<void(std::size_t begin, std::size_t end)>& work);
+
 std::size_t resolve_threads(std::size_t threads);
 
 }  // namespace stcanet
