@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import numpy_
 from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, overlaps, smallest
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
-from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES
+from stcanet_runtime.backends.numpy_neighbours import screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
-from stcanet_runtime.backends.screen import make_joint_screen, make_screen
+from stcanet_runtime.backends.screen import make_screen
 
 __all__ = [
     "average",
@@ -192,24 +192,19 @@ def neighbours(
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> Neighbours:
-    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`.
+    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`."""
+    squared, loops = _squared(query, gallery, metric), _compile()
 
-    Besides ``scratch_bytes``, a scaled copy of the rows is held, 4 N D bytes.
-    """
-    total = len(query) + len(gallery)
-    result = Neighbours(np.empty((total, k), np.int32), np.empty((total, k), np.float32), np.empty(total, np.float32))
-    if dense is not None:
-        dense[:] = distance_matrix(query, gallery, metric)
-    screen, squared, cosine = make_joint_screen(query, gallery, metric), _squared(query, gallery, metric), metric == "cosine"
-    loops = _compile()
-    for start, keys in screen.blocks(max(1, scratch_bytes // KEY_BYTES)):
-        if progress is not None:
-            progress(start, total)
-        limits, far_limits = screen.limits(keys, k), screen.far_limits(keys)
-        loops.select_joint(query, gallery, squared, keys, limits, far_limits, start, cosine, tuple(result))
-    if progress is not None:
-        progress(total, total)
-    return result
+    def select(
+        start: int,
+        keys: NDArray[np.float32],
+        limits: NDArray[np.float32],
+        far_limits: NDArray[np.float32],
+        result: Neighbours,
+    ) -> None:
+        loops.select_joint(query, gallery, squared, keys, limits, far_limits, start, metric == "cosine", tuple(result))
+
+    return screened_neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, select)
 
 
 def pair_distances(

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.numpy_pairs import PairMeter
+from stcanet_runtime.backends.screen import inverse_lengths
 
 _CLOSE = 1e-6  # squared, in units of the longest row: below it the float64 product cancels too much
 _TILE_ELEMENTS = 1 << 20
@@ -35,8 +36,8 @@ def _distances(
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Distances [Q, G], in the place of the products, and which of them are too close for these."""
     if metric == "cosine":
-        dots *= _inverse(np.sqrt(q_squared))[:, None]
-        dots *= _inverse(np.sqrt(g_squared))
+        dots *= inverse_lengths(q_squared)[:, None]
+        dots *= inverse_lengths(g_squared)
         distances = np.subtract(1.0, dots, out=dots)
         close = distances < _CLOSE / 2
         return np.clip(distances, 0.0, 2.0, out=distances), close
@@ -45,7 +46,3 @@ def _distances(
     dots += g_squared
     close = dots < _CLOSE * max(float(q_squared.max()), float(g_squared.max()))
     return np.sqrt(np.maximum(dots, 0.0, out=dots), out=dots), close
-
-
-def _inverse(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,10 +12,43 @@ from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import kth_bound, make_joint_screen
 
-KEY_BYTES = 8
+_KEY_BYTES = 8
 """Scratch for a key: the float32, its share of the group minima, and of the selection's temporaries."""
 _PAIR_BYTES = 64
 """Scratch for a candidate: indices, distance and the sort."""
+
+
+Select = Callable[[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], Neighbours], None]
+"""``select(start, keys, limits, far_limits, result)`` fills in the rows from `start`, whose keys [R, N] these are: candidates
+are those with a key up to the limit [R] of their row, and for the farthest those from the other limit [R] on."""
+
+
+def screened_neighbours(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    k: int,
+    metric: str,
+    dense: NDArray[np.float32] | None,
+    progress: Progress | None,
+    scratch_bytes: int,
+    select: Select,
+) -> Neighbours:
+    """The k nearest of each joint row; `select` chooses among candidates. Arguments and result as `reference.neighbours`.
+
+    Besides ``scratch_bytes``, a scaled copy of the rows is held, 4 N D bytes.
+    """
+    total = len(query) + len(gallery)
+    result = Neighbours(np.empty((total, k), np.int32), np.empty((total, k), np.float32), np.empty(total, np.float32))
+    if dense is not None:
+        dense[:] = distance_matrix(query, gallery, metric)
+    screen = make_joint_screen(query, gallery, metric)
+    for start, keys in screen.blocks(max(1, scratch_bytes // _KEY_BYTES)):
+        if progress is not None:
+            progress(start, total)
+        select(start, keys, screen.limits(keys, k), screen.far_limits(keys), result)
+    if progress is not None:
+        progress(total, total)
+    return result
 
 
 def neighbours(
@@ -26,32 +61,29 @@ def neighbours(
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> Neighbours:
-    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`.
+    """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`."""
+    meter, pairs_at_once = PairMeter(query, gallery, metric), max(1, scratch_bytes // _PAIR_BYTES)
 
-    Besides ``scratch_bytes``, a scaled copy of the rows is held, 4 N D bytes.
-    """
-    total = len(query) + len(gallery)
-    result = Neighbours(np.empty((total, k), np.int32), np.empty((total, k), np.float32), np.empty(total, np.float32))
-    if dense is not None:
-        dense[:] = distance_matrix(query, gallery, metric)
-    screen, meter = make_joint_screen(query, gallery, metric), PairMeter(query, gallery, metric)
-    for start, keys in screen.blocks(max(1, scratch_bytes // KEY_BYTES)):
-        if progress is not None:
-            progress(start, total)
-        near = keys <= screen.limits(keys, k)[:, None]
-        for rows in row_groups(np.count_nonzero(near, axis=1), max(1, scratch_bytes // _PAIR_BYTES)):
+    def select(
+        start: int,
+        keys: NDArray[np.float32],
+        limits: NDArray[np.float32],
+        far_limits: NDArray[np.float32],
+        result: Neighbours,
+    ) -> None:
+        near = keys <= limits[:, None]
+        for rows in row_groups(np.count_nonzero(near, axis=1), pairs_at_once):
             i, j = _pairs(near, rows)
             place = slice(start + rows.start, start + rows.stop)
             result.distances[place], result.indices[place] = nearest(i, j, meter.measure(start + rows.start + i, j), k)
-        far = np.greater_equal(keys, screen.far_limits(keys)[:, None], out=near)
-        for rows in row_groups(np.count_nonzero(far, axis=1), max(1, scratch_bytes // _PAIR_BYTES)):
+        far = np.greater_equal(keys, far_limits[:, None], out=near)
+        for rows in row_groups(np.count_nonzero(far, axis=1), pairs_at_once):
             i, j = _pairs(far, rows)
             starts = np.searchsorted(i, np.arange(rows.stop - rows.start))
             measured = meter.measure(start + rows.start + i, j)
             result.farthest[start + rows.start : start + rows.stop] = np.maximum.reduceat(measured, starts)
-    if progress is not None:
-        progress(total, total)
-    return result
+
+    return screened_neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, select)
 
 
 def _pairs(mask: NDArray[np.bool_], rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,6 +12,7 @@ from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
+from stcanet_runtime.backends.screen import rough_squared_lengths
 
 _UNIT64 = 2.0**-53
 _TILE_BYTES = 16
@@ -144,5 +145,5 @@ def _distance_error(query: NDArray[np.float32], gallery: NDArray[np.float32], me
     error = 8.0 * float(query.shape[1] + 16) * _UNIT64
     if metric == "cosine":
         return error
-    longest = max(float(np.einsum("nd,nd->n", x, x, dtype=np.float64).max(initial=0.0)) for x in (query, gallery))
+    longest = max(float(rough_squared_lengths(x).max(initial=0.0)) for x in (query, gallery))
     return 1e3 * error * math.sqrt(longest)

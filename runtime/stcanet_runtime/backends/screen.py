@@ -62,16 +62,19 @@ class Screen:
             yield start, keys
 
 
-def _squared_lengths(x: NDArray[np.float32]) -> NDArray[np.float64]:
+def rough_squared_lengths(x: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Squared lengths [N] of the rows [N, D] to float64 rounding, in whatever order is fast."""
     return np.asarray(np.einsum("nd,nd->n", x, x, dtype=np.float64))
 
 
-def _inverse(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+def inverse_lengths(squared: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One over the root of squared lengths; 0 for 0."""
+    lengths = np.sqrt(squared)
     return np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
 
 
 def _scale(x: NDArray[np.float32], squared: NDArray[np.float64], metric: str, unit: float, out: NDArray[np.float32]) -> None:
-    factors = _inverse(np.sqrt(squared)) if metric == "cosine" else np.full(len(x), unit)
+    factors = inverse_lengths(squared) if metric == "cosine" else np.full(len(x), unit)
     for row, factor, place in zip(x, factors, out, strict=True):
         place[:] = row.astype(np.float64) * factor
 
@@ -114,7 +117,7 @@ def make_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric
         gallery: [G, D] float32, finite.
         metric: ``"cosine"`` or ``"euclidean"``.
     """
-    q_squared, g_squared = _squared_lengths(query), _squared_lengths(gallery)
+    q_squared, g_squared = rough_squared_lengths(query), rough_squared_lengths(gallery)
     unit = 1.0 if metric == "cosine" else common_scale(q_squared, g_squared)
     q_scaled, g_scaled = np.empty_like(query), np.empty_like(gallery)
     _scale(query, q_squared, metric, unit, q_scaled)
@@ -124,7 +127,7 @@ def make_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric
 
 def make_joint_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> Screen:
     """Prepare the joint set [Q + G, D] for screening against itself, with one copy of the rows."""
-    squared = np.concatenate([_squared_lengths(query), _squared_lengths(gallery)])
+    squared = np.concatenate([rough_squared_lengths(query), rough_squared_lengths(gallery)])
     unit = 1.0 if metric == "cosine" else common_scale(squared)
     scaled = np.empty((len(squared), query.shape[1]), np.float32)
     _scale(query, squared[: len(query)], metric, unit, scaled[: len(query)])
