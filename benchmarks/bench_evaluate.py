@@ -15,14 +15,14 @@ import argparse
 import importlib.util
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from bench_rerank import our_backends, show
-from contest import brief, summary
-from isolated import Call, CallError, run
+from contest import take_turns
+from isolated import Call, attempt
 from market_like import (
     MARKET_CAMERAS,
     MARKET_GALLERY,
@@ -107,27 +107,17 @@ def _save_matrix(path: Path, data: MarketLike, num_query: int) -> None:
 
 
 def hold(contenders: list[Contender], inputs: dict[str, str], folder: Path, repeats: int) -> dict[str, dict[str, Any]]:
-    """Medians of all, by name; they take turns, so that a slow minute of the machine hits all of them."""
-    runs: dict[str, list[dict[str, Any]]] = {contender.name: [] for contender in contenders}
-    for repeat in range(repeats):
-        for number, contender in enumerate(contenders):
-            if any("error" in figures for figures in runs[contender.name]):
-                continue
-            place = folder / str(number)
-            place.mkdir(exist_ok=True)
-            chosen = {name: inputs[name] for name in contender.inputs}
-            save_to = str(place) if repeat == 0 else None
-            call = Call(
-                contender.function, chosen, contender.arguments, contender.threads, contender.environment,
-                contender.mapped, save_to=save_to,
-            )  # fmt: skip
-            try:
-                figures = run(call)
-            except CallError as error:
-                figures = {"error": str(error)}
-            print(f"  {contender.name:44} {brief(figures)}", flush=True)
-            runs[contender.name].append(figures)
-    rows = {name: summary(figures) for name, figures in runs.items()}
+    """Medians of all, by name, with their distance from the first."""
+    numbers = {contender.name: number for number, contender in enumerate(contenders)}
+
+    def measure(name: str, keep: bool) -> dict[str, Any]:
+        contender, place = contenders[numbers[name]], folder / str(numbers[name])
+        place.mkdir(exist_ok=True)
+        chosen = {key: inputs[key] for key in contender.inputs}
+        call = Call(contender.function, chosen, contender.arguments, contender.threads, contender.environment, contender.mapped)
+        return attempt(replace(call, save_to=str(place) if keep else None))
+
+    rows = take_turns(list(numbers), repeats, measure)
     _compare(contenders, folder, rows)
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 
 import agreement
 import numpy as np
-from isolated import Call, CallError, available_memory, run
+from isolated import Call, attempt, available_memory
 from market_like import MARKET_GALLERY, MARKET_QUERY, MarketLike, describe, save_rows, scaled_identities
 from numpy.typing import NDArray
 
@@ -89,21 +89,30 @@ def prepared(total: int, depth: int, seed: int, scratch: Path | None) -> Iterato
 
 
 def hold(candidates: list[Candidate], setting: Setting, repeats: int) -> Rows:
-    """Medians of every candidate, by its name, with its distance from the first of its kind.
-
-    They take turns, so that a slow minute of the machine hits all of them.
-    """
-    runs: dict[str, list[dict[str, Any]]] = {candidate.name: [] for candidate in candidates}
-    for repeat in range(repeats):
-        for candidate in candidates:
-            if any("error" in figures for figures in runs[candidate.name]):
-                continue
-            figures = _run(candidate, setting, keep=repeat == 0)
-            print(f"  {candidate.name:44} {brief(figures)}", flush=True)
-            runs[candidate.name].append(figures)
-    rows = {name: summary(figures) for name, figures in runs.items()}
+    """Medians of every candidate, by its name, with its distance from the first of its kind."""
+    by_name = {candidate.name: candidate for candidate in candidates}
+    rows = take_turns(list(by_name), repeats, lambda name, keep: _run(by_name[name], setting, keep=keep))
     _compare(candidates, setting, rows)
     return rows
+
+
+def take_turns(names: list[str], repeats: int, measure: Callable[[str, bool], dict[str, Any]]) -> Rows:
+    """Medians by name. All are measured in turn, so that a slow minute of the machine hits all of them.
+
+    Args:
+        names: In the order of their turns; one that failed has no further turn.
+        repeats: Turns of each.
+        measure: Called with a name, and whether its results are to be kept (those of the first turn); returns its figures.
+    """
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for repeat in range(repeats):
+        for name, done in runs.items():
+            if any("error" in figures for figures in done):
+                continue
+            figures = measure(name, repeat == 0)
+            print(f"  {name:44} {brief(figures)}", flush=True)
+            done.append(figures)
+    return {name: summary(figures) for name, figures in runs.items()}
 
 
 def _run(candidate: Candidate, setting: Setting, *, keep: bool) -> dict[str, Any]:
@@ -114,10 +123,7 @@ def _run(candidate: Candidate, setting: Setting, *, keep: bool) -> dict[str, Any
     place.mkdir(exist_ok=True)
     function, arguments, inputs = candidate.function, candidate.arguments, setting.inputs
     save_to = str(place) if keep else None
-    try:
-        return run(Call(function, inputs, arguments, candidate.threads, candidate.environment, save_to=save_to))
-    except CallError as error:
-        return {"error": str(error)}
+    return attempt(Call(function, inputs, arguments, candidate.threads, candidate.environment, save_to=save_to))
 
 
 def _results(candidate: Candidate, setting: Setting) -> Path:

@@ -113,6 +113,14 @@ def measure(call: Call) -> dict[str, Any]:
     return figures | outcome.facts
 
 
+def attempt(call: Call) -> dict[str, Any]:
+    """Figures of a call, as `run` gives them, or under "error" what went wrong."""
+    try:
+        return run(call)
+    except CallError as error:
+        return {"error": str(error)}
+
+
 def _reset_peak() -> None:
     """Forget the high-water mark of the warm-up; where the kernel refuses, the peak includes it."""
     try:

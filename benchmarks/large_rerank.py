@@ -10,7 +10,7 @@ from typing import Any
 import agreement
 import numpy as np
 from contest import brief
-from isolated import Call, CallError, run
+from isolated import Call, attempt
 from market_like import MSMT_CAMERAS, MSMT_GALLERY, MSMT_IDENTITIES, MSMT_QUERY, describe, save_rows
 
 
@@ -52,10 +52,7 @@ def bench_msmt(scratch: Path | None, settings: dict[str, Any], address_space_gib
 
 def limited(call: Call, address_space: int) -> dict[str, Any]:
     """Figures of a call with mapped inputs in a limited address space, or the error."""
-    try:
-        return run(replace(call, mapped=True, address_space=address_space))
-    except CallError as error:
-        return {"error": str(error)}
+    return attempt(replace(call, mapped=True, address_space=address_space))
 
 
 def draw_inputs(folder: Path, num_query: int, num_gallery: int, depth: int, seed: int, shrink: int) -> dict[str, str]:
