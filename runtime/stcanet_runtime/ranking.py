@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import get_backend
+from stcanet_runtime.backends import Backend, get_backend
 from stcanet_runtime.distance import as_pair, check_metric
 from stcanet_runtime.errors import OptionError, ShapeError
 
@@ -62,6 +62,28 @@ def search(
     if places == 0:
         return SearchResult(np.empty((len(q), 0), np.float32), np.empty((len(q), 0), np.int64))
     return SearchResult(*chosen.top_k(q, g, places, metric, q_groups, g_groups))
+
+
+def best_of(
+    distances: NDArray[np.float32],
+    k: int,
+    q_groups: NDArray[np.int64] | None,
+    g_groups: NDArray[np.int64] | None,
+    backend: Backend,
+) -> SearchResult:
+    """The k best of a finished matrix; hidden pairs become infinity in it, and places without a visible row hold -1.
+
+    Args:
+        distances: [Q, G], smaller is closer; changed.
+        k: from 1 to G.
+        q_groups: [Q], or None; gallery rows of a query's own group are hidden from it.
+        g_groups: [G], together with ``q_groups``.
+        backend: selects.
+    """
+    if q_groups is not None and g_groups is not None:
+        distances[q_groups[:, None] == g_groups] = np.inf
+    values, columns = backend.smallest(distances, k)
+    return SearchResult(values, np.where(np.isinf(values), -1, columns.astype(np.int64)))
 
 
 def check_count(value: int, option: str) -> int:

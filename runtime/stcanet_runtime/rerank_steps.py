@@ -14,7 +14,7 @@ from stcanet_runtime.backends import reference
 from stcanet_runtime.backends.neighbours import Progress, Sparse, row_groups
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.kreciprocal import Settings, encode, overlap_costs
-from stcanet_runtime.ranking import SearchResult, check_count
+from stcanet_runtime.ranking import SearchResult, best_of, check_count
 from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch
 from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
 from stcanet_runtime.rerank_sources import EmbeddingSource, Source
@@ -132,10 +132,8 @@ class Run:
         """The best of every query from blocks of final distances."""
         result, (q_groups, g_groups) = empty_result(self.source.num_query, places), self.request.groups
         for queries, block in blocks:
-            if q_groups is not None and g_groups is not None:
-                block[q_groups[queries, None] == g_groups] = np.inf
-            result.distances[queries], result.indices[queries] = self.source.backend.smallest(block, places)
-        result.indices[np.isinf(result.distances)] = -1
+            found = best_of(block, places, None if q_groups is None else q_groups[queries], g_groups, self.source.backend)
+            result.distances[queries], result.indices[queries] = found.distances, found.indices
         return result
 
     def _run_reference(self) -> NDArray[np.float32] | Path | SearchResult:

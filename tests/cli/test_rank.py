@@ -138,3 +138,18 @@ def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path)
 def test_options_out_of_range(run: Run, people: People) -> None:
     for option, value in (("--k1", 0), ("--k2", -1), ("--lambda", 1.5), ("--top-k", 0), ("--metric", "manhattan")):
         fails(run("query.npz", "gallery.npz", "--rerank", option, value), option, status=2)
+
+
+def test_reranks_people_that_nobody_knows(run: Run, people: People, tmp_path: Path) -> None:
+    for name, embeddings in (("query", people.query), ("gallery", people.gallery)):
+        np.savez(
+            tmp_path / f"{name}.npz", embeddings=embeddings, paths=np.array([f"{name}{i}" for i in range(len(embeddings))])
+        )
+    code, out, _ = run("query.npz", "gallery.npz", "--rerank", "--top-k", 4, "--json")
+    facts = json.loads(out)
+    assert code == 0
+    assert facts["evaluation"] is facts["evaluation_note"] is None
+    expected = rerank(people.query, people.gallery, top=4)
+    for query, entry in enumerate(facts["ranking"]):
+        assert [match["path"] for match in entry["matches"]] == [f"gallery{g}" for g in expected.indices[query]]
+        assert [match["distance"] for match in entry["matches"]] == pytest.approx(expected.distances[query].tolist())

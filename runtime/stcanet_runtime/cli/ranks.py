@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.distance import as_embeddings, distance_matrix
@@ -18,7 +19,7 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.ranking import SearchResult, search
+from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 
@@ -129,23 +130,26 @@ def rank(
     known = queries.pids is not None and gallery.pids is not None
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
-        distances = distance_matrix(q, g, metric) if known else None
-    else:
-        k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
-        result = rerank(
-            q, g, k1, k2, weight, top=top_k, metric=metric, progress=progress, q_camids=groups[0], g_camids=groups[1]
-        )
-        distances = rerank(q, g, k1, k2, weight, metric=metric) if known else None
-    evaluation, note = _evaluate(queries, gallery, distances, metric if reranking is None else f"{metric}, {reranking}")
+        evaluation, note = _evaluate(queries, gallery, distance_matrix(q, g, metric), metric) if known else (None, None)
+        return Ranks(queries, gallery, result, evaluation, note)
+    k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
+    if not known:
+        q_groups, g_groups = groups
+        result = rerank(q, g, k1, k2, weight, top=top_k, metric=metric, progress=progress, q_camids=q_groups, g_camids=g_groups)
+        return Ranks(queries, gallery, result, None, None, reranking)
+    # The figures need the whole matrix, so the lists are taken from it, too.
+    distances = rerank(q, g, k1, k2, weight, metric=metric, progress=progress)
+    evaluation, note = _evaluate(queries, gallery, distances, f"{metric}, {reranking}")
+    result = best_of(distances, min(top_k, len(g)), *groups, get_backend())
     return Ranks(queries, gallery, result, evaluation, note, reranking)
 
 
 def _evaluate(
-    queries: Crops, gallery: Crops, distances: NDArray[np.float32] | None, metric: str
+    queries: Crops, gallery: Crops, distances: NDArray[np.float32], metric: str
 ) -> tuple[Evaluation | None, str | None]:
     """The figures, or why there are none although the identities are known."""
-    if distances is None or queries.pids is None or gallery.pids is None:
-        return None, None
+    assert queries.pids is not None
+    assert gallery.pids is not None
     try:
         return evaluate(distances, queries.pids, gallery.pids, queries.camids, gallery.camids, metric=metric), None
     except DataError as error:
