@@ -81,21 +81,12 @@ void multiply(const Kernels& kernels, std::size_t total, const Panel& a_panel, s
     }
 }
 
-// How the rows are cut: panels of both sides, and which pairs of them are to be multiplied.
-struct Plan {
-    Plan(const Screen& screen, std::size_t scratch)
-        : query_rows(panel_rows(screen.query().rows, scratch / 2)),
-          gallery_rows(panel_rows(screen.gallery().rows, scratch / 2)) {
-        if (screen.symmetric()) gallery_rows = query_rows;  // so that panels meet on the diagonal
-    }
-
-    static std::size_t panel_rows(const Features& rows, std::size_t bytes) {
-        const std::size_t blocks = std::max<std::size_t>(1, bytes / (rows.cols * sizeof(float)) / kBlock);
-        return std::min(blocks, std::max<std::size_t>(1, ceil_div(rows.rows, kBlock))) * kBlock;
-    }
-
-    std::size_t query_rows, gallery_rows;
-};
+// Rows of the panels of one side, whole blocks; the same for both sides of a symmetric screen, so that panels meet on
+// the diagonal.
+std::size_t panel_rows(const Features& rows, std::size_t bytes) {
+    const std::size_t blocks = std::max<std::size_t>(1, bytes / (rows.cols * sizeof(float)) / kBlock);
+    return std::min(blocks, std::max<std::size_t>(1, ceil_div(rows.rows, kBlock))) * kBlock;
+}
 
 struct Unit {
     std::size_t a, b;  // blocks, counted from the start of their panels
@@ -113,8 +104,9 @@ std::size_t count_units(const Screen& screen) {
     return screen.symmetric() ? q * (q + 1) / 2 : q * g;
 }
 
-void sweep_panels(const Screen& screen, const Panel& query, const Panel& gallery,
-                  const std::function<void(const Block&)>& visit, const Watch& watch) {
+// Returns the number of blocks.
+std::size_t sweep_panels(const Screen& screen, const Panel& query, const Panel& gallery,
+                         const std::function<void(const Block&)>& visit, const Watch& watch) {
     const bool same = &query == &gallery;
     const std::vector<Unit> units = units_of(query, gallery, same);
     const std::size_t depth = screen.query().rows.cols;
@@ -131,6 +123,7 @@ void sweep_panels(const Screen& screen, const Panel& query, const Panel& gallery
             visit(block);
         },
         watch);
+    return units.size();
 }
 
 }  // namespace
@@ -139,24 +132,22 @@ void sweep(const Screen& screen, std::size_t scratch, const std::function<void(c
            const std::function<void(std::size_t, std::size_t)>& watch) {
     const Side &q = screen.query(), &g = screen.gallery();
     if (q.rows.rows == 0 || g.rows.rows == 0) return;
-    const Plan plan(screen, scratch);
+    const std::size_t query_rows = panel_rows(q.rows, scratch / 2), gallery_rows = panel_rows(g.rows, scratch / 2);
     const std::size_t total = count_units(screen), threads = screen.options.threads;
-    Panel query(plan.query_rows, q.rows.cols);
+    Panel query(query_rows, q.rows.cols);
     std::unique_ptr<Panel> gallery;  // not needed when one panel holds all rows of a symmetric screen
     std::size_t before = 0;
     const Watch told = watch ? Watch([&](std::size_t done) { watch(before + done, total); }) : Watch{};
-    for (std::size_t i0 = 0; i0 < q.rows.rows; i0 += plan.query_rows) {
-        query.pack(q, *screen.options.kernels, i0, std::min(plan.query_rows, q.rows.rows - i0), threads);
+    for (std::size_t i0 = 0; i0 < q.rows.rows; i0 += query_rows) {
+        query.pack(q, *screen.options.kernels, i0, std::min(query_rows, q.rows.rows - i0), threads);
         const std::size_t start = screen.symmetric() ? i0 : 0;
-        for (std::size_t j0 = start; j0 < g.rows.rows; j0 += plan.gallery_rows) {
+        for (std::size_t j0 = start; j0 < g.rows.rows; j0 += gallery_rows) {
             const bool same = screen.symmetric() && j0 == i0;
             if (!same) {
-                if (!gallery) gallery = std::make_unique<Panel>(plan.gallery_rows, g.rows.cols);
-                gallery->pack(g, *screen.options.kernels, j0, std::min(plan.gallery_rows, g.rows.rows - j0), threads);
+                if (!gallery) gallery = std::make_unique<Panel>(gallery_rows, g.rows.cols);
+                gallery->pack(g, *screen.options.kernels, j0, std::min(gallery_rows, g.rows.rows - j0), threads);
             }
-            const Panel& other = same ? query : *gallery;
-            sweep_panels(screen, query, other, visit, told);
-            before += units_of(query, other, same).size();
+            before += sweep_panels(screen, query, same ? query : *gallery, visit, told);
         }
     }
 }
