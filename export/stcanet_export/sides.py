@@ -64,7 +64,7 @@ class TorchSide:
         return np.stack([self._embed_group(group) for group in groups])
 
     def _embed_group(self, group: Sequence[Path]) -> Float32Array:
-        samples = [Sample(path, 0, 0) for path in group]
+        samples = [Sample((path,), 0, 0) for path in group]
         dataset = CropDataset(samples, [0] * len(samples), self.spec.height, self.spec.width)
         crops = np.stack([dataset[index][0].numpy() for index in range(len(samples))])
         if self.spec.clip_length is None:

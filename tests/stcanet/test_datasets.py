@@ -34,7 +34,7 @@ def test_market_layout(market: Path) -> None:
     assert [(sample.pid, sample.camid) for sample in dataset.query] == [(7, 2)]
     assert sorted((sample.pid, sample.camid) for sample in dataset.gallery) == [(0, 1), (7, 2), (7, 3)]
     assert dataset.has_cameras
-    assert dataset.describe()["gallery"] == {"images": 3, "identities": 2, "cameras": 3}
+    assert dataset.describe()["gallery"] == {"samples": 3, "images": 3, "identities": 2, "cameras": 3}
 
 
 def test_missing_folder_shows_the_expected_ones(tmp_path: Path) -> None:
@@ -65,17 +65,26 @@ def manifest(folder: Path, text: str) -> Path:
 
 def test_manifest(tmp_path: Path) -> None:
     lines = (
-        "path,pid,camid,split,track,frame",
-        "a.jpg,5,0,train,1,17",
-        "sub/b.jpg,6,12,query,,",
-        "a.jpg,0,1,gallery,,",
-        "a.jpg,-1,1,gallery,,",
+        "path,pid,camid,split",
+        "a.jpg,5,0,train",
+        "sub/b.jpg,6,12,query",
+        "a.jpg,0,1,gallery",
+        "a.jpg,-1,1,gallery",
     )
     dataset = load_dataset(manifest(tmp_path, "\n".join(lines)))
-    assert (dataset.train[0].pid, dataset.train[0].track, dataset.train[0].frame) == (5, 1, 17)
+    assert not dataset.tracklets
+    assert (dataset.train[0].pid, dataset.train[0].camid) == (5, 0)
     assert dataset.query[0].camid == 12
     assert dataset.query[0].path == tmp_path / "sub" / "b.jpg"
     assert [sample.pid for sample in dataset.gallery] == [0]
+
+
+def test_manifest_of_tracklets(tmp_path: Path) -> None:
+    lines = ("path,pid,camid,split,track,frame", "a.jpg,5,0,train,1,17", "sub/b.jpg,5,0,train,1,3", "a.jpg,5,0,query,1,0")
+    dataset = load_dataset(manifest(tmp_path, "\n".join(lines)))
+    assert dataset.tracklets
+    assert [path.name for path in dataset.train[0].frames] == ["b.jpg", "a.jpg"]
+    assert len(dataset.train) == len(dataset.query) == 1
 
 
 def test_manifest_without_cameras(tmp_path: Path) -> None:
@@ -94,6 +103,8 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
         ("path,pid,camid,split\na.jpg,1,1,test\n", "line 2: split must be 'train', 'query' or 'gallery', got 'test'"),
         ("path,pid,camid,split\na.jpg,1,1,train\ngone.jpg,1,1,train\n", r"line 3: there is no image .*gone\.jpg"),
         ("path,pid,camid,split\na.jpg,1\n", "line 2: split must be"),
+        ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,1\n", "line 3: track 1 has pid 1"),
+        ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,\n", "line 3: track is empty"),
     ],
 )
 def test_damaged_manifests(tmp_path: Path, text: str, message: str) -> None:

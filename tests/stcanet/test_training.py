@@ -124,7 +124,7 @@ def test_loss_that_explodes_is_an_error(people: Path, tmp_path: Path) -> None:
 
 
 def fake(pid: int, camid: int, number: int = 0) -> Sample:
-    return Sample(Path(f"{pid}_{camid}_{number}"), pid, camid)
+    return Sample((Path(f"{pid}_{camid}_{number}"),), pid, camid)
 
 
 def test_validation_identities_are_not_trained_on() -> None:

@@ -9,14 +9,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Sample:
-    """One crop."""
+    """A person as one camera saw them: one crop, or the crops of a tracklet."""
 
-    path: Path
+    frames: tuple[Path, ...]
+    """Image files in the order of time; one for an image data set."""
     pid: int
     camid: int
     """0-based; −1 where the data set has no cameras."""
-    track: int | None = None
-    frame: int | None = None
+
+    @property
+    def path(self) -> Path:
+        """The crop, or the first one of a tracklet."""
+        return self.frames[0]
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,8 @@ class ReIDDataset:
     train: tuple[Sample, ...]
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]
+    tracklets: bool = False
+    """Whether samples are tracklets (of one frame or more) and not single images."""
 
     @property
     def has_cameras(self) -> bool:
@@ -35,14 +41,15 @@ class ReIDDataset:
         return all(sample.camid >= 0 for sample in (*self.query, *self.gallery))
 
     def describe(self) -> dict[str, dict[str, int]]:
-        """Images, identities and cameras of each split."""
+        """Samples, images, identities and cameras of each split."""
         return {split: count(getattr(self, split)) for split in ("train", "query", "gallery")}
 
 
 def count(samples: Sequence[Sample]) -> dict[str, int]:
-    """Images, identities and cameras among `samples`."""
+    """Samples, images, identities and cameras among `samples`."""
     return {
-        "images": len(samples),
+        "samples": len(samples),
+        "images": sum(len(sample.frames) for sample in samples),
         "identities": len({sample.pid for sample in samples}),
         "cameras": len({sample.camid for sample in samples}),
     }

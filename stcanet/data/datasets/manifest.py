@@ -1,8 +1,9 @@
-"""A CSV manifest: one line per crop, for data in any other layout."""
+"""A CSV manifest: one line per crop, for images and tracklets in any other layout."""
 
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
@@ -14,16 +15,63 @@ OPTIONAL = ("track", "frame")
 SPLITS = ("train", "query", "gallery")
 
 
+@dataclass(frozen=True)
+class _Line:
+    """What one line says, and where it stands."""
+
+    number: int
+    split: str
+    image: Path
+    pid: int
+    camid: int
+    track: int | None
+    frame: int | None
+
+
 def read_manifest(path: Path) -> ReIDDataset:
     """Read ``path,pid,camid,split[,track,frame]``; paths are relative to the CSV's folder.
 
     ``split`` is train, query or gallery. An empty ``camid`` means that the cameras are not known (then for every line).
+    With ``track``, the lines of one split and track are one tracklet, ordered by ``frame`` (without it, as they stand).
     Junk and distractors are treated as in the Market-1501 layout.
 
     Raises:
-        DataError: A column is missing or a value is malformed (the message names the line), or an image does not exist.
+        DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, or the
+            lines of a track disagree.
     """
+    lines = [line for line in _read_lines(path) if _counts(line)]
+    if not lines:
+        raise DataError(f"{path} lists no images")
+    tracklets = any(line.track is not None for line in lines)
+    if tracklets and (line := next((line for line in lines if line.track is None), None)):
+        raise DataError(f"{path} line {line.number}: track is empty; give every line a track, or none")
+    groups: dict[object, list[_Line]] = {}
+    for line in lines:
+        groups.setdefault((line.split, line.track) if tracklets else line.number, []).append(line)
     splits: dict[str, list[Sample]] = {split: [] for split in SPLITS}
+    for group in groups.values():
+        splits[group[0].split].append(_sample(group, path))
+    train, query, gallery = (tuple(splits[split]) for split in SPLITS)
+    return ReIDDataset(path.stem, path.parent, train, query, gallery, tracklets)
+
+
+def _counts(line: _Line) -> bool:
+    return line.pid != JUNK_PID and not (line.pid == DISTRACTOR_PID and line.split != "gallery")
+
+
+def _sample(group: list[_Line], manifest: Path) -> Sample:
+    first = group[0]
+    for line in group:
+        if (line.pid, line.camid) != (first.pid, first.camid):
+            raise DataError(
+                f"{manifest} line {line.number}: track {line.track} has pid {first.pid} and camid {first.camid} in line "
+                f"{first.number}, and pid {line.pid} and camid {line.camid} here"
+            )
+    ordered = sorted(group, key=lambda line: -1 if line.frame is None else line.frame)
+    return Sample(tuple(line.image for line in ordered), first.pid, first.camid)
+
+
+def _read_lines(path: Path) -> list[_Line]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -31,18 +79,12 @@ def read_manifest(path: Path) -> ReIDDataset:
             if missing := [column for column in REQUIRED if column not in columns]:
                 header = f"'{','.join(REQUIRED)}[,{','.join(OPTIONAL)}]'"
                 raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)}")
-            for row in reader:
-                split, sample = _parse(row, path, reader.line_num)
-                if sample.pid != JUNK_PID and not (sample.pid == DISTRACTOR_PID and split != "gallery"):
-                    splits[split].append(sample)
+            return [_parse(row, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
-    if not any(splits.values()):
-        raise DataError(f"{path} lists no images")
-    return ReIDDataset(path.stem, path.parent, **{split: tuple(samples) for split, samples in splits.items()})
 
 
-def _parse(row: dict[str, str | None], manifest: Path, line: int) -> tuple[str, Sample]:
+def _parse(row: dict[str, str | None], manifest: Path, line: int) -> _Line:
     split = (row["split"] or "").strip()
     if split not in SPLITS:
         raise DataError(f"{manifest} line {line}: split must be {quote_choices(SPLITS)}, got '{split}'")
@@ -54,7 +96,7 @@ def _parse(row: dict[str, str | None], manifest: Path, line: int) -> tuple[str, 
         raise DataError(f"{manifest} line {line}: pid is empty")
     camid = _integer(row["camid"], "camid", manifest, line)
     track, frame = (_integer(row.get(column), column, manifest, line) for column in OPTIONAL)
-    return split, Sample(image, pid, -1 if camid is None else camid, track, frame)
+    return _Line(line, split, image, pid, -1 if camid is None else camid, track, frame)
 
 
 def _integer(text: str | None, column: str, manifest: Path, line: int) -> int | None:

@@ -27,7 +27,7 @@ def read_market1501(root: Path) -> ReIDDataset:
     splits = {split: _read_folder(root / folder) for split, folder in FOLDERS.items()}
     for split in ("train", "query"):
         splits[split] = tuple(sample for sample in splits[split] if sample.pid != DISTRACTOR_PID)
-    return ReIDDataset(root.resolve().name, root, **splits)
+    return ReIDDataset(root.resolve().name, root, splits["train"], splits["query"], splits["gallery"])
 
 
 def _read_folder(folder: Path) -> tuple[Sample, ...]:
@@ -38,5 +38,5 @@ def _read_folder(folder: Path) -> tuple[Sample, ...]:
             raise DataError(f"{path}: expected a name like 0001_c1s1_000004_00.jpg (identity, camera, …)")
         pid, camid = name
         if pid != JUNK_PID:
-            samples.append(Sample(path, pid, camid))
+            samples.append(Sample((path,), pid, camid))
     return tuple(samples)
