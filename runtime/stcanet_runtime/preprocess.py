@@ -6,6 +6,8 @@ antialiased and others are not, and features differ by more than any quantisatio
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from stcanet_runtime.errors import ImageError, OptionError, ShapeError
+from stcanet_runtime.errors import ImageError, OptionError, ShapeError, StcanetError
 
 Color = Literal["rgb", "bgr"]
 """Channel order of an array. It cannot be seen in the values, so it is stated, never guessed."""
@@ -108,16 +110,32 @@ def _check_array(array: NDArray[Any]) -> None:
 
 
 def _from_file(path: Path) -> UInt8Array:
+    with open_image(path) as image:
+        return _to_rgb(image, path)
+
+
+@contextmanager
+def open_image(path: Path, formats: Sequence[str] = tuple(FORMATS)) -> Iterator[Image.Image]:
+    """A file as a PIL image; whatever its decoder raises in the block is an ImageError.
+
+    Args:
+        path: The file.
+        formats: Pillow formats that are accepted.
+
+    Raises:
+        ImageError: The file is missing, none of `formats`, truncated, or has more than MAX_PIXELS.
+    """
     try:
-        with Image.open(path, formats=list(FORMATS)) as image:
-            return _to_rgb(image, path)
+        with Image.open(path, formats=list(formats)) as image:
+            _check_pixels(image, path)
+            yield image
     except FileNotFoundError:
         raise ImageError(path, "no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(path, f"not an image of a known format ({', '.join(FORMATS)})") from None
+        raise ImageError(path, f"not an image of a known format ({', '.join(formats)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ImageError(path, f"more than {MAX_PIXELS} pixels") from None
-    except ImageError:
+    except StcanetError:
         raise
     # Pillow's decoders raise nearly anything on a damaged file (SyntaxError for a bad PNG chunk, struct.error,
     # IndexError, …), and one damaged file must not end a service with a type that nobody catches.
@@ -126,14 +144,18 @@ def _from_file(path: Path) -> UInt8Array:
 
 
 def _to_rgb(image: Image.Image, source: object) -> UInt8Array:
+    _check_pixels(image, source)
+    if image.mode not in _MODES_8_BIT:
+        raise ImageError(source, f"mode {image.mode} is not 8 bits per channel; convert it first")
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _check_pixels(image: Image.Image, source: object) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise ImageError(source, f"{width}×{height} is more than {MAX_PIXELS} pixels")
     if width * height == 0:
         raise ImageError(source, "it has no pixels")
-    if image.mode not in _MODES_8_BIT:
-        raise ImageError(source, f"mode {image.mode} is not 8 bits per channel; convert it first")
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def _one_line(error: Exception) -> str:

@@ -7,8 +7,8 @@ its own identity, camera and number only. The folder has the Market-1501 layout,
 
 from __future__ import annotations
 
+from stcanet.data.masks.layout import PARTS
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
-from stcanet.data.synthetic.masks import PARTS
 from stcanet.data.synthetic.scene import Picture, render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet.data.synthetic.writer import MARKER, MASK_FOLDER, generate

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stcanet.data.synthetic.masks import PARTS
+from stcanet.data.masks.layout import PARTS
 from stcanet.data.synthetic.viewpoint import Viewpoint
 
 Point = tuple[float, float]

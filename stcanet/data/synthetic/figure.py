@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
+from stcanet.data.masks.layout import LOWER, SHOES, UPPER
 from stcanet.data.synthetic.canvas import Canvas, Colour, shade
 from stcanet.data.synthetic.head import Head
-from stcanet.data.synthetic.masks import LOWER, SHOES, UPPER
 from stcanet.data.synthetic.person import Person
 from stcanet.data.synthetic.pose import Limb, Pose
 from stcanet.data.synthetic.trunk import Trunk, draw_skirt, draw_straps, draw_upper

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from stcanet.data.masks.layout import HEAD
 from stcanet.data.synthetic.canvas import Canvas, shade
-from stcanet.data.synthetic.masks import HEAD
 from stcanet.data.synthetic.person import Person
 from stcanet.data.synthetic.pose import Pose
 from stcanet.data.synthetic.viewpoint import Point3, Viewpoint

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from stcanet.data.masks.layout import LOWER, UPPER
 from stcanet.data.synthetic.canvas import Canvas, Colour, Point, shade
-from stcanet.data.synthetic.masks import LOWER, UPPER
 from stcanet.data.synthetic.person import Build, Person
 from stcanet.data.synthetic.pose import Pose
 from stcanet.data.synthetic.viewpoint import Viewpoint

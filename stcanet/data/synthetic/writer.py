@@ -12,8 +12,8 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
+from stcanet.data.masks.layout import save_indexed, save_reference
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
-from stcanet.data.synthetic.masks import save_indexed, save_reference
 from stcanet.data.synthetic.scene import render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet_runtime.errors import DataError, OptionError

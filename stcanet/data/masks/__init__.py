@@ -1,0 +1,8 @@
+"""Part masks: on disk in two layouts, and made from human-parsing labels. No torch here."""
+
+from __future__ import annotations
+
+from stcanet.data.masks.folder import MaskFolder
+from stcanet.data.masks.layout import COLORS, PARTS, save_indexed, save_reference
+
+__all__ = ["COLORS", "PARTS", "MaskFolder", "save_indexed", "save_reference"]

@@ -1,0 +1,136 @@
+"""Reads part maps of images, in either layout on disk. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from stcanet.data.masks.layout import FOREGROUND, PARTS
+from stcanet_runtime.errors import DataError, ImageError, OptionError
+from stcanet_runtime.preprocess import open_image
+
+_FILES = tuple(f"{name}.png" for name in (*PARTS, FOREGROUND))
+_LAYOUTS = f"'<image stem>.png' (one indexed PNG), or '<image stem>/' with {', '.join(_FILES)}"
+_HALF = 128  # of 255: where a grey mask of the reference counts as the part
+
+
+class MaskFolder:
+    """The part maps of a data set, found by the names of its images.
+
+    Two layouts are read: ours, one indexed PNG per image (``ROOT/0001_c1s1_000001_00.png``, values 0 to 4), and the
+    reference's, five 8-bit PNGs (``ROOT/0001_c1s1_000001_00/head.png`` and so on).
+
+    Args:
+        root: The folder.
+
+    Attributes:
+        root: The folder.
+        indexed: Whether it has our layout; else it has the reference's.
+
+    Raises:
+        DataError: There is no such folder, or it has neither layout, or both.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+        self.indexed = _is_indexed(self.root)
+
+    def path(self, image: str | Path) -> Path:
+        """Where the part map of an image lies, whether it is there or not: a file in our layout, a folder in the other."""
+        stem = Path(image).stem
+        return self.root / (f"{stem}.png" if self.indexed else stem)
+
+    def check(self, images: Iterable[str | Path]) -> None:
+        """Make sure that every image has a part map, before hours of training meet the one that has not.
+
+        Raises:
+            DataError: Some have none. The message says how many, and names the first one and the place looked at.
+        """
+        images = list(images)
+        missing = [image for image in images if not all(path.is_file() for path in self._files(image))]
+        if missing:
+            raise DataError(f"{len(missing)} of {len(images)} images have no part mask, first {self._missing(missing[0])}")
+
+    def read(self, image: str | Path, height: int, width: int) -> NDArray[np.uint8]:
+        """The part map of an image.
+
+        Args:
+            image: Path of the image; only its name matters.
+            height: Rows of the result, at least 1.
+            width: Columns of the result, at least 1.
+
+        Returns:
+            uint8 ``[height, width]``: 0 background, k the part ``PARTS[k - 1]``, resized to the nearest pixel. Stretched
+            like the crop itself, so that a parser's square output fits.
+
+        Raises:
+            DataError: The image has no part map, or it holds something else: other values, files of different sizes.
+            ImageError: A file is damaged, or is no grey or palette PNG.
+        """
+        if height < 1 or width < 1:
+            raise OptionError("size", (height, width), "at least 1 pixel high and wide")
+        if not all(path.is_file() for path in self._files(image)):
+            raise DataError(f"no part mask of {self._missing(image)}")
+        path = self.path(image)
+        parts = _read_indexed(path) if self.indexed else _read_reference(path)
+        return np.array(Image.fromarray(parts).resize((width, height), Image.Resampling.NEAREST))
+
+    def _files(self, image: str | Path) -> list[Path]:
+        path = self.path(image)
+        return [path] if self.indexed else [path / name for name in _FILES]
+
+    def _missing(self, image: str | Path) -> str:
+        absent = next(path for path in self._files(image) if not path.is_file())
+        what = "one indexed PNG per image" if self.indexed else "the five files of the reference's layout"
+        return f"{image}: there is no {absent} ({self.root} holds {what}; 'stcanet masks' makes missing ones)"
+
+
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """Pixel values ``[H, W]`` of a grey or palette PNG: the indices, not the colours that they stand for.
+
+    Raises:
+        ImageError: It is missing, damaged, or has colours.
+    """
+    with open_image(path, ("PNG",)) as image:
+        if image.mode not in ("L", "P"):
+            raise ImageError(path, f"its mode is {image.mode}; labels are the values of an 8-bit grey (L) or palette (P) PNG")
+        return np.array(image)
+
+
+def _is_indexed(root: Path) -> bool:
+    if not root.is_dir():
+        raise DataError(f"there is no folder of part masks {root}")
+    visible = [entry for entry in root.iterdir() if not entry.name.startswith(".")]
+    indexed = any(entry.suffix == ".png" for entry in visible)
+    reference = any((entry / _FILES[0]).is_file() for entry in visible if entry.suffix != ".png")
+    if indexed == reference:
+        which = "both layouts of part masks; keep one" if indexed else "no part masks"
+        raise DataError(f"{root} holds {which}: expected {_LAYOUTS}")
+    return indexed
+
+
+def _read_indexed(path: Path) -> NDArray[np.uint8]:
+    parts = read_labels(path)
+    if parts.max() > len(PARTS):
+        raise DataError(
+            f"{path} holds the value {parts.max()}; a part map has 0 (background) to {len(PARTS)} ({PARTS[-1]}). "
+            "Parsing labels become part maps with 'stcanet masks'"
+        )
+    return parts
+
+
+def _read_reference(folder: Path) -> NDArray[np.uint8]:
+    """Five grey masks as one map; where two parts overlap, the stronger one, and of equals the upper one."""
+    masks = [read_labels(folder / name) for name in _FILES]
+    shapes = sorted({mask.shape for mask in masks})
+    if len(shapes) > 1:
+        sizes = " and ".join(f"{height}×{width}" for height, width in shapes)
+        raise DataError(f"the five masks in {folder} differ in size: {sizes}")
+    if 0 < max(mask.max() for mask in masks) < _HALF:
+        raise DataError(f"the masks in {folder} are nearly black: expected 255 where a part is, 0 elsewhere")
+    stack = np.stack(masks[:-1])
+    return np.where(stack.max(axis=0) >= _HALF, stack.argmax(axis=0) + 1, 0).astype(np.uint8)
