@@ -6,29 +6,28 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from stcanet_runtime import __version__, backends
-from stcanet_runtime.cli.info import collect
 from stcanet_runtime.files import write_json
+from stcanet_runtime.machine import processor, versions
 
 RESULTS = Path(__file__).parent / "results"
 
 
 def environment(*packages: str) -> dict[str, Any]:
     """Facts about this machine and installation, with the versions of `packages` besides."""
-    processor = collect()["cpu"]
+    cpu, found = processor(), versions(("numpy", *packages))
     return {
         "commit": commit(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
-        "processor": processor["model"],
-        "cpus": processor["cores"],
-        "cpu_features": processor["features"],
+        "processor": cpu["model"],
+        "cpus": cpu["cores"],
+        "cpu_features": cpu["features"],
         "load_average": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
-        "versions": {"stcanet": __version__, **{name: installed(name) for name in ("numpy", *packages)}},
+        "versions": {"stcanet": __version__, **{name: found[name] for name in ("numpy", *packages)}},
         "backend": backends.explain(),
         "threads": {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")},
     }
@@ -39,14 +38,6 @@ def commit() -> str:
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     return result.stdout.strip() or "unknown"
-
-
-def installed(package: str) -> str | None:
-    """Version of a package, None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def write_result(path: Path, report: dict[str, Any]) -> None:

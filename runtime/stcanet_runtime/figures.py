@@ -61,6 +61,8 @@ class Evaluation:
     mINP: float  # noqa: N815
     num_valid_queries: int
     protocol: Protocol
+    average_precision: NDArray[np.float64]
+    """``[Q]``, NaN for skipped queries: mAP is the mean of the others. Too long for `to_dict`."""
 
     def rank(self, k: int) -> float:
         """CMC at rank k, in 0..1.
@@ -75,7 +77,7 @@ class Evaluation:
         return float(self.cmc[min(k, len(self.cmc)) - 1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as JSON values, the protocol included."""
+        """The figures as JSON values, the protocol included."""
         return {
             "mAP": self.mAP,
             "mINP": self.mINP,
@@ -109,6 +111,8 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
         DataError: No query has a true match.
     """
     first, precision, penalty = np.concatenate([np.empty((3, 0)), *(_query_figures(*piece) for piece in pieces)], axis=1)
+    valid = ~np.isnan(precision)
+    first = first[valid]
     protocol = _protocol(people, len(first), max_rank, metric)
     if not len(first):
         raise DataError(
@@ -120,20 +124,23 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
     hits = np.bincount(first.astype(np.int64), minlength=length + 1)[1 : length + 1]
     return Evaluation(
         cmc=np.cumsum(hits) / len(first),
-        mAP=float(np.mean(precision)),
-        mINP=float(np.mean(penalty)),
+        mAP=float(np.mean(precision[valid])),
+        mINP=float(np.mean(penalty[valid])),
         num_valid_queries=len(first),
         protocol=protocol,
+        average_precision=precision,
     )
 
 
 def _query_figures(start: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.float64]:
-    """First rank, AP and INP ``[3, V]`` of the V queries that have a match."""
+    """First rank, AP and INP ``[3, Q]`` of Q queries; NaN where there is no match."""
     found = np.diff(start)
-    begin, found = start[:-1][found > 0], found[found > 0]
-    hit = np.arange(1, len(ranks) + 1) - np.repeat(begin, found)
-    precision = np.add.reduceat(hit / ranks, begin) / found if len(found) else np.empty(0)
-    return np.stack([ranks[begin], precision, found / ranks[begin + found - 1]])
+    begin, count = start[:-1][found > 0], found[found > 0]
+    hit = np.arange(1, len(ranks) + 1) - np.repeat(begin, count)
+    precision = np.add.reduceat(hit / ranks, begin) / count if len(count) else np.empty(0)
+    figures = np.full((3, len(found)), np.nan)
+    figures[:, found > 0] = ranks[begin], precision, count / ranks[begin + count - 1]
+    return figures
 
 
 def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None) -> Protocol:

@@ -32,6 +32,7 @@ def test_two_queries_are_averaged() -> None:
     assert result.mINP == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert_array_equal(result.cmc, [0.5, 1, 1])
     assert result.num_valid_queries == 2
+    assert_allclose(result.average_precision, [(1 + 2 / 3) / 2, 1 / 2])
 
 
 def test_same_camera_removes_only_the_querys_own_identity() -> None:
@@ -74,6 +75,7 @@ def test_a_query_without_a_match_is_skipped_and_counted() -> None:
     assert result.protocol.num_skipped_queries == 2
     assert result.protocol.num_query == 3
     assert result.mAP == 1
+    assert_array_equal(result.average_precision, [1, np.nan, np.nan])
 
 
 def test_a_junk_query_is_skipped() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
-_CPU_FEATURES = (
-    "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
-    "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2",
-)  # fmt: skip
 
 
 def info(
@@ -34,13 +29,14 @@ def collect() -> dict[str, Any]:
     """Everything that `info` shows, as JSON values."""
     from stcanet_runtime import backends
     from stcanet_runtime._version import __version__
+    from stcanet_runtime.machine import processor, versions
     from stcanet_runtime.providers import AUTO_ORDER, available_providers
 
     providers = available_providers()
     return {
         "version": __version__,
-        "versions": _versions(),
-        "cpu": _cpu(),
+        "versions": versions(_PACKAGES),
+        "cpu": processor(),
         "backends": {"available": backends.available(), "auto": backends.explain()},
         "providers": {
             "available": providers,
@@ -48,44 +44,6 @@ def collect() -> dict[str, Any]:
             "order": list(AUTO_ORDER),
         },
     }
-
-
-def _versions() -> dict[str, str | None]:
-    """Installed versions by name, without importing anything."""
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
-
-
-def _cpu() -> dict[str, Any]:
-    """Name, cores that this process may use, and the vector extensions that matter here."""
-    import os
-    import platform
-
-    fields = _cpuinfo()
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    return {
-        "model": fields.get("model name") or platform.processor() or None,
-        "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "features": [feature for feature in _CPU_FEATURES if feature in flags],
-    }
-
-
-def _cpuinfo() -> dict[str, str]:
-    """The first processor in /proc/cpuinfo; empty where there is none, outside of Linux."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
-    except OSError:
-        return {}
-    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def _print(facts: dict[str, Any]) -> None:

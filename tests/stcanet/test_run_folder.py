@@ -1,0 +1,37 @@
+"""What a run folder records besides the network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stcanet.config import make_config
+from stcanet.engine import environment
+from stcanet.engine.run_folder import RunFolder
+
+
+def test_environment_metrics_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/stcanet", "train", "--data", "my people/"])
+    with RunFolder(tmp_path / "run", make_config({"data": "people"})) as folder:
+        folder.record(1, {"loss": 0.5, "lr": 0.001})
+        folder.log("a remark")
+    facts = json.loads((folder.root / "environment.json").read_text())
+    assert facts["command"] == "stcanet train --data 'my people/'"
+    assert facts["versions"]["torch"]
+    assert facts["cores"] >= 1
+    assert json.loads((folder.root / "metrics.jsonl").read_text()) == {"epoch": 1, "loss": 0.5, "lr": 0.001}
+    lines = (folder.root / "log.txt").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["epoch 1: loss 0.5, lr 0.001", "a remark", "finished"]
+
+
+def test_the_log_says_why_a_run_stopped(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no more"), RunFolder(tmp_path / "run", make_config({"data": "people"})):
+        raise ValueError("no more")
+    assert (tmp_path / "run" / "log.txt").read_text().endswith(" stopped: ValueError: no more\n")
+
+
+def test_the_commit_is_that_of_this_program_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(environment, "__file__", str(tmp_path / "site-packages" / "stcanet" / "engine" / "environment.py"))
+    assert environment.commit() is None
