@@ -82,7 +82,7 @@ def _embed_with_checkpoint(
     import torch
 
     from stcanet.engine.checkpoint import load_checkpoint
-    from stcanet.engine.trainer import resolve_device
+    from stcanet.engine.devices import resolve_device
     from stcanet.engine.validation import embed
 
     network = load_checkpoint(path).build().to(resolve_device(device))

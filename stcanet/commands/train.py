@@ -10,7 +10,7 @@ import typer
 from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
 
 if TYPE_CHECKING:
-    from stcanet.engine.trainer import StepReport
+    from stcanet.engine.observer import StepReport
 
 _EXAMPLES = """\b
 Examples:

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
 from stcanet.config import AugmentConfig
 
 
+class Variation(NamedTuple):
+    """How the images of a batch are varied; drawn apart from the images, so that a batch can be skipped or shared out."""
+
+    source: Tensor
+    """``[B, H·W]``: which pixel goes to each place."""
+    hidden: Tensor
+    """``[B, H, W]`` boolean: places that become 0, outside of the image or erased."""
+
+
 def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Vary each image of a batch independently.
+    """Vary each image of a batch independently: :func:`draw_variation`, then :func:`vary`.
 
     Departs from the reference in two ways: it adds pad-and-crop, and it erases to the normalised mean (0), where the
     reference writes un-normalised constants into normalised images.
@@ -22,7 +34,12 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
     Returns:
         ``[B, 3, H, W]``, a new tensor.
     """
-    count, _, height, width = images.shape
+    return vary(images, draw_variation(len(images), images.shape[2:], config, generator))
+
+
+def draw_variation(count: int, size: Sequence[int], config: AugmentConfig, generator: torch.Generator) -> Variation:
+    """Draw how `count` images of `size` (height, width) are varied; takes the same numbers from `generator` every time."""
+    height, width = size
 
     def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
         return torch.rand(count, generator=generator).mul(high - low).add(low)
@@ -46,10 +63,15 @@ def augment(images: Tensor, config: AugmentConfig, generator: torch.Generator) -
     erased = _span(tall, offset(height - tall), height)[:, :, None] & _span(wide, offset(width - wide), width)[:, None, :]
     hidden = hidden | (erased & (uniform() < config.erase)[:, None, None])
 
-    device = images.device
     flat = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]  # [B, H, W]
-    moved = images.flatten(2).gather(2, flat.flatten(1)[:, None].expand(-1, 3, -1).to(device)).view(images.shape)
-    return moved.masked_fill(hidden[:, None].to(device), 0.0)
+    return Variation(flat.flatten(1), hidden)
+
+
+def vary(images: Tensor, variation: Variation) -> Tensor:
+    """Normalised images ``[B, 3, H, W]`` varied, on their device, as drawn."""
+    source = variation.source[:, None].expand(-1, 3, -1).to(images.device)
+    moved = images.flatten(2).gather(2, source).view(images.shape)
+    return moved.masked_fill(variation.hidden[:, None].to(images.device), 0.0)
 
 
 def _span(length: Tensor, start: Tensor, size: int) -> Tensor:

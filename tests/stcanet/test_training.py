@@ -14,7 +14,8 @@ import torch
 from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from stcanet.engine.trainer import resolve_device, train
+from stcanet.engine.devices import resolve_device
+from stcanet.engine.trainer import train
 from stcanet.engine.validation import embed, evaluate_model, split_validation
 from stcanet.model import build_model
 from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError, StcanetError
