@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stcanet.data.crops import CropDataset
 from stcanet.data.datasets import Sample
+from stcanet.engine.validation import embed
 from stcanet.model import Embedder, STCABlock, STCANet
 from stcanet_export.onnx import frozen
-from stcanet_runtime.encoder import Encoder, cut_clips
+from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec, model_path
+from stcanet_runtime.tracklets import ALL_FRAMES
 
 UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
@@ -61,21 +62,7 @@ class TorchSide:
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """See :meth:`Side.embed_files`; reads and resizes the files as training does."""
-        return np.stack([self._embed_group(group) for group in groups])
-
-    def _embed_group(self, group: Sequence[Path]) -> Float32Array:
-        samples = [Sample((path,), 0, 0) for path in group]
-        dataset = CropDataset(samples, [0] * len(samples), self.spec.height, self.spec.width)
-        crops = np.stack([dataset[index][0].numpy() for index in range(len(samples))])
-        if self.spec.clip_length is None:
-            return np.asarray(self.embed(crops)[0][0])
-        # As the published test does it: the mean of the features of the clips, then unit length.
-        total = np.zeros(self.dim, np.float64)
-        for clip in cut_clips(list(crops), self.spec.clip_length):
-            embeddings, norms = self.embed(np.stack([np.asarray(frame) for frame in clip])[None])
-            assert norms is not None
-            total += norms[0].astype(np.float64) * embeddings[0]
-        return (total / np.linalg.norm(total)).astype(np.float32)
+        return embed(self.model, [Sample(tuple(group), 0, 0) for group in groups], sampling=ALL_FRAMES)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""

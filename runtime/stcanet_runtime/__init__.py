@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stcanet_runtime.ranking import SearchResult, search
     from stcanet_runtime.session import Session, available_providers, open_session
     from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+    from stcanet_runtime.tracklets import Sampling
 
 _LAZY = {
     "crops": ("list_images", "parse_name"),
@@ -49,6 +50,7 @@ _LAZY = {
     "ranking": ("SearchResult", "search"),
     "session": ("Session", "available_providers", "open_session"),
     "sheet": ("Match", "SheetRow", "ranked_sheet"),
+    "tracklets": ("Sampling",),
 }
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
@@ -72,6 +74,7 @@ __all__ = [
     "ParityError",
     "Protocol",
     "ProviderError",
+    "Sampling",
     "SearchResult",
     "Session",
     "ShapeError",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +23,11 @@ from stcanet_runtime.manifest import (
 )
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
 from stcanet_runtime.session import Session, Tensor, open_session
+from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_tracklets
 
 Float32Array = NDArray[np.float32]
-Progress = Callable[[int, int], None]
-"""Called with (done, total) after each batch."""
 OnError = Callable[[int, ImageError], None]
 """Called with the position of an image that cannot be read and the reason; that image then has no row."""
-
-_EPS = 1e-12
 
 
 class Encoder:
@@ -124,50 +123,52 @@ class Encoder:
         self,
         tracklets: Sequence[Sequence[ImageSource]],
         color: str | None = None,
-        batch_size: int = 8,
+        batch_size: int = 32,
         progress: Progress | None = None,
+        sampling: Sampling = ALL_FRAMES,
     ) -> Float32Array:
-        """Embed tracklets with a clip package.
+        """Embed tracklets.
 
         A tracklet is filled up to a multiple of T frames by its first frames, again and again, and cut into clips of T
         consecutive frames. Its embedding is the direction of the mean of its clips' features before normalisation:
-        ``normalise(Σ norm_i · embedding_i)``.
+        ``normalise(Σ norm_i · embedding_i)``. A package that takes images gives no norms: with it, it is the direction
+        of the mean of the embeddings of all frames.
 
         Args:
             tracklets: Frames of each tracklet, in order, at least one each.
             color: Channel order of arrays.
-            batch_size: Clips per run.
+            batch_size: Frames per run, of one tracklet or several; at least one clip.
             progress: Called after each batch with (clips done, clips in all).
+            sampling: Which frames, how long a clip is, and whether mirror images count too.
 
         Returns:
             ``[N, D]`` unit float32, a row per tracklet.
 
         Raises:
-            OptionError: The package takes images, not clips.
+            OptionError: The package does not take clips of that length, or an option is out of range.
             ShapeError: A tracklet is empty.
             ImageError: A frame cannot be read.
         """
-        length = self.manifest.input.clip_length
-        if self.manifest.input.name != CLIPS or length is None:
-            raise OptionError("package", self.manifest.preset, "one that takes clips (stcanet-video) to encode tracklets")
         _check_list("tracklets", tracklets)
         for index, tracklet in enumerate(tracklets):
             _check_list(f"tracklets[{index}]", tracklet)
             if len(tracklet) == 0:
                 raise ShapeError(f"tracklets[{index}] has no frames; a tracklet needs at least one")
-        owners = [i for i, tracklet in enumerate(tracklets) for _ in range(-(-len(tracklet) // length))]
-        clips = (self._clip(frames, color) for tracklet in tracklets for frames in cut_clips(tracklet, length))
-        sums = np.zeros((len(tracklets), self.dim), np.float64)
-        done = 0
-        for batch in _batches(clips, batch_size):
-            embeddings, norms = self.embed_batch(batch)
-            assert norms is not None  # _check_contract saw the output
-            np.add.at(sums, owners[done : done + len(batch)], norms[:, None].astype(np.float64) * embeddings)
-            done += len(batch)
-            if progress:
-                progress(done, len(owners))
-        lengths: NDArray[np.float64] = np.linalg.norm(sums, axis=1, keepdims=True)
-        return (sums / np.maximum(lengths, _EPS)).astype(np.float32)
+        resolved = replace(sampling, clip_length=self.clip_length(sampling))
+        embed = self.embed_batch if self.manifest.input.name == CLIPS else self._embed_single_frames
+        return embed_tracklets(tracklets, partial(self._crop, color=color), embed, self.dim, resolved, batch_size, progress)
+
+    def clip_length(self, sampling: Sampling) -> int:
+        """Frames of the clips that this model is given; 1 for a package that takes images.
+
+        Raises:
+            OptionError: It does not take clips of the length that was asked for.
+        """
+        spec = self.manifest.input
+        return sampling.length(spec.clip_length, spec.dynamic_time)
+
+    def _embed_single_frames(self, clips: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        return self.embed_batch(clips[:, 0])
 
     def embed_batch(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """Run the model once on crops that have the size of the manifest already.
@@ -202,9 +203,6 @@ class Encoder:
     def _crop(self, image: ImageSource, color: str | None) -> UInt8Array:
         return resize(load_image(image, color), self.manifest.input.height, self.manifest.input.width)
 
-    def _clip(self, frames: Sequence[ImageSource], color: str | None) -> UInt8Array:
-        return np.stack([self._crop(frame, color) for frame in frames])
-
     def _readable(
         self, images: Sequence[ImageSource], color: str | None, on_error: OnError | None
     ) -> Iterator[tuple[int, UInt8Array]]:
@@ -218,12 +216,6 @@ class Encoder:
                 on_error(index, error)
             else:
                 yield index + 1, crop
-
-
-def cut_clips(tracklet: Sequence[ImageSource], length: int) -> Iterator[list[ImageSource]]:
-    """Clips of `length` consecutive frames; the last one is filled up by the first frames of the tracklet, cycling."""
-    for start in range(0, len(tracklet), length):
-        yield [tracklet[index % len(tracklet)] for index in range(start, start + length)]
 
 
 def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:

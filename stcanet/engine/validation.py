@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
-from stcanet.data.crops import CropDataset
 from stcanet.data.datasets import Sample
 from stcanet.data.scoring import score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
+from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
+from stcanet_runtime.tracklets import Sampling, embed_tracklets
+
+QUICK = Sampling("quick")
+"""Of the validation during training: one clip of each tracklet."""
 
 
 @torch.inference_mode()
@@ -22,27 +26,41 @@ def embed(
     samples: Sequence[Sample],
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    sampling: Sampling = QUICK,
 ) -> NDArray[np.float32]:
-    """Unit embeddings ``[N, D]`` of image crops, in float32, in the order of `samples`.
+    """Unit embeddings ``[N, D]`` of crops or tracklets, in float32, in the order of `samples`.
+
+    A model of clips sees a crop as a tracklet of one frame, its clip being the frame repeated; a model of single images
+    averages the features of the frames. A row does not depend on the other samples, so several processes may each embed a
+    slice.
 
     Args:
         model: Put into evaluation mode for the call, on whichever device it is.
-        samples: Crops.
-        batch_size: Images per forward pass.
-        progress: Called after each batch with (images done, images in all).
+        samples: Crops or tracklets.
+        batch_size: Images or frames per forward pass, of one tracklet or several; at least one clip.
+        progress: Called after each batch with (clips done, clips in all); a crop is one clip.
+        sampling: Which frames of a tracklet, how long a clip is, and whether mirror images count too.
+
+    Raises:
+        OptionError: The model takes single images, and `sampling` says a clip length.
+        ImageError: An image cannot be read.
     """
-    was_training, device = model.training, next(model.parameters()).device
+    config, device, was_training = model.config, next(model.parameters()).device, model.training
     embedder = Embedder(model).eval().to(device)
-    crops = CropDataset(samples, [0] * len(samples), model.config.height, model.config.width)
-    embeddings = np.empty((len(samples), model.feature_dim), np.float32)
-    done = 0
-    for images, _ in DataLoader(crops, batch_size=batch_size, generator=torch.Generator()):
-        embeddings[done : done + len(images)] = embedder(images.to(device)).cpu().numpy()
-        done += len(images)
-        if progress:
-            progress(done, len(samples))
-    model.train(was_training)
-    return embeddings
+
+    def read(image: ImageSource) -> UInt8Array:
+        return resize(load_image(image), config.height, config.width)
+
+    def run(clips: UInt8Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        embeddings, norms = embedder(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
+        return embeddings.cpu().numpy(), norms.cpu().numpy()
+
+    tracklets = [sample.frames for sample in samples]
+    resolved = replace(sampling, clip_length=sampling.length(config.clip_length))
+    try:
+        return embed_tracklets(tracklets, read, run, model.feature_dim, resolved, batch_size, progress)
+    finally:
+        model.train(was_training)
 
 
 def evaluate_model(
@@ -51,9 +69,10 @@ def evaluate_model(
     gallery: Sequence[Sample],
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    sampling: Sampling = QUICK,
 ) -> Evaluation:
-    """Embed both sides and evaluate."""
-    embeddings = embed(model, [*query, *gallery], batch_size, progress)
+    """Embed both sides and evaluate; of tracklets one clip each, unless `sampling` says otherwise."""
+    embeddings = embed(model, [*query, *gallery], batch_size, progress, sampling)
     return score(query, gallery, embeddings[: len(query)], embeddings[len(query) :])
 
 
@@ -63,7 +82,8 @@ def split_validation(
     """Hold back identities for choosing a checkpoint.
 
     Only identities seen by two cameras are held back, since the others have no match to find (where there are no
-    camera numbers, those with two images). Of a held-back identity the first image of each camera becomes a query.
+    camera numbers, those with two images). Of a held-back identity the first image, or tracklet, of each camera
+    becomes a query.
 
     Returns:
         What is left to train on, validation queries, validation gallery.

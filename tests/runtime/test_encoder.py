@@ -17,9 +17,9 @@ from onnx import helper
 from PIL import Image
 
 from stcanet_runtime import Encoder, ImageError, Manifest, ManifestError, OptionError, PackageError, ShapeError, resize
-from stcanet_runtime.encoder import cut_clips
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import METADATA_KEY
+from stcanet_runtime.tracklets import Sampling
 
 MakeCrop = Callable[..., NDArray[np.uint8]]
 TOLERANCE = 1e-6
@@ -134,20 +134,6 @@ def test_a_broken_model_gives_an_error_and_no_nan(encoder: Encoder) -> None:
 # --- tracklets
 
 
-@pytest.mark.parametrize(
-    ("frames", "expected"),
-    [
-        ("a", ["aaaa"]),
-        ("abc", ["abca"]),
-        ("abcd", ["abcd"]),
-        ("abcde", ["abcd", "eabc"]),
-        ("abcdefgh", ["abcd", "efgh"]),
-    ],
-)
-def test_clips_are_consecutive_and_filled_by_the_first_frames(frames: str, expected: list[str]) -> None:
-    assert ["".join(map(str, clip)) for clip in cut_clips(list(frames), 4)] == expected
-
-
 def test_tracklet_is_the_mean_of_its_unnormalised_clips(clip_encoder: Encoder, make_crop: MakeCrop) -> None:
     frames = [make_crop(seed, 32, 16) // (1 + seed) for seed in range(10)]
     clips = np.stack([np.stack([frames[i % 10] for i in range(start, start + 4)]) for start in (0, 4, 8)])
@@ -174,11 +160,32 @@ def test_an_image_is_a_tracklet_of_one_frame(clip_encoder: Encoder, make_crop: M
     assert_allclose(clip_encoder.encode([crop], "rgb"), clip_encoder.encode_tracklets([[crop]], "rgb"), atol=TOLERANCE)
 
 
-def test_tracklets_need_frames_and_a_clip_package(encoder: Encoder, clip_encoder: Encoder, make_crop: MakeCrop) -> None:
+def test_tracklets_need_frames(clip_encoder: Encoder, make_crop: MakeCrop) -> None:
     with pytest.raises(ShapeError, match=r"tracklets\[1\] has no frames"):
         clip_encoder.encode_tracklets([[make_crop()], []], "rgb")
-    with pytest.raises(OptionError, match="takes clips"):
-        encoder.encode_tracklets([[make_crop()]], "rgb")
+
+
+def test_a_package_of_images_averages_over_frames(encoder: Encoder, make_crop: MakeCrop) -> None:
+    frames = [make_crop(seed) for seed in range(5)]
+    mean = encoder.encode(frames, "rgb").mean(axis=0)
+    assert_allclose(encoder.encode_tracklets([frames], "rgb")[0], mean / np.linalg.norm(mean), atol=TOLERANCE)
+    with pytest.raises(OptionError, match="this model takes single images"):
+        encoder.encode_tracklets([frames], "rgb", sampling=Sampling(clip_length=4))
+
+
+def test_flip_averages_the_unit_embeddings_of_tracklet_and_mirror_image(clip_encoder: Encoder, make_crop: MakeCrop) -> None:
+    frames = [make_crop(seed, 32, 16) // (1 + seed) for seed in range(6)]
+    mirror = [frame[:, ::-1] for frame in frames]
+    plain, mirrored = clip_encoder.encode_tracklets([frames, mirror], "rgb")
+    assert np.abs(plain - mirrored).max() > 1e-3
+    both = clip_encoder.encode_tracklets([frames, mirror], "rgb", sampling=Sampling(flip=True))
+    mean = (plain + mirrored) / np.linalg.norm(plain + mirrored)
+    assert_allclose(both, [mean, mean], atol=TOLERANCE)
+
+
+def test_clips_of_another_length_than_the_package_takes(clip_encoder: Encoder, make_crop: MakeCrop) -> None:
+    with pytest.raises(OptionError, match="clips of exactly that length"):
+        clip_encoder.encode_tracklets([[make_crop()]], "rgb", sampling=Sampling(clip_length=3))
 
 
 # --- packages

@@ -1,0 +1,196 @@
+"""From tracklets to unit vectors: which frames a model is given, in which batches, and how its answers become one row.
+
+Training, evaluation and deployment all call these functions; they bring the model, and nothing here knows which kind it is.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.preprocess import ImageSource, UInt8Array
+
+Frames = Literal["all", "quick"]
+FRAMES: tuple[Frames, ...] = ("all", "quick")
+QUICK_STRIDES = (8, 4, 2, 1)
+"""Distances in frames that the quick evaluation tries, the largest first; 8 is the stride of the training clips."""
+
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+Progress = Callable[[int, int], None]
+"""Called with (done, total) after each batch."""
+EmbedClips = Callable[[UInt8Array], tuple[Float32Array, Float32Array | None]]
+"""uint8 clips ``[N, T, H, W, 3]`` to unit embeddings ``[N, D]`` and the lengths ``[N]`` of their features, where known."""
+
+_EPS = 1e-12
+_READERS = 4
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What of a tracklet is embedded. Figures made in different ways must not be compared, so this goes with them."""
+
+    frames: Frames = "all"
+    """'all': every frame, in consecutive clips; 'quick': one clip near the start."""
+    clip_length: int | None = None
+    """Frames T of a clip; None takes the model's own."""
+    flip: bool = False
+    """Whether the unit embeddings of a tracklet and of its mirror image are averaged."""
+
+    def __post_init__(self) -> None:
+        if self.frames not in FRAMES:
+            raise OptionError("frames", self.frames, quote_choices(FRAMES))
+        if self.clip_length is not None and self.clip_length < 1:
+            raise OptionError("clip_length", self.clip_length, "at least 1 frame")
+
+    def length(self, own: int | None, dynamic: bool = True) -> int:
+        """Frames of a clip for a model that has clips of `own` frames (None: single images, clips of one frame).
+
+        Raises:
+            OptionError: A length was asked for, and the model takes images, or clips of another fixed length.
+        """
+        asked = self.clip_length
+        if own is None:
+            if asked is not None:
+                raise OptionError("clip_length", asked, "left out: this model takes single images and averages over frames")
+            return 1
+        if asked is not None and asked != own and not dynamic:
+            raise OptionError("clip_length", asked, f"{own}: the package was exported for clips of exactly that length")
+        return asked or own
+
+
+ALL_FRAMES = Sampling()
+
+
+def cut_clips(count: int, length: int, frames: Frames = "all") -> NDArray[np.int64]:
+    """Which frames of a tracklet go into its clips, as the published tests choose them.
+
+    'all': consecutive clips; the last one is filled up by the first frames, again and again. 'quick': the first `length`
+    frames at the largest stride out of 8, 4, 2 and 1 that fits; a tracklet that is too short is cycled.
+
+    Args:
+        count: Frames L of the tracklet, at least 1.
+        length: Frames T of a clip, at least 1.
+        frames: 'all' or 'quick'.
+
+    Returns:
+        ``[clips, T]`` indices in 0..L − 1.
+    """
+    if frames == "quick":
+        stride = next((stride for stride in QUICK_STRIDES if (length - 1) * stride < count), 1)
+        return np.arange(length)[None] * stride % count
+    return np.arange(-(-count // length) * length).reshape(-1, length) % count
+
+
+def embed_tracklets(
+    tracklets: Sequence[Sequence[ImageSource]],
+    read: Callable[[ImageSource], UInt8Array],
+    embed: EmbedClips,
+    dim: int,
+    sampling: Sampling,
+    batch_size: int,
+    progress: Progress | None = None,
+) -> Float32Array:
+    """One unit embedding for each tracklet: the direction of the mean of the features of its clips.
+
+    The mean is that of the features before they are brought to unit length, ``Σ norm_i · embedding_i``; where the model
+    does not give the norms, that of the unit embeddings. A batch may hold clips of several tracklets, and a tracklet may span
+    several batches: memory follows from `batch_size` alone. The next batch is read while one is embedded.
+
+    Args:
+        tracklets: Frames of each, in order, at least one each.
+        read: Decodes and resizes a frame to ``[H, W, 3]``; called from several threads.
+        embed: Runs the model.
+        dim: Length D of an embedding.
+        sampling: Which frames; with its clip length resolved.
+        batch_size: Frames that are given to the model at once; at least one clip is.
+        progress: Called after each batch with (clips done, clips in all).
+
+    Returns:
+        ``[N, D]`` unit float32, in order; a row does not depend on the other tracklets.
+
+    Raises:
+        OptionError: `batch_size` is below 1.
+        ImageError: A frame cannot be read.
+    """
+    if batch_size < 1:
+        raise OptionError("batch_size", batch_size, "at least 1")
+    length = sampling.length(sampling.clip_length)
+    clips = [
+        (owner, indices)
+        for owner, tracklet in enumerate(tracklets)
+        for indices in cut_clips(len(tracklet), length, sampling.frames).tolist()
+    ]
+    owners = np.array([owner for owner, _ in clips], np.int64)
+    rows, carry, done = np.empty((len(tracklets), dim), np.float32), _Carry(), 0
+    for batch in _read_batches(tracklets, clips, read, max(1, batch_size // length)):
+        views = (batch, batch[:, :, :, ::-1]) if sampling.flip else (batch,)
+        features = np.stack([_features(*embed(view)) for view in views])
+        whose, sums = carry.add(owners[done : done + len(batch)], features)
+        # A tracklet that goes on in the next batch gets its row again there.
+        rows[whose] = _unit(_unit(sums).sum(axis=0))
+        done += len(batch)
+        if progress:
+            progress(done, len(clips))
+    return rows
+
+
+class _Carry:
+    """Sums of features by tracklet, of a tracklet that spans batches too."""
+
+    def __init__(self) -> None:
+        self._owner, self._sum = -1, np.zeros(())
+
+    def add(self, owners: NDArray[np.int64], features: Float64Array) -> tuple[NDArray[np.int64], Float64Array]:
+        """The tracklets of a batch ``[n]``, and the sums ``[V, n, D]`` of all their clips so far."""
+        starts = np.flatnonzero(np.diff(owners, prepend=-1))
+        sums: Float64Array = np.add.reduceat(features, starts, axis=1)
+        if owners[0] == self._owner:
+            sums[:, 0] += self._sum
+        self._owner, self._sum = int(owners[-1]), sums[:, -1].copy()
+        return owners[starts], sums
+
+
+def _features(embeddings: Float32Array, norms: Float32Array | None) -> Float64Array:
+    """Of length ``norms``, or 1: ``[N, D]``."""
+    wide = embeddings.astype(np.float64)
+    return wide if norms is None else wide * norms[:, None]
+
+
+def _unit(vectors: Float64Array) -> Float64Array:
+    lengths: Float64Array = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.maximum(lengths, _EPS)
+
+
+def _read_batches(
+    tracklets: Sequence[Sequence[ImageSource]],
+    clips: Sequence[tuple[int, list[int]]],
+    read: Callable[[ImageSource], UInt8Array],
+    size: int,
+) -> Iterator[UInt8Array]:
+    """Clips ``[up to size, T, H, W, 3]`` in order, read one batch ahead."""
+    with ThreadPoolExecutor(_READERS, "stcanet-reader") as pool:
+
+        def start(batch: Sequence[tuple[int, list[int]]]) -> list[list[Future[UInt8Array]]]:
+            wanted = {(owner, index) for owner, indices in batch for index in indices}  # a frame that is repeated is read once
+            reading = {key: pool.submit(read, tracklets[key[0]][key[1]]) for key in sorted(wanted)}
+            return [[reading[owner, index] for index in indices] for owner, indices in batch]
+
+        ahead: deque[list[list[Future[UInt8Array]]]] = deque()
+        for first in range(0, len(clips), size):
+            ahead.append(start(clips[first : first + size]))
+            if len(ahead) > 1:
+                yield _collect(ahead.popleft())
+        while ahead:
+            yield _collect(ahead.popleft())
+
+
+def _collect(batch: list[list[Future[UInt8Array]]]) -> UInt8Array:
+    return np.stack([np.stack([frame.result() for frame in clip]) for clip in batch])
