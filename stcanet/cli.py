@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from stcanet.commands.cross import cross
 from stcanet.commands.evaluate import evaluate
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
@@ -19,12 +20,12 @@ from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
     name="stcanet",
-    help="Find people again across cameras: train, evaluate, export, verify and run STCANet.",
+    help="Find people again across cameras: train, evaluate, cross, export, verify and run STCANet.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, train, evaluate, export, parity, infer, rank, info):
+for command in (synth, train, evaluate, cross, export, parity, infer, rank, info):
     app.command()(command)
 
 

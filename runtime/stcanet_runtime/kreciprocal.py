@@ -47,7 +47,7 @@ class Reranking:
         object.__setattr__(self, "lambda_value", weight)
 
     def __str__(self) -> str:
-        return f"re-ranked (k1 {self.k1}, k2 {self.k2}, λ {self.lambda_value:g})"
+        return f"re-ranked (k1 {self.k1}, k2 {self.k2}, lambda {self.lambda_value:g})"
 
 
 @dataclass(frozen=True)

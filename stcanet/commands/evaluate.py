@@ -2,99 +2,110 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from stcanet.data.datasets import Sample
-
-Progress = Callable[[int, int], None]
+    from stcanet.evaluation import EvaluationSettings
 
 _EXAMPLES = """\b
 Examples:
   stcanet evaluate runs/market/best.pt --data market1501/
+  stcanet evaluate runs/market/best.pt --data msmt17/ --rerank --markdown
   stcanet evaluate package/ --data market1501/ --provider openvino
-  stcanet evaluate package/ --data market1501/ --rerank
-  stcanet evaluate package/ --data crops.csv --json > result.json"""
+  stcanet evaluate package/ --data crops.csv --json > result.json
+  stcanet evaluate runs/video/best.pt --data tracklets.csv --frames quick
+  stcanet evaluate runs/video/best.pt --data tracklets.csv --clip-length 8
+  stcanet evaluate package/ --data crops.csv --save-embeddings embedded/"""
+
+DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
+PROVIDER = Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, cuda or tensorrt.")]
+BATCH_SIZE = Annotated[
+    int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
+]
+FRAMES = Annotated[
+    Literal["all", "quick"],
+    typer.Option(help="Of tracklets: every frame in consecutive clips, or one clip near the start."),
+]
+CLIP_LENGTH = Annotated[
+    int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
+]
+FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of each image and its mirror image.")]
+DISTANCE = Annotated[Literal["cosine", "euclidean"], typer.Option(help="Between embeddings.")]
 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, needs torch), or model package (needs onnxruntime only).")],
     data: Annotated[Path, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")],
-    device: Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")] = "auto",
-    provider: Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images per forward pass.")] = 64,
+    frames: FRAMES = "all",
+    clip_length: CLIP_LENGTH = None,
+    flip: FLIP = False,
+    distance: DISTANCE = "cosine",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,
     lambda_value: LAMBDA = 0.3,
+    device: DEVICE = "auto",
+    provider: PROVIDER = "auto",
+    batch_size: BATCH_SIZE = 64,
     out: Annotated[Path | None, typer.Option(help="Write the result here too (.json).")] = None,
+    save_embeddings: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write query.npz and gallery.npz there, as infer -o does.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the result as a table to paste.")] = False,
 ) -> None:
-    """Measure retrieval: CMC, mAP and mINP of the query images against the gallery."""
+    """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.
+
+    Any model on any data set, its own or another. The last line says the protocol: figures of different protocols must not
+    be compared.
+    """
     import json
-    from dataclasses import asdict
 
     from stcanet.data.datasets import load_dataset
-    from stcanet.data.scoring import score
+    from stcanet.evaluation import embed_dataset, judge, open_model
+    from stcanet.evaluation.result import markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import write_json
-    from stcanet_runtime.rerank import Reranking
 
+    if as_json and as_markdown:
+        raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
+    settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
     dataset = load_dataset(data)
-    if not dataset.query or not dataset.gallery:
-        raise DataError(f"{data} has {len(dataset.query)} query and {len(dataset.gallery)} gallery images; both are needed")
-    samples = (*dataset.query, *dataset.gallery)
+    opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
-        if model.is_dir() or model.suffix == ".onnx":
-            how, embeddings = _embed_with_package(model, samples, provider, batch_size, progress)
-        else:
-            how, embeddings = _embed_with_checkpoint(model, samples, device, batch_size, progress)
-    sides = (dataset.query, dataset.gallery, embeddings[: len(dataset.query)], embeddings[len(dataset.query) :])
-    result = score(*sides)
-    report = {"model": str(model), **how, "data": dataset.name, **result.to_dict()}
-    lines = [result.summary()]
-    if rerank:
-        reranking = Reranking(k1, k2, lambda_value)
-        reranked = score(*sides, reranking)
-        report["reranked"] = {**asdict(reranking), **reranked.to_dict()}
-        lines.append(f"{reranking}: {reranked.summary()}")
+        embedded = embed_dataset(opened, dataset, settings, progress)
+    if save_embeddings:
+        save_embeddings_to(embedded, save_embeddings)
+    result = judge(opened, embedded, settings)
     if out:
-        write_json(out, report)
-    typer.echo(json.dumps(report) if as_json else "\n".join(lines))
+        write_json(out, result.to_dict())
+    lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
+    typer.echo(json.dumps(result.to_dict()) if as_json else "\n".join(lines))
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
 
 
-def _embed_with_checkpoint(
-    path: Path, samples: Sequence[Sample], device: str, batch_size: int, progress: Progress
-) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    import torch
+def make_settings(
+    frames: Literal["all", "quick"],
+    clip_length: int | None,
+    flip: bool,
+    distance: str,
+    rerank: bool,
+    k1: int,
+    k2: int,
+    lambda_value: float,
+    batch_size: int,
+) -> EvaluationSettings:
+    """The options that `evaluate` and `cross` share, as settings."""
+    from stcanet.evaluation import EvaluationSettings
+    from stcanet_runtime.rerank import Reranking
+    from stcanet_runtime.tracklets import Sampling
 
-    from stcanet.engine.checkpoint import load_checkpoint
-    from stcanet.engine.devices import resolve_device
-    from stcanet.engine.validation import embed
-
-    network = load_checkpoint(path).build().to(resolve_device(device))
-    how = {"runs_on": f"torch {torch.__version__}, {next(network.parameters()).device}"}
-    return how, embed(network, samples, batch_size, progress)
-
-
-def _embed_with_package(
-    path: Path, samples: Sequence[Sample], provider: str, batch_size: int, progress: Progress
-) -> tuple[dict[str, Any], NDArray[np.float32]]:
-    from stcanet_runtime import Encoder
-
-    encoder = Encoder.load(path, provider)
-    how = {"runs_on": f"onnxruntime, {encoder.session.provider}"}
-    return how, encoder.encode([sample.path for sample in samples], batch_size=batch_size, progress=progress)
+    reranking = Reranking(k1, k2, lambda_value) if rerank else None
+    return EvaluationSettings(Sampling(frames, clip_length, flip), distance, reranking, batch_size)

@@ -18,8 +18,9 @@ def score(
     query_embeddings: NDArray[np.float32],
     gallery_embeddings: NDArray[np.float32],
     reranking: Reranking | None = None,
+    metric: str = "cosine",
 ) -> Evaluation:
-    """The Market protocol with cosine distance; where camera numbers are missing, only identities count.
+    """The Market protocol; where camera numbers are missing, only identities count.
 
     Args:
         query: Q samples.
@@ -27,6 +28,7 @@ def score(
         query_embeddings: ``[Q, D]``, in the order of `query`.
         gallery_embeddings: ``[G, D]``, in the order of `gallery`.
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
+        metric: "cosine" or "euclidean".
     """
     cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
     ids = (
@@ -36,9 +38,10 @@ def score(
         _field(gallery, "camid") if cameras else None,
     )
     if reranking is None:
-        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric="cosine")
-    distances = rerank(query_embeddings, gallery_embeddings, reranking.k1, reranking.k2, reranking.lambda_value)
-    return evaluate(distances, *ids, metric=f"cosine, {reranking}")
+        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric=metric)
+    parameters = (reranking.k1, reranking.k2, reranking.lambda_value)
+    distances = rerank(query_embeddings, gallery_embeddings, *parameters, metric=metric)
+    return evaluate(distances, *ids, metric=f"{metric}, {reranking}")
 
 
 def _field(samples: Sequence[Sample], name: str) -> NDArray[np.int64]:

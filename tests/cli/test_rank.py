@@ -105,7 +105,7 @@ def test_reranks(run: Run, people: People) -> None:
 def test_prints_the_settings_with_the_figures(run: Run, people: People) -> None:
     code, out, _ = run("query.npz", "gallery.npz", "--rerank", "--k1", 5)
     assert code == 0
-    assert "Market protocol, re-ranked (k1 5, k2 6, λ 0.3): mAP" in out
+    assert "Market protocol, re-ranked (k1 5, k2 6, lambda 0.3): mAP" in out
 
 
 def test_draws_a_sheet_of_the_crops(run: Run, people: People, tmp_path: Path) -> None:

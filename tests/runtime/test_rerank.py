@@ -167,7 +167,7 @@ def stored_distances() -> Embeddings:
 def test_parameters() -> None:
     assert [Settings(k1).half for k1 in (1, 3, 15, 19, 20, 21, 23, 25)] == [0, 2, 8, 10, 10, 10, 12, 12]
     assert Reranking() == Reranking(20, 6, 0.3)
-    assert str(Reranking(5, 2, 0.25)) == "re-ranked (k1 5, k2 2, λ 0.25)"
+    assert str(Reranking(5, 2, 0.25)) == "re-ranked (k1 5, k2 2, lambda 0.25)"
     assert Settings(20, 6).list_length(1000) == 21
     assert Settings(3, 6).list_length(1000) == 6
     assert Settings(20, 6).list_length(7) == 7

@@ -1,0 +1,106 @@
+"""``stcanet cross``: every model on every data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stcanet.commands.evaluate import (
+    BATCH_SIZE,
+    CLIP_LENGTH,
+    DEVICE,
+    DISTANCE,
+    FLIP,
+    FRAMES,
+    PROVIDER,
+    make_settings,
+)
+from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
+
+if TYPE_CHECKING:
+    from stcanet.evaluation import EvaluationSettings, Matrix
+
+_EXAMPLES = """\b
+Examples:
+  stcanet cross a/best.pt b/best.pt --data market1501/ --data msmt17/
+  stcanet cross packages/*/ --data cuhk03/ --rerank --picture cross.png
+  stcanet cross runs/*/best.pt --data market1501/ --out cross.json"""
+
+
+def cross(
+    models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints and model packages: the rows.")],
+    data: Annotated[list[Path], typer.Option(help="Folder or .csv manifest, as for evaluate: a column; repeatable.")],
+    frames: FRAMES = "all",
+    clip_length: CLIP_LENGTH = None,
+    flip: FLIP = False,
+    distance: DISTANCE = "cosine",
+    rerank: RERANK = False,
+    k1: K1 = 20,
+    k2: K2 = 6,
+    lambda_value: LAMBDA = 0.3,
+    device: DEVICE = "auto",
+    provider: PROVIDER = "auto",
+    batch_size: BATCH_SIZE = 64,
+    out: Annotated[Path | None, typer.Option(help="Write all results here (.json), after each cell.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Write the matrix as a heat map (.png).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one row per cell, as evaluate does.")] = False,
+) -> None:
+    """Judge every model on every data set, without training: how well does each carry over?
+
+    Each cell is mAP / rank-1 in percent. A cell that fails is reported and leaves the others alone; the status is then 1.
+    """
+    import json
+    from functools import partial
+
+    from stcanet.data.datasets import load_dataset
+    from stcanet.evaluation import fill_matrix, open_model
+    from stcanet.evaluation.heatmap import draw_heatmap
+    from stcanet.evaluation.result import markdown_header
+    from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.files import write_json
+
+    if as_json and as_markdown:
+        raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
+    settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    opener = partial(open_model, device=device, provider=provider)
+
+    def keep(matrix: Matrix) -> None:
+        if out:
+            write_json(out, matrix.to_dict())
+        if error := matrix.cells[-1].error:
+            typer.echo(f"error: {matrix.cells[-1].model} on {matrix.cells[-1].data}: {' '.join(error.split())}", err=True)
+
+    matrix = fill_matrix(models, data, opener, load_dataset, settings, progress_bar, keep)
+    if picture:
+        draw_heatmap(matrix, picture, str(settings))
+    if as_json:
+        typer.echo(json.dumps(matrix.to_dict()))
+    elif as_markdown:
+        rows = [row for cell in matrix.cells if cell.result for row in cell.result.markdown_rows()]
+        typer.echo("\n".join([*markdown_header(), *rows]))
+    else:
+        _show(matrix, settings)
+    if matrix.failed:
+        raise typer.Exit(1)
+
+
+cross.__doc__ = f"{cross.__doc__}\n\n{_EXAMPLES}"
+
+
+def _show(matrix: Matrix, settings: EvaluationSettings) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    table = Table("", box=None, header_style="bold", pad_edge=False)
+    for name in matrix.datasets:
+        table.add_column(Text(name))
+    for model, cells in matrix.rows():
+        table.add_row(Text(model), *(Text("\n".join(cell.texts()), "" if cell.result else "red") for cell in cells))
+    console.print(table)
+    second = ", re-ranked in the second line" if settings.reranking else ""
+    console.print(f"mAP / rank-1 in percent{second}; {settings}", markup=False, soft_wrap=True)

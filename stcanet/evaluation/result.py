@@ -1,0 +1,209 @@
+"""The figures of one model on one data set, with everything that must be the same for figures to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet.data.datasets import ReIDDataset, Sample
+from stcanet.data.scoring import score
+from stcanet.evaluation.models import Progress, RetrievalModel
+from stcanet_runtime import Evaluation
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.figures import REPORTED_RANKS
+from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How a model is tested."""
+
+    sampling: Sampling = ALL_FRAMES
+    """What of a tracklet is embedded, and whether mirror images count."""
+    metric: str = "cosine"
+    """'cosine' or 'euclidean'."""
+    reranking: Reranking | None = None
+    """Re-rank as well, with these parameters."""
+    batch_size: int = 64
+    """Images or frames per forward pass; changes no figure."""
+
+    def __str__(self) -> str:
+        clips = f" in clips of {self.sampling.clip_length}" if self.sampling.clip_length else ""
+        frames = f"all frames of tracklets{clips}" if self.sampling.frames == "all" else f"one clip of each tracklet{clips}"
+        reranked = str(self.reranking or "not re-ranked")
+        return "; ".join([f"{self.metric} distance", frames, _flip_text(self.sampling.flip), reranked])
+
+
+@dataclass(frozen=True, eq=False)
+class Embedded:
+    """A data set's query and gallery as one model sees them."""
+
+    dataset: ReIDDataset
+    query: NDArray[np.float32]
+    """``[Q, D]``"""
+    gallery: NDArray[np.float32]
+    """``[G, D]``"""
+    how: dict[str, Any]
+    """What was embedded, as JSON values."""
+
+
+def embed_dataset(
+    model: RetrievalModel, dataset: ReIDDataset, settings: EvaluationSettings, progress: Progress | None = None
+) -> Embedded:
+    """Embed query and gallery.
+
+    Samples that are in both (MARS keeps its queries in the gallery) are embedded once.
+
+    Raises:
+        DataError: The data set has no query or no gallery.
+        OptionError: The model does not take clips of that length.
+        ImageError: An image cannot be read.
+    """
+    if not dataset.query or not dataset.gallery:
+        raise DataError(
+            f"{dataset.root} has {len(dataset.query)} query and {len(dataset.gallery)} gallery samples; both are needed"
+        )
+    how = {"queries_in_gallery": len({*dataset.query} & {*dataset.gallery}), **_how(model, dataset, settings.sampling)}
+    place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}
+    rows = model.embed(list(place), settings.sampling, settings.batch_size, progress)
+    query, gallery = (rows[[place[sample] for sample in side]] for side in (dataset.query, dataset.gallery))
+    return Embedded(dataset, query, gallery, how)
+
+
+def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dict[str, Any]:
+    length = model.clip_length(sampling)
+    return {
+        "frames": sampling.frames if dataset.tracklets else "single image",
+        "clip_length": length if model.takes_clips else None,
+        "averaged": model.averages if dataset.tracklets and sampling.frames == "all" else None,
+        "flip": sampling.flip,
+    }
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Figures of one model on one data set, plain and re-ranked."""
+
+    model: str
+    runs_on: str
+    data: str
+    how: dict[str, Any]
+    """What was embedded."""
+    plain: Evaluation
+    reranked: Evaluation | None
+    reranking: Reranking | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as JSON values, protocols included."""
+        facts = {"model": self.model, "runs_on": self.runs_on, "data": self.data, **self._stamped(self.plain, None)}
+        if self.reranked and self.reranking:
+            facts["reranked"] = {**asdict(self.reranking), **self._stamped(self.reranked, self.reranking)}
+        return facts
+
+    def _stamped(self, evaluation: Evaluation, reranking: Reranking | None) -> dict[str, Any]:
+        values = evaluation.to_dict()
+        values["protocol"] |= {**self.how, "reranking": None if reranking is None else asdict(reranking)}
+        return values
+
+    def lines(self) -> list[str]:
+        """For people: figures, re-ranked figures, and the protocol of both."""
+        reranked = [f"{self.reranking}: {self.reranked.summary()}"] if self.reranked else []
+        return [self.plain.summary(), *reranked, f"protocol: {self.protocol()}"]
+
+    def protocol(self) -> str:
+        """One line of text that says how the figures were made; re-ranking is said beside its figures."""
+        protocol, how = self.plain.protocol, self.how
+        counts = f"{protocol.num_query} queries, {protocol.num_gallery} in the gallery"
+        aside = {
+            "queries kept there": how["queries_in_gallery"],
+            "distractors": protocol.num_distractors,
+            "junk dropped": protocol.num_junk,
+        }
+        named = ", ".join(f"{count} {name}" for name, count in aside.items() if count)
+        return "; ".join(
+            [
+                counts + (f" ({named})" if named else ""),
+                f"camera rule: {protocol.same_camera_rule}",
+                f"AP {protocol.ap_rule}",
+                f"{protocol.metric} distance",
+                _frames_text(how),
+                _flip_text(how["flip"]),
+            ]
+        )
+
+    def markdown_rows(self) -> list[str]:
+        """Table rows under :func:`markdown_header`: plain, and re-ranked where that was done."""
+        rows = [(self.protocol(), self.plain)]
+        if self.reranked:
+            rows.append((f"{self.protocol()}; {self.reranking}", self.reranked))
+        name = f"{Path(self.model).resolve().parent.name}/{Path(self.model).name}"
+        return [_row([name, self.data, protocol, *_percent(evaluation)]) for protocol, evaluation in rows]
+
+
+def markdown_header() -> list[str]:
+    """The two lines above the rows of a table of results."""
+    titles = ["model", "data set", "protocol", "mAP", *(f"rank-{rank}" for rank in REPORTED_RANKS), "mINP"]
+    return [_row(titles), "|" + "---|" * len(titles)]
+
+
+def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSettings) -> Result:
+    """Rank the gallery for each query and measure; with re-ranking too where the settings say so.
+
+    Raises:
+        DataError: No query has a true match.
+    """
+    dataset, sides = embedded.dataset, (embedded.query, embedded.gallery)
+    plain = score(dataset.query, dataset.gallery, *sides, metric=settings.metric)
+    reranked = (
+        score(dataset.query, dataset.gallery, *sides, settings.reranking, settings.metric) if settings.reranking else None
+    )
+    return Result(model.name, model.runs_on, dataset.name, embedded.how, plain, reranked, settings.reranking)
+
+
+def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
+    """Write ``query.npz`` and ``gallery.npz`` as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
+    from stcanet_runtime.cli.ranks import Crops, save
+
+    dataset, written = embedded.dataset, []
+    for name, samples, rows in (
+        ("query", dataset.query, embedded.query),
+        ("gallery", dataset.gallery, embedded.gallery),
+    ):
+        crops = Crops([sample.path for sample in samples], rows, *_identities(samples, dataset.has_cameras), skipped=[])
+        written.append(folder / f"{name}.npz")
+        save(crops, written[-1])
+    return written
+
+
+def _identities(samples: Sequence[Sample], cameras: bool) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    pids = np.array([sample.pid for sample in samples], np.int64)
+    return pids, np.array([sample.camid for sample in samples], np.int64) if cameras else None
+
+
+def _frames_text(how: dict[str, Any]) -> str:
+    clip = f"a clip of {how['clip_length']}" if how["clip_length"] else "a single frame"
+    if how["frames"] == "single image":
+        return "single images" + (f", each repeated to {clip}" if how["clip_length"] else "")
+    if how["frames"] == "quick":
+        return f"of each tracklet {clip}"
+    clips = f" in clips of {how['clip_length']}" if how["clip_length"] else ""
+    return f"all frames{clips}, mean of {how['averaged']}"
+
+
+def _flip_text(flip: bool) -> str:
+    return "mirror images averaged" if flip else "no mirror images"
+
+
+def _percent(evaluation: Evaluation) -> list[str]:
+    values = [evaluation.mAP, *(evaluation.rank(rank) for rank in REPORTED_RANKS), evaluation.mINP]
+    return [f"{100 * value:.2f}" for value in values]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,160 @@
+"""`stcanet evaluate` and `stcanet cross` as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stcanet.data.datasets import load_dataset
+from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
+from stcanet.model import build_model
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model of clips, whose batch normalisations do something."""
+    torch.manual_seed(0)
+    model = build_model("stcanet-video", backbone="resnet18", height=64, width=32)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+    path = tmp_path_factory.mktemp("video") / "video.pt"
+    save_checkpoint(Checkpoint.of(model), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def video_package(video: Path, tmp_path_factory: pytest.TempPathFactory, stcanet) -> Path:
+    out = tmp_path_factory.mktemp("packages") / "video"
+    done = stcanet("export", video, "--out", out)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+@pytest.fixture(scope="module")
+def tracklets(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn people as tracklets of several lengths: the images of one person in one camera, some of them again."""
+    dataset, path = load_dataset(people), tmp_path_factory.mktemp("tracklets") / "tracklets.csv"
+    groups: dict[tuple[int, int], list[Path]] = {}
+    for sample in (*dataset.query, *dataset.gallery):
+        groups.setdefault((sample.pid, sample.camid), []).append(sample.path)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "pid", "camid", "split", "track", "frame"])
+        for track, ((pid, camid), images) in enumerate(sorted(groups.items())):
+            frames = (images * 3)[: 1 + 2 * track]
+            for split in ["gallery", *(["query"] if pid and camid == 0 else [])]:
+                rows.writerows([image, pid, camid, split, track, frame] for frame, image in enumerate(frames))
+    return path
+
+
+def result_of(done) -> dict:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def figures(result: dict) -> tuple[float, ...]:
+    return (result["mAP"], result["mINP"], *result["cmc"])
+
+
+def test_tracklets_at_several_batch_sizes_and_as_a_package(stcanet, video: Path, video_package: Path, tracklets: Path) -> None:
+    options = ("--data", tracklets, "--rerank", "--k1", 3, "--k2", 2, "--json")
+    results = [result_of(stcanet("evaluate", video, *options, "--batch-size", size)) for size in (1, 12, 500)]
+    results.append(result_of(stcanet("evaluate", video_package, *options, "--provider", "cpu", without=("torch",))))
+    assert all(figures(result) == figures(results[0]) for result in results)
+    assert all(result["protocol"] == results[0]["protocol"] for result in results)
+    assert all(figures(result["reranked"]) == figures(results[0]["reranked"]) for result in results)
+    assert results[0]["protocol"]["queries_in_gallery"] == results[0]["protocol"]["num_query"] == 4
+    assert results[0]["protocol"]["clip_length"] == 4
+
+
+@pytest.mark.parametrize("options", [("--frames", "quick"), ("--clip-length", 3), ("--flip",)])
+def test_options_of_tracklets_mean_the_same_to_checkpoint_and_package(
+    stcanet, video: Path, video_package: Path, tracklets: Path, tmp_path: Path, options: tuple[object, ...]
+) -> None:
+    rows = {}
+    for name, model, extra in (
+        ("torch", video, ()),
+        ("runtime", video_package, ("--provider", "cpu")),
+        ("plain", video, None),
+    ):
+        chosen = () if extra is None else (*options, *extra)
+        done = stcanet("evaluate", model, "--data", tracklets, "--save-embeddings", tmp_path / name, *chosen)
+        assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / name / "gallery.npz") as stored:
+            rows[name] = stored["embeddings"]
+    np.testing.assert_allclose(rows["torch"], rows["runtime"], atol=1e-5)
+    assert np.abs(rows["torch"] - rows["plain"]).max() > 1e-4
+
+
+def test_any_model_on_any_data(stcanet, checkpoint: Path, package: Path, video: Path, people: Path, tracklets: Path) -> None:
+    image_on_tracklets = result_of(stcanet("evaluate", checkpoint, "--data", tracklets, "--json"))
+    assert image_on_tracklets["protocol"]["averaged"] == "features of frames"
+    package_on_tracklets = result_of(stcanet("evaluate", package, "--data", tracklets, "--json", without=("torch",)))
+    assert package_on_tracklets["protocol"]["averaged"] == "unit embeddings of frames"
+    video_on_images = result_of(stcanet("evaluate", video, "--data", people, "--json"))
+    assert (video_on_images["protocol"]["frames"], video_on_images["protocol"]["clip_length"]) == ("single image", 4)
+    done = stcanet("evaluate", checkpoint, "--data", people, "--clip-length", 4)
+    assert done.returncode == 1
+    assert "this model takes single images" in done.stderr
+
+
+def test_saved_embeddings_rank_to_the_same_figures(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
+    options = ("--distance", "euclidean", "--flip", "--save-embeddings", tmp_path, "--json")
+    result = result_of(stcanet("evaluate", package, "--data", people, *options, without=("torch",)))
+    ranked = result_of(stcanet("rank", tmp_path / "query.npz", tmp_path / "gallery.npz", "--metric", "euclidean", "--json"))
+    assert ranked["evaluation"]["mAP"] == pytest.approx(result["mAP"], abs=1e-6)
+    assert result["protocol"]["flip"] is True
+    assert result["protocol"]["metric"] == "euclidean"
+
+
+def test_markdown_and_text(stcanet, package: Path, people: Path) -> None:
+    lines = stcanet("evaluate", package, "--data", people, "--rerank", "--markdown").stdout.splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith("| model | data set | protocol | mAP |")
+    lines = stcanet("evaluate", package, "--data", people).stdout.splitlines()
+    assert lines[0].startswith("mAP ")
+    assert lines[1].startswith("protocol: 8 queries, ")
+    done = stcanet("evaluate", package, "--data", people, "--markdown", "--json")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [("--frames", "some"), ("--distance", "dot"), ("--clip-length", 0)])
+def test_wrong_options(stcanet, package: Path, people: Path, options: tuple[object, ...]) -> None:
+    done = stcanet("evaluate", package, "--data", people, *options)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert options[0] in done.stderr
+
+
+def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tracklets: Path, tmp_path: Path) -> None:
+    files = ("--picture", tmp_path / "cross.png", "--out", tmp_path / "cross.json")
+    done = stcanet("cross", checkpoint, video_package, "--data", people, "--data", tracklets, *files, "--json")
+    matrix = result_of(done)
+    assert json.loads((tmp_path / "cross.json").read_text()) == matrix
+    assert matrix["datasets"] == ["people", "tracklets"]
+    assert len(matrix["cells"]) == 4
+    assert [cell["trained_there"] for cell in matrix["cells"]] == [True, False, False, False]
+    alone = result_of(stcanet("evaluate", checkpoint, "--data", people, "--json"))
+    assert figures(matrix["cells"][0]) == figures(alone)
+    assert matrix["cells"][0]["protocol"] == alone["protocol"]
+    with Image.open(tmp_path / "cross.png") as image:
+        assert min(image.size) > 200
+
+
+def test_cross_keeps_what_works(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
+    done = stcanet("cross", package, tmp_path / "none.pt", "--data", people, "--data", tmp_path / "nowhere")
+    assert done.returncode == 1
+    assert done.stdout.count("failed") == 3
+    assert " / " in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("error: ") for line in lines)
