@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 _CHUNK = 1 << 20
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
 @contextmanager
@@ -36,6 +38,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(folder: str | Path) -> list[Path]:
+    """Remove what :func:`atomic_path` left in `folder` when its process was killed; no other process may be writing there."""
+    leftovers = sorted(path for path in Path(folder).iterdir() if _TEMPORARY.fullmatch(path.name))
+    for path in leftovers:
+        path.unlink()
+    return leftovers
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
+from stcanet_runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from stcanet.engine.observer import StepReport
@@ -17,14 +18,27 @@ Examples:
   stcanet train --data market1501/ --out runs/market
   stcanet train --data market1501/ --out runs/market --backbone-weights resnet50.pth --epochs 120
   stcanet train --config recipes/tiny-scratch.toml --data people/ --out runs/tiny
-  stcanet train --config runs/tiny/config.toml --out runs/again --set loss.distance=euclidean --set optim.lr=1e-3"""
+  stcanet train --config runs/tiny/config.toml --out runs/again --set loss.distance=euclidean --set optim.lr=1e-3
+  stcanet train --data market1501/ --out runs/plain --blocks none
+  stcanet train --resume runs/market
+  stcanet train --resume runs/market --epochs 80"""
 
 
 def train(
-    out: Annotated[Path, typer.Option(help="Run folder to make: checkpoints, metrics.jsonl, tensorboard, config.toml.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to make: checkpoints, metrics.jsonl, log.txt, tensorboard, config.toml.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings, to the same weights."),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}.", show_default=TrainConfig.preset)] = None,
+    blocks: Annotated[
+        str | None,
+        typer.Option(metavar="none|2,3", help="Stages with attention after them.", show_default="those of the preset"),
+    ] = None,
     backbone_weights: Annotated[
         str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone.", show_default="imagenet")
     ] = None,
@@ -39,17 +53,25 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
     """Train a network; the best checkpoint is chosen on held-back training identities, never on the test set."""
+    if (out is None) == (resume is None):
+        raise typer.BadParameter("pass either --out FOLDER for a new run or --resume FOLDER for an interrupted one")
+    folder = resume or out
+    assert folder is not None
+    base = folder / "config.toml" if resume else config
+    if resume and config:
+        raise typer.BadParameter("a resumed run has the settings of its folder; leave --config out")
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
-    layers: list[dict[str, Any]] = [load_toml(config)] if config else []
+    layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})
     layers += [{"data": str(data)}] if data else []
+    layers += [{"model": {"blocks": _parse_blocks(blocks)}}] if blocks else []
     layers += [parse_override(setting) for setting in settings or []]
     resolved = make_config(*layers)
 
     from stcanet.engine.trainer import train as run
 
     with TrainingProgress(resolved.epochs) as progress:
-        result = run(resolved, out, progress)
+        result = run(resolved, folder, progress, resume=resume is not None)
     if as_json:
         import json
         from dataclasses import asdict
@@ -62,6 +84,19 @@ def train(
 
 
 train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
+
+
+def _parse_blocks(text: str) -> list[int]:
+    try:
+        return [] if text == "none" else [int(stage) for stage in text.split(",")]
+    except ValueError:
+        raise OptionError("--blocks", text, "'none', or stages such as 2,3") from None
+
+
+def _describe_resumed(resumed: dict[str, Any]) -> str:
+    where = f"resumed after epoch {resumed['epoch']}" + (f" and {resumed['step']} batches" if resumed["step"] else "")
+    changed = "".join(f"; {name}: {before} → {now}" for name, (before, now) in resumed["changed"].items())
+    return where + changed
 
 
 class TrainingProgress:
@@ -93,6 +128,8 @@ class TrainingProgress:
             f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
             soft_wrap=True,
         )
+        if "resumed" in facts:
+            self._console.print(_describe_resumed(facts["resumed"]), soft_wrap=True)
 
     def on_step(self, report: StepReport) -> None:
         """Move the bar."""

@@ -69,12 +69,32 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """Adam and its learning rate over time."""
+    """The optimiser, its learning rate over time, and what happens to gradients and weights on the way."""
 
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """'adam' (weight decay as an L2 penalty, as published), 'adamw' (decoupled weight decay) or 'sgd' (with `momentum`)."""
     lr: float = 3.5e-4
     """Base learning rate."""
+    backbone_factor: float = 1.0
+    """The backbone's learning rate is this times the base rate."""
+    new_factor: float = 1.0
+    """That of all other layers (attention blocks, neck, classifier)."""
     weight_decay: float = 5e-4
-    """L2 penalty, coupled as in plain Adam."""
+    """Of all weights."""
+    decay_norms: bool = True
+    """Whether normalisation layers and biases decay too, as published."""
+    momentum: float = 0.9
+    """Of 'sgd'."""
+    nesterov: bool = False
+    """Nesterov's momentum, for 'sgd'."""
+    freeze_epochs: int = 0
+    """First epochs in which the backbone rests, its batch statistics too, while the new layers train."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes one update. Losses over pairs look at one batch at a time."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient, longer ones are shortened to it; 0 turns it off."""
+    ema_decay: float = 0.0
+    """Decay of the running average of the weights, which is then what is evaluated and saved; 0 turns it off."""
     schedule: Literal["multistep", "cosine"] = "multistep"
     """'multistep': times `gamma` at every milestone; 'cosine': down to `final` of the base rate at the last step."""
     milestones: tuple[int, ...] = (20, 40)
@@ -87,8 +107,15 @@ class OptimConfig:
     """Share of the base rate that is left at the end (cosine)."""
 
     def __post_init__(self) -> None:
-        _require("optim.lr", self.lr, self.lr > 0.0, "above 0")
-        _require("optim.weight_decay", self.weight_decay, self.weight_decay >= 0.0, "0 or more")
+        _require("optim.optimizer", self.optimizer, self.optimizer in ("adam", "adamw", "sgd"), "'adam', 'adamw' or 'sgd'")
+        for name in ("lr", "backbone_factor", "new_factor"):
+            _require(f"optim.{name}", getattr(self, name), getattr(self, name) > 0.0, "above 0")
+        for name in ("weight_decay", "freeze_epochs", "clip_norm"):
+            _require(f"optim.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        for name in ("momentum", "ema_decay"):
+            _require(f"optim.{name}", getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "in [0, 1)")
+        _require("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0.0, "off without momentum")
+        _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1 batch")
         _require("optim.schedule", self.schedule, self.schedule in ("multistep", "cosine"), "'multistep' or 'cosine'")
         ascending = list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones)
         _require("optim.milestones", self.milestones, ascending, "ascending epochs above 0")
@@ -123,12 +150,17 @@ class TrainConfig:
     """First epochs at half the height and width, a quarter of the work each; for training from scratch."""
     amp: Literal["auto", "on", "off"] = "auto"
     """bfloat16 autocast, with the channel attention in float32. 'auto': where the device has matrix units for it."""
+    compile: bool = False
+    """Train with torch.compile: the first steps take minutes, the others less time on a GPU."""
     device: str = "auto"
     """'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."""
     workers: int = 0
     """Processes that read images; 0 reads in the training process and keeps resized crops in memory."""
     seed: int = 1
     """Of the weights, the batches, the augmentation and the validation split."""
+    checkpoint_minutes: float = 10.0
+    """How much work an interruption may cost: within an epoch, the state of the run is saved this often. It always is at the
+    end of an epoch; 0 saves it only there."""
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
@@ -140,7 +172,7 @@ class TrainConfig:
         for name in ("identities", "instances"):
             _require(name, getattr(self, name), getattr(self, name) >= 2, "at least 2")
         _require("val_fraction", self.val_fraction, 0.0 <= self.val_fraction < 1.0, "in [0, 1)")
-        for name in ("half_size_epochs", "workers", "seed"):
+        for name in ("half_size_epochs", "workers", "seed", "checkpoint_minutes"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
         _ = self.model_config

@@ -84,19 +84,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         CheckpointError: The file does not exist, is no checkpoint of this project, or is of a later version.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"checkpoint {path} does not exist") from None
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
-        reason = type(error).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(f"{path} is not a checkpoint of 'stcanet train' (no format entry '{FORMAT}')")
-    if content.get("version") != VERSION:
-        raise CheckpointError(f"{path} has checkpoint version {content.get('version')}; this program reads version {VERSION}")
+    content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
     try:
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
@@ -108,3 +96,31 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     except (KeyError, TypeError, StcanetError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def read_tensors(path: Path | str, expected_format: str, version: int, what: str) -> dict[str, Any]:
+    """Read a file of tensors and plain values that has a format and a version.
+
+    Args:
+        path: A .pt file.
+        expected_format: Its ``format`` entry.
+        version: Its ``version`` entry.
+        what: What it should be, for messages.
+
+    Raises:
+        CheckpointError: It does not exist, would run code, or is another kind of file or a later version.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {path} does not exist") from None
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        reason = type(error).__name__
+        raise CheckpointError(
+            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != expected_format:
+        raise CheckpointError(f"{path} is not {what} of 'stcanet train' (no format entry '{expected_format}')")
+    if content.get("version") != version:
+        raise CheckpointError(f"{path} has checkpoint version {content.get('version')}; this program reads version {version}")
+    return content

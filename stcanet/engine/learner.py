@@ -1,14 +1,18 @@
-"""A network and what trains it: batch → network → losses → gradients → optimiser."""
+"""A network and what trains it: batch → network → losses → gradients → optimiser → average of the weights."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from stcanet.config import TrainConfig
+from stcanet.engine.average import WeightAverage
 from stcanet.engine.batches import Batch
 from stcanet.engine.devices import has_bf16_units
 from stcanet.engine.objective import losses_of
+from stcanet.engine.optim import freeze_backbone, make_optimizer, set_rate
 from stcanet.engine.schedule import lr_factor
 from stcanet.model import STCANet
 from stcanet_runtime.errors import ConfigError
@@ -24,29 +28,37 @@ class Learner:
     """
 
     def __init__(self, model: STCANet, config: TrainConfig, device: torch.device) -> None:
-        self.model = model.to(device).to(memory_format=torch.channels_last)
         self.device = device
         self.autocast = config.amp == "on" or (config.amp == "auto" and has_bf16_units(device))
+        self._model = model.to(device).to(memory_format=torch.channels_last)
+        self._network = torch.compile(self._model) if config.compile else self._model
+        self._optimizer = make_optimizer(self._model, config.optim)
+        self._average = WeightAverage(self._model, config.optim.ema_decay) if config.optim.ema_decay else None
         self._config = config
-        self._optimizer = torch.optim.Adam(
-            model.parameters(), lr=config.optim.lr, weight_decay=config.optim.weight_decay, fused=True
-        )
+
+    @property
+    def model(self) -> STCANet:
+        """The network to evaluate and to keep: with the averaged weights, where they are averaged."""
+        return self._average.model if self._average else self._model
 
     @property
     def rate(self) -> float:
-        """The present learning rate."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        """The present base learning rate."""
+        group = self._optimizer.param_groups[0]
+        return float(group["lr"] / group["factor"])
 
-    def begin_epoch(self) -> None:
-        """Make ready to train, whatever happened to the model since the last epoch."""
-        self.model.train()
+    def begin_epoch(self, epoch: int) -> None:
+        """Make ready to train epoch 1, 2, …, whatever happened to the model since the last one."""
+        freeze_backbone(self._model, epoch <= self._config.optim.freeze_epochs)
 
-    def step(self, batch: Batch, progress: float) -> dict[str, float]:
-        """One update.
+    def step(self, batch: Batch, epoch: int, step: int, steps: int) -> dict[str, float]:
+        """Learn from one batch; weights move after the last batch of an update (see :meth:`ends_update`).
 
         Args:
             batch: What to learn from.
-            progress: Epochs done, with the fraction of the present one: where the run is in its schedule.
+            epoch: 1, 2, …
+            step: Number of the batch in its epoch, from 0.
+            steps: Batches of the epoch.
 
         Returns:
             The losses, and the accuracy of the classifier on the batch.
@@ -54,23 +66,48 @@ class Learner:
         Raises:
             ConfigError: The loss is no longer finite.
         """
-        self._set_rate(progress)
+        first = step - step % self._config.optim.accumulate
+        size = min(self._config.optim.accumulate, steps - first)
+        factor = lr_factor(epoch - 1 + first / steps, self._config.epochs, self._config.optim)
+        set_rate(self._optimizer, self._config.optim.lr * factor)
         losses, accuracy = self._losses(batch)
         if not torch.isfinite(losses["loss"]):
             raise ConfigError(f"the loss became {losses['loss'].item()}; lower the learning rate (now {self.rate:.2g})")
-        self._optimizer.zero_grad(set_to_none=True)
-        losses["loss"].backward()
-        self._optimizer.step()
+        (losses["loss"] / size).backward()
+        if self.ends_update(step, steps):
+            self._update()
         return {name: value.item() for name, value in losses.items()} | {"accuracy": accuracy.item()}
+
+    def ends_update(self, step: int, steps: int) -> bool:
+        """Whether this batch is the last of an update: then :meth:`state_dict` is everything."""
+        return (step + 1) % self._config.optim.accumulate == 0 or step + 1 == steps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights, optimiser and average. bfloat16 needs no loss scaling, so there is no scaler."""
+        return {
+            "model": self._model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "average": self._average.state_dict() if self._average else None,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a :meth:`state_dict` of the same settings."""
+        self._model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        if self._average:
+            self._average.load_state_dict(state["average"])
 
     def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            output = self.model(batch.images.contiguous(memory_format=torch.channels_last))
+            output = self._network(batch.images.contiguous(memory_format=torch.channels_last))
         assert output.logits is not None
         accuracy = (output.logits.argmax(dim=1) == batch.labels).float().mean()
         return losses_of(self._config.loss, output.features, output.logits, batch.labels), accuracy
 
-    def _set_rate(self, progress: float) -> None:
-        factor = lr_factor(progress, self._config.epochs, self._config.optim)
-        for group in self._optimizer.param_groups:
-            group["lr"] = self._config.optim.lr * factor
+    def _update(self) -> None:
+        if self._config.optim.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self._model.parameters(), self._config.optim.clip_norm)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            self._average.update(self._model)

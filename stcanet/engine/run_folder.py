@@ -11,30 +11,44 @@ from typing import Any, Self
 import tomli_w
 from torch.utils.tensorboard import SummaryWriter
 
-from stcanet.config import TrainConfig
+from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import OptionError
-from stcanet_runtime.files import atomic_path, write_json
+from stcanet_runtime.files import atomic_path, remove_temporaries, write_json, write_text
 
 
 class RunFolder:
     """A folder with ``config.toml``, ``environment.json``, ``metrics.jsonl``, ``log.txt``, ``tensorboard/`` and checkpoints.
 
+    Args:
+        root: The folder to make.
+        config: Settings of the run.
+        resume_after: Epochs that a run in the folder has behind it, to go on with it: figures of later epochs are dropped,
+            since they come again, and half-written files of a killed process are removed. None starts a new run.
+
     Raises:
-        OptionError: The folder holds an earlier run.
+        OptionError: The folder holds an earlier run, and `resume_after` is None.
     """
 
-    def __init__(self, root: Path, config: TrainConfig) -> None:
-        if (root / "metrics.jsonl").exists():
-            raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out)")
+    def __init__(self, root: Path, config: TrainConfig, resume_after: int | None = None) -> None:
+        if (root / "metrics.jsonl").exists() and resume_after is None:
+            raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
+        if resume_after is not None:
+            remove_temporaries(root)
+            _keep_epochs(root / "metrics.jsonl", resume_after)
         with atomic_path(root / "config.toml") as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
         write_json(root / "environment.json", environment())
         self._log = (root / "log.txt").open("a", encoding="utf-8")
         self._metrics = (root / "metrics.jsonl").open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(root / "tensorboard"))
+        self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
+
+    @property
+    def state(self) -> Path:
+        """What an interrupted run goes on from."""
+        return state_file(self.root)
 
     @property
     def last(self) -> Path:
@@ -67,3 +81,28 @@ class RunFolder:
         self._metrics.close()
         self._log.close()
         self._board.close()
+
+
+def state_file(root: Path) -> Path:
+    """The file in a run folder from which an interrupted run goes on; it need not be there."""
+    return root / "resume.pt"
+
+
+def run_config(root: Path) -> TrainConfig:
+    """The settings of the run in a folder.
+
+    Raises:
+        OptionError: There is no run.
+        ConfigError: Its settings cannot be read.
+    """
+    if not (root / "config.toml").exists():
+        raise OptionError("run folder", str(root), "the folder of a run, with config.toml in it")
+    return make_config(load_toml(root / "config.toml"))
+
+
+def _keep_epochs(path: Path, epochs: int) -> None:
+    """Drop the lines of later epochs, and a last line that was cut off."""
+    if not path.exists():
+        return
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
+    write_text(path, "".join(line for line in lines if json.loads(line)["epoch"] <= epochs))

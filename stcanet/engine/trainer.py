@@ -5,8 +5,9 @@ epochs of batches → learner → validation → run folder
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,17 @@ from typing import Any
 import torch
 
 from stcanet.config import TrainConfig
-from stcanet.data.datasets import ReIDDataset, load_dataset
+from stcanet.data.datasets import ReIDDataset, Sample, load_dataset
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.devices import resolve_device
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
-from stcanet.engine.run_folder import RunFolder
+from stcanet.engine.progress import Progress, changes, load_progress, save_progress
+from stcanet.engine.run_folder import RunFolder, run_config, state_file
 from stcanet.engine.validation import evaluate_model, split_validation
 from stcanet.model import STCANet, build_model
-from stcanet_runtime.errors import ConfigError, DataError
+from stcanet_runtime.errors import ConfigError, DataError, OptionError
 
 
 @dataclass(frozen=True)
@@ -38,22 +40,29 @@ class TrainResult:
     seconds: float
 
 
-def train(config: TrainConfig, out: Path, observer: Observer | None = None) -> TrainResult:
+def train(config: TrainConfig, out: Path, observer: Observer | None = None, resume: bool = False) -> TrainResult:
     """Train a network and leave a run folder.
 
     Args:
         config: What to train, on what, and how.
-        out: The run folder; must not hold an earlier run.
+        out: The run folder; must not hold an earlier run, or with `resume` must.
         observer: Told about progress.
+        resume: Go on with the run in `out`, wherever it was interrupted. The weights become those of a run that never was.
 
     Raises:
         DataError: The data cannot be read, or is too small for a batch.
         ConfigError: The settings ask for what cannot be done here.
-        CheckpointError: Backbone weights cannot be had.
+        CheckpointError: Backbone weights cannot be had, or the state of a run cannot be read.
+        OptionError: There is an earlier run where none should be or none where one should; or a run is to be resumed
+            with settings that would make it another run.
     """
     if config.model_config.clip_length is not None:
         raise ConfigError(f"preset '{config.preset}' takes tracklets; this version trains on single images only")
-    return _Run(config, load_dataset(config.data)).train(out, observer)
+    before = run_config(out) if resume else None
+    run = _Run(config, load_dataset(config.data))
+    if before:
+        run.restore(before, out)
+    return run.train(out, observer, resume)
 
 
 class _Run:
@@ -61,6 +70,8 @@ class _Run:
 
     def __init__(self, config: TrainConfig, dataset: ReIDDataset) -> None:
         self.config, self.dataset = config, dataset
+        self.progress = Progress()
+        self.resumed: dict[str, Any] = {}
         device = resolve_device(config.device)
         self.train_samples, self.query, self.gallery = split_validation(dataset.train, config.val_fraction, config.seed)
         if not self.train_samples:
@@ -68,28 +79,55 @@ class _Run:
         self.batches = TrainBatches(self.train_samples, config, device)
         self.learner = Learner(_build(config, len(self.batches.labels)), config, device)
 
-    def train(self, out: Path, observer: Observer | None) -> TrainResult:
-        config, start = self.config, time.perf_counter()
+    def restore(self, before: TrainConfig, out: Path) -> None:
+        """Go on where the run with the settings `before` in folder `out` was interrupted."""
+        changed = changes(before, self.config)
+        if state_file(out).exists():  # or else it was killed before there was anything to keep
+            self.progress, learner = load_progress(state_file(out), _fingerprint(self.train_samples))
+            self.learner.load_state_dict(learner)
+        if self.config.epochs < self.progress.epoch:
+            raise OptionError("epochs", self.config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
+        self.resumed = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
+
+    def train(self, out: Path, observer: Observer | None, resume: bool) -> TrainResult:
+        start = time.perf_counter()
         if observer:
-            observer.on_start(self._facts())
-        best: tuple[float, int, dict[str, float]] = (-1.0, 0, {})
-        with RunFolder(out, config) as folder:
-            for epoch in range(1, config.epochs + 1):
-                values = self._epoch(epoch, observer)
-                if self._validates(epoch):
-                    result = evaluate_model(self.learner.model, self.query, self.gallery)
-                    values |= {"val_mAP": result.mAP, "val_rank1": result.rank(1)}
-                folder.record(epoch, values)
-                checkpoint = self._checkpoint(epoch, values)
-                save_checkpoint(checkpoint, folder.last)
-                if values.get("val_mAP", -1.0) > best[0]:
-                    best = (values["val_mAP"], epoch, values)
-                    save_checkpoint(checkpoint, folder.best)
+            observer.on_start(self._facts() | ({"resumed": self.resumed} if resume else {}))
+        with RunFolder(out, self.config, self.progress.epoch if resume else None) as folder:
+            if resume:
+                folder.log(f"resumed: {self.resumed}")
+            while self.progress.epoch < self.config.epochs:
+                values = self._epoch(folder, observer)
+                folder.record(self.progress.epoch, values)
+                self._save(folder, values)
                 if observer:
-                    observer.on_epoch(epoch, values)
-        _, best_epoch, metrics = best if self.query else (0.0, config.epochs, values)
+                    observer.on_epoch(self.progress.epoch, values)
+        best_epoch = self.progress.best_epoch or self.progress.epoch
         used = folder.best if self.query else folder.last
-        return TrainResult(used, config.epochs, best_epoch, metrics, time.perf_counter() - start)
+        return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
+
+    def _epoch(self, folder: RunFolder, observer: Observer | None) -> dict[str, float]:
+        """The next epoch, or the rest of it; returns its mean losses, accuracy, speed and validation."""
+        progress, epoch, saved = self.progress, self.progress.epoch + 1, time.perf_counter()
+        self.learner.begin_epoch(epoch)
+        plan = self.batches.plan(epoch)
+        start = time.perf_counter() - progress.seconds
+        for batch in self.batches.read(plan, epoch, skip=progress.step):
+            values = self.learner.step(batch, epoch, progress.step, len(plan))
+            done = self.learner.ends_update(progress.step, len(plan))
+            progress.add(values, len(batch.labels))
+            progress.seconds = time.perf_counter() - start
+            if observer:
+                rate = progress.images / progress.seconds
+                observer.on_step(StepReport(epoch, progress.step, len(plan), values["loss"], values["accuracy"], rate))
+            if done and 0.0 < self.config.checkpoint_minutes * 60.0 < time.perf_counter() - saved:
+                self._save_progress(folder)
+                saved = time.perf_counter()
+        values = {name: total / len(plan) for name, total in progress.totals.items()}
+        values |= {"lr": self.learner.rate, "images_per_second": progress.images / progress.seconds}
+        values["seconds"] = progress.seconds
+        progress.end_epoch()
+        return values | (self._validate() if self._validates(epoch) else {})
 
     def _validates(self, epoch: int) -> bool:
         if not self.query or epoch == self.config.epochs:
@@ -97,22 +135,20 @@ class _Run:
         # A network that has only seen half-size images does badly on full-size ones, whatever it has learnt.
         return epoch > self.config.half_size_epochs and epoch % self.config.eval_every == 0
 
-    def _epoch(self, epoch: int, observer: Observer | None) -> dict[str, float]:
-        """One pass; returns the mean losses, the accuracy and the rate of the epoch."""
-        self.learner.begin_epoch()
-        plan = self.batches.plan(epoch)
-        totals: Counter[str] = Counter()
-        images, start = 0, time.perf_counter()
-        for step, batch in enumerate(self.batches.read(plan, epoch), start=1):
-            values = self.learner.step(batch, epoch - 1 + (step - 1) / len(plan))
-            totals.update(values)
-            images += len(batch.labels)
-            if observer:
-                rate = images / (time.perf_counter() - start)
-                observer.on_step(StepReport(epoch, step, len(plan), values["loss"], values["accuracy"], rate))
-        means = {name: total / len(plan) for name, total in totals.items()}
-        seconds = time.perf_counter() - start
-        return {**means, "lr": self.learner.rate, "images_per_second": images / seconds, "seconds": seconds}
+    def _validate(self) -> dict[str, float]:
+        result = evaluate_model(self.learner.model, self.query, self.gallery)
+        return {"val_mAP": result.mAP, "val_rank1": result.rank(1)}
+
+    def _save(self, folder: RunFolder, values: dict[str, float]) -> None:
+        """Leave the checkpoints of an epoch; the state comes last, so that whatever is missing is made again."""
+        checkpoint = self._checkpoint(self.progress.epoch, values)
+        save_checkpoint(checkpoint, folder.last)
+        if self.progress.improves(values):
+            save_checkpoint(checkpoint, folder.best)
+        self._save_progress(folder)
+
+    def _save_progress(self, folder: RunFolder) -> None:
+        save_progress(folder.state, self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
@@ -137,3 +173,9 @@ def _build(config: TrainConfig, classes: int) -> STCANet:
         torch.manual_seed(config.seed)
         overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in config.model.items()}
         return build_model(config.preset, classes, config.backbone_weights, **overrides)
+
+
+def _fingerprint(samples: Sequence[Sample]) -> str:
+    """Tells training sets apart, wherever their folder stands."""
+    lines = (f"{sample.pid} {sample.camid} {[frame.name for frame in sample.frames]}\n" for sample in samples)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

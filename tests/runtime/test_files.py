@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
+from stcanet_runtime.files import atomic_path, remove_temporaries, sha256_file, write_json, write_text
 
 
 def test_written_and_nothing_left_over(tmp_path: Path) -> None:
@@ -46,3 +46,15 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 def test_sha256(tmp_path: Path, size: int) -> None:
     (tmp_path / "a").write_bytes(b"x" * size)
     assert sha256_file(tmp_path / "a") == hashlib.sha256(b"x" * size).hexdigest()
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "last.pt") as first, atomic_path(tmp_path / "plain") as second:
+        first.write_bytes(b"half")
+        second.write_bytes(b"half")
+        for name in ("last.pt", ".hidden", ".notes.tmp.txt", "a.0123abcd.tmp.pt"):
+            (tmp_path / name).write_text("kept")
+        assert sorted(remove_temporaries(tmp_path)) == sorted([first, second])
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", ".notes.tmp.txt", "a.0123abcd.tmp.pt", "last.pt"]
+        first.write_bytes(b"new")  # so that the renames at the end have something to rename
+        second.write_bytes(b"new")

@@ -1,0 +1,114 @@
+"""Kill a training run at random moments, resume it, and hold the final weights against those of a run that was left alone.
+
+    python benchmarks/kill_and_resume.py                 # twenty kills on drawn people, two cores: about ten minutes
+    python benchmarks/kill_and_resume.py --trials 3
+
+A trial starts a run in a process, kills it with SIGKILL after a random time, resumes it with another one, which is killed too
+in every second trial, and resumes it again. The state is saved every second, so that many kills hit a file being written.
+Ends with status 1 if any final weight differs in any bit, or metrics.jsonl has not every epoch once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+from stcanet.data.synthetic import SynthConfig, generate
+
+EPOCHS = 5
+SETTINGS = """
+preset = "stcanet-tiny"
+backbone_weights = "none"
+device = "cpu"
+epochs = 5
+half_size_epochs = 1
+eval_every = 2
+val_fraction = 0.2
+identities = 4
+instances = 4
+checkpoint_minutes = 0.016
+[model]
+height = 64
+width = 32
+[optim]
+lr = 1e-3
+schedule = "cosine"
+accumulate = 2
+ema_decay = 0.9
+freeze_epochs = 1
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        generate(
+            root / "people", SynthConfig(identities=30, test_identities=6, cameras=3, images_per_camera=4, height=64, width=32)
+        )
+        (root / "settings.toml").write_text(SETTINGS)
+        start = time.monotonic()
+        reference = root / "reference"
+        assert start_run(root, reference, resume=False).wait() == 0
+        duration = time.monotonic() - start
+        failures = sum(not trial(root, reference, duration, rng, number) for number in range(1, options.trials + 1))
+    print(f"{options.trials - failures} of {options.trials} killed runs ended with the weights of the run that was left alone")
+    raise SystemExit(failures > 0)
+
+
+def trial(root: Path, reference: Path, duration: float, rng: random.Random, number: int) -> bool:
+    """Whether a run that is killed (once, or twice where `number` is even) ends as the reference did."""
+    run, resume, killed = root / f"run{number}", False, []
+    for _ in range(1 + (number % 2 == 0)):
+        process = start_run(root, run, resume)
+        time.sleep(rng.uniform(0.3, 1.0) * duration)  # the first third is the start of Python and torch
+        process.kill()
+        process.wait()
+        resume = (run / "config.toml").exists()
+        leftovers = [path.name for path in run.glob(".*.tmp*")] if run.exists() else []
+        killed.append((where(run), leftovers))
+    status = start_run(root, run, resume).wait()
+    same = status == 0 and all(equal(run / name, reference / name) for name in ("last.pt", "best.pt"))
+    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    clean = epochs == list(range(1, EPOCHS + 1)) and not list(run.glob(".*.tmp*"))
+    print(f"trial {number}: killed {killed}: weights {'equal' if same else 'DIFFER'}, epochs {epochs}", flush=True)
+    return same and clean
+
+
+def start_run(root: Path, run: Path, resume: bool) -> subprocess.Popen[bytes]:
+    new = ["--config", str(root / "settings.toml"), "--data", str(root / "people"), "--out", str(run)]
+    command = [sys.executable, "-c", "from stcanet.cli import main; main()", "train"]
+    command += ["--resume", str(run)] if resume else new
+    return subprocess.Popen(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+
+
+def where(run: Path) -> str:
+    """How far a killed run had come, by its saved state."""
+    if not (run / "resume.pt").exists():
+        return "before the first state"
+    progress = torch.load(run / "resume.pt", weights_only=True)["progress"]
+    return f"after epoch {progress['epoch']} batch {progress['step']}"
+
+
+def equal(first: Path, second: Path) -> bool:
+    a, b = (torch.load(path, weights_only=True)["state_dict"] for path in (first, second))
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+if __name__ == "__main__":
+    main()

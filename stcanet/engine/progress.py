@@ -1,0 +1,109 @@
+"""Where a run stands, and the file from which an interrupted run goes on.
+
+Batches and their augmentation are functions of (seed, epoch, step), and the learning rate of (epoch, step), so a position
+takes the place of random states. The rest is the learner's state, the best result so far, and the sums of the present epoch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stcanet.config import TrainConfig
+from stcanet.engine.checkpoint import read_tensors
+from stcanet_runtime.errors import CheckpointError, OptionError
+from stcanet_runtime.files import atomic_path
+
+FORMAT = "stcanet-run-state"
+VERSION = 1
+
+
+@dataclass
+class Progress:
+    """Where a run stands: plain values."""
+
+    epoch: int = 0
+    """Epochs done."""
+    step: int = 0
+    """Batches done of the next epoch."""
+    totals: dict[str, float] = field(default_factory=dict)
+    """Sums of the step figures over those batches."""
+    images: int = 0
+    """Images in them."""
+    seconds: float = 0.0
+    """Time spent on them."""
+    best_epoch: int = 0
+    """The epoch with the best validation mAP; 0 before the first validation."""
+    best: dict[str, float] = field(default_factory=dict)
+    """What was recorded of it."""
+
+    def add(self, values: dict[str, float], images: int) -> None:
+        """Count a batch."""
+        self.step += 1
+        self.images += images
+        for name, value in values.items():
+            self.totals[name] = self.totals.get(name, 0.0) + value
+
+    def end_epoch(self) -> None:
+        """Count an epoch; the sums start again."""
+        self.epoch, self.step, self.totals, self.images, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
+
+    def improves(self, values: dict[str, float]) -> bool:
+        """Whether the figures of an epoch are the best so far, which is noted."""
+        if "val_mAP" not in values or values["val_mAP"] <= self.best.get("val_mAP", -1.0):
+            return False
+        self.best_epoch, self.best = self.epoch, values
+        return True
+
+
+def save_progress(path: Path, progress: Progress, learner: dict[str, Any], data: str) -> None:
+    """Write the state of a run; an interruption leaves the previous one as it was.
+
+    Args:
+        path: Where to.
+        progress: Position and best result.
+        learner: ``Learner.state_dict()``.
+        data: Fingerprint of the training samples.
+    """
+    with atomic_path(path) as temporary:
+        content = {"format": FORMAT, "version": VERSION, "progress": asdict(progress), "learner": learner, "data": data}
+        torch.save(content, temporary)
+
+
+def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
+    """Read what :func:`save_progress` wrote.
+
+    Raises:
+        CheckpointError: It is no such file, or belongs to other training samples.
+    """
+    content = read_tensors(path, FORMAT, VERSION, "the state of a run")
+    if content["data"] != data:
+        raise CheckpointError(
+            f"{path} belongs to other training images than the settings lead to now; restore them, or start anew"
+        )
+    return Progress(**content["progress"]), content["learner"]
+
+
+CHANGEABLE = ("data", "epochs", "device", "workers", "checkpoint_minutes")
+"""Settings that a resumed run may have otherwise."""
+
+
+def changes(before: TrainConfig, now: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """What is otherwise than before, as name: (before, now).
+
+    Raises:
+        OptionError: Something else than :data:`CHANGEABLE`, or more epochs where the schedule depends on their number.
+    """
+    old, new = before.to_dict(), now.to_dict()
+    changed = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
+    for name, (was, value) in changed.items():
+        if name not in CHANGEABLE:
+            raise OptionError(
+                name, value, f"{was!r}, as the run that is resumed has it; only {', '.join(CHANGEABLE)} may change"
+            )
+    if "epochs" in changed and now.optim.schedule == "cosine":
+        raise OptionError("epochs", now.epochs, f"{before.epochs}: the cosine schedule of the resumed run depends on it")
+    return changed

@@ -1,0 +1,149 @@
+"""Optimisers, groups, freezing, accumulation, clipping, averaging."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stcanet.config import OptimConfig, TrainConfig, make_config
+from stcanet.engine.average import WeightAverage
+from stcanet.engine.batches import Batch
+from stcanet.engine.learner import Learner
+from stcanet.engine.optim import make_optimizer, parameter_groups, set_rate
+from stcanet.model import STCANet, build_model
+
+CPU = torch.device("cpu")
+
+
+def model(seed: int = 0) -> STCANet:
+    torch.manual_seed(seed)
+    return build_model("stcanet-tiny", 6, height=32, width=32)
+
+
+def config(**optim: object) -> TrainConfig:
+    return make_config({"data": "x", "preset": "stcanet-tiny", "optim": optim})
+
+
+def batch(seed: int = 1, size: int = 8) -> Batch:
+    generator = torch.Generator().manual_seed(seed)
+    return Batch(torch.randn(size, 3, 32, 32, generator=generator), torch.arange(size) // 2)
+
+
+def weights_after(steps: int, **optim: object) -> dict[str, torch.Tensor]:
+    learner = Learner(model(), config(**optim), CPU)
+    learner.begin_epoch(1)
+    for step in range(steps):
+        learner.step(batch(step), 1, step, steps)
+    return {name: value.clone() for name, value in learner.state_dict()["model"].items()}
+
+
+@pytest.mark.parametrize("decay_norms", [True, False])
+def test_groups_hold_every_parameter_once(decay_norms: bool) -> None:
+    network = model()
+    groups = parameter_groups(network, OptimConfig(backbone_factor=0.1, new_factor=2.0, decay_norms=decay_norms))
+    names = {id(parameter): name for name, parameter in network.named_parameters()}
+    seen = [(names[id(parameter)], group) for group in groups for parameter in group["params"]]
+    assert sorted(name for name, _ in seen) == sorted(names.values())
+    for name, group in seen:
+        assert group["factor"] == (0.1 if name.startswith("backbone.") else 2.0)
+        spared = not decay_norms and (name.endswith("bias") or "norm" in name or "bn" in name or "neck" in name)
+        # The second layer of a down-sampling branch and of the stem is a normalisation without that in its name.
+        spared = spared or (not decay_norms and (".downsample.1." in name or ".stem.1." in name))
+        assert group["weight_decay"] == (0.0 if spared else 5e-4), name
+
+
+def test_rates_follow_their_factors() -> None:
+    optimizer = make_optimizer(model(), OptimConfig(backbone_factor=0.1, new_factor=2.0))
+    set_rate(optimizer, 0.5)
+    assert [group["lr"] for group in optimizer.param_groups] == [0.05, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, torch.optim.Adam),
+        ({"optimizer": "adamw"}, torch.optim.AdamW),
+        ({"optimizer": "sgd", "nesterov": True}, torch.optim.SGD),
+    ],
+)
+def test_fused_steps_are_those_of_the_textbook_loop(settings: dict, expected: type[torch.optim.Optimizer]) -> None:
+    network, twin = model(), model()
+    optimizer = make_optimizer(network, OptimConfig(lr=1e-2, **settings))
+    assert type(optimizer) is expected
+    momentum = {"momentum": 0.9, "nesterov": True} if expected is torch.optim.SGD else {}
+    plain = expected(twin.parameters(), lr=1e-2, weight_decay=5e-4, foreach=False, fused=False, **momentum)  # type: ignore[call-arg]
+    for _ in range(3):
+        for net, opt in ((network, optimizer), (twin, plain)):
+            generator = torch.Generator().manual_seed(5)
+            for parameter in net.parameters():
+                parameter.grad = torch.randn(parameter.shape, generator=generator)
+            opt.step()
+    for ours, theirs in zip(network.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frozen_backbone_rests_while_new_layers_train() -> None:
+    before = model().state_dict()
+    learner = Learner(model(), config(freeze_epochs=1), CPU)
+    learner.begin_epoch(1)
+    learner.step(batch(), 1, 0, 1)
+    after = {name: value.clone() for name, value in learner.model.state_dict().items()}
+    assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("backbone."))
+    assert not torch.equal(after["head.classifier.weight"], before["head.classifier.weight"])
+    learner.begin_epoch(2)
+    learner.step(batch(), 2, 0, 1)
+    moved = learner.model.state_dict()
+    assert not torch.equal(moved["backbone.stem.0.weight"], after["backbone.stem.0.weight"])
+    assert not torch.equal(moved["backbone.stem.1.running_mean"], after["backbone.stem.1.running_mean"])
+
+
+def test_accumulated_batches_make_one_update_of_their_mean_gradient() -> None:
+    """Five batches by two: updates after 2, 4 and 5; the same batch twice gives the gradient of one."""
+    learner = Learner(model(), config(accumulate=2, optimizer="sgd", momentum=0.0, lr=0.1), CPU)
+    learner.begin_epoch(1)
+    assert [learner.ends_update(step, 5) for step in range(5)] == [False, True, False, True, True]
+    start = {name: value.clone() for name, value in learner.model.named_parameters()}
+    learner.step(batch(), 1, 0, 5)
+    assert all(torch.equal(value, start[name]) for name, value in learner.model.named_parameters())
+    learner.step(batch(), 1, 1, 5)
+    once = Learner(model(), config(optimizer="sgd", momentum=0.0, lr=0.1), CPU)
+    once.begin_epoch(1)
+    once.step(batch(), 1, 0, 5)
+    for (name, ours), theirs in zip(learner.model.named_parameters(), once.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_clipping_bounds_the_update() -> None:
+    start = model().state_dict()
+
+    def moved(**optim: object) -> float:
+        after = weights_after(1, optimizer="sgd", momentum=0.0, weight_decay=0.0, lr=1.0, **optim)
+        names = [name for name, _ in model().named_parameters()]
+        return float(torch.cat([(after[name] - start[name]).flatten() for name in names]).norm())
+
+    assert moved() > 0.1
+    assert moved(clip_norm=0.1) == pytest.approx(0.1, rel=1e-2)  # float32 weights round what is added
+
+
+def test_the_average_is_what_is_evaluated() -> None:
+    learner = Learner(model(), config(ema_decay=0.5, lr=1e-2), CPU)
+    learner.begin_epoch(1)
+    expected: dict[str, torch.Tensor] = {}
+    for step in range(4):
+        learner.step(batch(step), 1, step, 4)
+        decay = min(0.5, (1 + step) / (10 + step))
+        for name, value in learner.state_dict()["model"].items():
+            first = step == 0 or not value.is_floating_point()
+            expected[name] = value.clone() if first else decay * expected[name] + (1 - decay) * value
+    averaged = learner.model.state_dict()
+    for name, value in expected.items():
+        if value.is_floating_point():
+            torch.testing.assert_close(averaged[name], value, rtol=1e-5, atol=1e-6)
+    assert not torch.equal(averaged["head.neck.bias"], learner.state_dict()["model"]["head.neck.bias"])
+
+
+def test_a_new_average_is_the_network() -> None:
+    network = model()
+    average = WeightAverage(network, 0.999)
+    average.update(network)
+    assert all(torch.equal(a, b) for a, b in zip(average.model.parameters(), network.parameters(), strict=True))

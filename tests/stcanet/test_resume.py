@@ -1,0 +1,213 @@
+"""A run that was killed and resumed ends as if nothing had happened."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from stcanet.config import TrainConfig, make_config
+from stcanet.data.datasets import load_dataset
+from stcanet.engine.checkpoint import load_checkpoint
+from stcanet.engine.progress import Progress
+from stcanet.engine.trainer import train
+from stcanet_runtime.errors import CheckpointError, OptionError
+
+ROOT = Path(__file__).parents[2]
+SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
+
+# Runs in a process of its own, which kills itself at one of three moments.
+VICTIM = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+from stcanet.config import make_config
+from stcanet.engine import checkpoint, progress, trainer
+
+moment, out, resume, config = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "resume", make_config(json.loads(sys.argv[4]))
+die = lambda: os.kill(os.getpid(), signal.SIGKILL)
+save, step, record = torch.save, trainer.Learner.step, trainer.RunFolder.record
+calls = {"save": 0, "step": 0}
+
+def half_save(content, path):
+    calls["save"] += 1
+    save(content, path)
+    if moment == "write" and calls["save"] == 5:
+        with open(path, "r+b") as file:
+            file.truncate(1000)
+        die()
+
+def counted_step(*args):
+    calls["step"] += 1
+    if moment == "step" and calls["step"] == 6:
+        die()
+    return step(*args)
+
+def recorded(self, epoch, values):
+    record(self, epoch, values)
+    if moment == "recorded" and epoch == 2:
+        self._metrics.write('{"epoch": 3, "lo')
+        self._metrics.flush()
+        die()
+
+torch.save, trainer.Learner.step, trainer.RunFolder.record = half_save, counted_step, recorded
+trainer.train(config, out, resume=resume)
+"""
+
+
+def settings(people: Path, **changes: object) -> TrainConfig:
+    small = {
+        "data": str(people),
+        "preset": "stcanet-tiny",
+        "model": {"height": 32, "width": 32},
+        "backbone_weights": "none",
+        "epochs": 3,
+        "eval_every": 1,
+        "val_fraction": 0.25,
+        "identities": 4,
+        "instances": 2,
+        "device": "cpu",
+        "checkpoint_minutes": 0.0,
+        "optim": {"lr": 1e-3, "accumulate": 2, "ema_decay": 0.9, "freeze_epochs": 1},
+    }
+    return make_config(small, changes)
+
+
+def weights(run: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    return load_checkpoint(run / name).state_dict
+
+
+def assert_same_run(run: Path, other: Path) -> None:
+    for name in ("last.pt", "best.pt"):
+        first, second = weights(run, name), weights(other, name)
+        assert all(torch.equal(first[key], second[key]) for key in first), name
+        assert load_checkpoint(run / name).metrics == load_checkpoint(other / name).metrics
+    assert figures(run) == figures(other)
+
+
+def figures(run: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "images_per_second")} for line in lines]
+
+
+def test_killed_three_times_it_ends_with_the_same_bits(people: Path, tmp_path: Path) -> None:
+    """In the middle of an epoch, with a line of figures written and nothing else, and while a checkpoint is half written."""
+    config, run, untouched = settings(people, checkpoint_minutes=1e-9), tmp_path / "killed", tmp_path / "untouched"
+    for number, moment in enumerate(("step", "recorded", "write")):
+        arguments = [moment, str(run), "resume" if number else "new", json.dumps(config.to_dict())]
+        done = subprocess.run(
+            [sys.executable, "-c", VICTIM, *arguments],
+            env={**os.environ, "PYTHONPATH": SOURCES},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        if moment == "recorded":
+            assert (run / "metrics.jsonl").read_text().endswith('{"epoch": 3, "lo')
+    assert [path.name.split(".")[1] for path in run.glob(".*.tmp.pt")] == ["resume"]
+    train(config, run, resume=True)
+    train(config, untouched)
+    assert_same_run(run, untouched)
+    assert [line["epoch"] for line in figures(run)] == [1, 2, 3]
+    assert not list(run.glob(".*"))
+
+
+class InterruptedRunError(Exception):
+    """Raised by an observer."""
+
+
+class Interrupter:
+    """An observer that stops a run after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    def on_start(self, facts: object) -> None: ...
+
+    def on_epoch(self, epoch: int, values: object) -> None: ...
+
+    def on_step(self, _: object) -> None:
+        self.left -= 1
+        if not self.left:
+            raise InterruptedRunError
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_every_optimiser_resumes(people: Path, tmp_path: Path, optimizer: str) -> None:
+    config = settings(
+        people, epochs=2, optim={"optimizer": optimizer, "clip_norm": 1.0, "decay_norms": False, "ema_decay": 0.0}
+    )
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "run", Interrupter(3))
+    train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "untouched")
+    assert_same_run(tmp_path / "run", tmp_path / "untouched")
+
+
+def test_more_epochs_continue_a_finished_run(people: Path, tmp_path: Path) -> None:
+    short, long = settings(people, epochs=1), settings(people, epochs=2)
+    train(short, tmp_path / "run")
+    result = train(replace(long, workers=1), tmp_path / "run", resume=True)
+    train(long, tmp_path / "long")
+    assert_same_run(tmp_path / "run", tmp_path / "long")
+    assert result.epochs == 2
+    assert "epochs = 2" in (tmp_path / "run" / "config.toml").read_text()
+    again = train(long, tmp_path / "run", resume=True)  # finished: nothing to do
+    assert (again.best_epoch, again.metrics) == (result.best_epoch, result.metrics)
+    with pytest.raises(OptionError, match="at least 2"):
+        train(short, tmp_path / "run", resume=True)
+
+
+def test_what_would_make_another_run_is_refused(people: Path, tmp_path: Path) -> None:
+    config = settings(people, epochs=1, optim={"schedule": "cosine"})
+    with pytest.raises(OptionError, match="the folder of a run"):
+        train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "run")
+    before = (tmp_path / "run" / "last.pt").read_bytes()
+    for changed, word in (({"seed": 2}, "seed"), ({"identities": 5}, "identities"), ({"epochs": 2}, "cosine schedule")):
+        with pytest.raises(OptionError, match=word):
+            train(replace(config, **changed), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None:
+    config = settings(people, epochs=1)
+    train(config, tmp_path / "run")
+    lines = ["path,pid,camid,split"]
+    lines += [f"{sample.path},{sample.pid},{sample.camid},train" for sample in load_dataset(people).train[:-1]]
+    (tmp_path / "fewer.csv").write_text("\n".join(lines))
+    with pytest.raises(CheckpointError, match="other training images"):
+        train(replace(config, data=str(tmp_path / "fewer.csv"), epochs=2), tmp_path / "run", resume=True)
+
+
+def test_a_run_killed_before_its_first_state_starts_again(people: Path, tmp_path: Path) -> None:
+    config = settings(people, epochs=1)
+    with pytest.raises(InterruptedRunError):
+        train(config, tmp_path / "run", Interrupter(2))
+    assert not (tmp_path / "run" / "resume.pt").exists()
+    train(config, tmp_path / "run", resume=True)
+    train(config, tmp_path / "untouched")
+    assert_same_run(tmp_path / "run", tmp_path / "untouched")
+
+
+def test_a_checkpoint_is_not_the_state_of_a_run(people: Path, tmp_path: Path) -> None:
+    config = settings(people, epochs=1)
+    train(config, tmp_path / "run")
+    (tmp_path / "run" / "last.pt").replace(tmp_path / "run" / "resume.pt")
+    with pytest.raises(CheckpointError, match=r"not the state of a run"):
+        train(config, tmp_path / "run", resume=True)
+
+
+def test_progress_sums_zero_losses_too() -> None:
+    progress = Progress()
+    progress.add({"loss": 1.0, "triplet_loss": 0.0}, 8)
+    progress.add({"loss": 0.5, "triplet_loss": 0.0}, 8)
+    assert (progress.totals, progress.step, progress.images) == ({"loss": 1.5, "triplet_loss": 0.0}, 2, 16)
