@@ -61,8 +61,7 @@ def evaluate(
 ) -> None:
     """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.
 
-    Any model on any data set, its own or another. The last line says the protocol: figures of different protocols must not
-    be compared.
+    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared.
     """
     import json
 
