@@ -72,6 +72,8 @@ def embed_dataset(
     how = {"queries_in_gallery": len({*dataset.query} & {*dataset.gallery}), **_how(model, dataset, settings.sampling)}
     place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}
     rows = model.embed(list(place), settings.sampling, settings.batch_size, progress)
+    if len(rows) == len(dataset.query) + len(dataset.gallery):  # no copies, which may not fit into the memory
+        return Embedded(dataset, rows[: len(dataset.query)], rows[len(dataset.query) :], how)
     query, gallery = (rows[[place[sample] for sample in side]] for side in (dataset.query, dataset.gallery))
     return Embedded(dataset, query, gallery, how)
 
