@@ -58,6 +58,9 @@ class LossConfig:
     """Weight of the supervised contrastive loss, which is not in the published recipe; 0 turns it off."""
     temperature: float = 0.1
     """Of the contrastive loss: cosines are divided by it."""
+    gather: bool = True
+    """With several processes: losses see the joint batch, so that pairs and triplets are mined over all of it. Otherwise each
+    process mines its own share, and gradients are averaged."""
 
     def __post_init__(self) -> None:
         for name in ("identity_weight", "triplet_weight", "contrastive_weight", "margin"):
@@ -139,7 +142,7 @@ class TrainConfig:
     epochs: int = 60
     """Passes over the training images."""
     identities: int = 16
-    """Identities P of a batch."""
+    """Identities P of a batch, which several processes share."""
     instances: int = 4
     """Images K of each identity in a batch."""
     val_fraction: float = 0.1
@@ -156,6 +159,8 @@ class TrainConfig:
     """'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."""
     workers: int = 0
     """Processes that read images; 0 reads in the training process and keeps resized crops in memory."""
+    sync_bn: bool = False
+    """With several processes: batch normalisation over the joint batch instead of each process's share."""
     seed: int = 1
     """Of the weights, the batches, the augmentation and the validation split."""
     checkpoint_minutes: float = 10.0

@@ -15,11 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from stcanet.config import TrainConfig
-from stcanet.data.augment import draw_variation, vary
+from stcanet.data.augment import Variation, draw_variation, vary
 from stcanet.data.crops import CropDataset, label_map
 from stcanet.data.datasets import Sample
 from stcanet.data.sampling import PKSampler
+from stcanet.engine.distributed import ALONE, World
 from stcanet.model import Normalize
+from stcanet_runtime.errors import OptionError
 
 
 class Batch(NamedTuple):
@@ -38,13 +40,17 @@ class TrainBatches:
         samples: What to train on.
         config: Batch size, augmentation, workers, seed.
         device: Where the batches are wanted.
+        world: The processes that share every batch; each takes some of its identities.
 
     Raises:
         DataError: There are fewer identities than a batch takes.
+        OptionError: The identities of a batch cannot be shared evenly.
     """
 
-    def __init__(self, samples: Sequence[Sample], config: TrainConfig, device: torch.device) -> None:
-        self._config, self._device = config, device
+    def __init__(self, samples: Sequence[Sample], config: TrainConfig, device: torch.device, world: World = ALONE) -> None:
+        if config.identities % world.size:
+            raise OptionError("identities", config.identities, f"a multiple of the {world.size} processes that share a batch")
+        self._config, self._device, self._world = config, device, world
         self.labels = label_map(samples)
         pids = [sample.pid for sample in samples]
         self._sampler = PKSampler(pids, config.identities, config.instances, config.seed)
@@ -54,11 +60,11 @@ class TrainBatches:
         self._normalize = Normalize().to(device)
 
     def plan(self, epoch: int) -> list[list[int]]:
-        """The sample indices of every batch of an epoch."""
+        """The sample indices of every joint batch of an epoch."""
         return list(self._sampler.batches(epoch))
 
     def read(self, plan: list[list[int]], epoch: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of a plan.
+        """This process's shares of the batches of a plan.
 
         Args:
             plan: From :meth:`plan`.
@@ -68,8 +74,9 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + epoch)
         for indices in plan[:skip]:
             draw_variation(len(indices), self._size, self._config.augment, generator)
-        for crops, labels in self._load(plan[skip:]):
-            variation = draw_variation(len(labels), self._size, self._config.augment, generator)
+        for crops, labels in self._load([self._world.share(indices) for indices in plan[skip:]]):
+            drawn = draw_variation(len(labels) * self._world.size, self._size, self._config.augment, generator)
+            variation = Variation(*map(self._world.share, drawn))
             images = vary(self._normalize(crops.to(self._device)), variation)
             if epoch <= self._config.half_size_epochs:
                 images = F.avg_pool2d(images, 2)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from stcanet.config import TrainConfig
 from stcanet.engine.average import WeightAverage
 from stcanet.engine.batches import Batch
+from stcanet.engine.batchnorm import synchronise_batchnorm
 from stcanet.engine.devices import has_bf16_units
+from stcanet.engine.distributed import ALONE, World
 from stcanet.engine.objective import losses_of
 from stcanet.engine.optim import freeze_backbone, make_optimizer, set_rate
 from stcanet.engine.schedule import lr_factor
@@ -25,15 +29,22 @@ class Learner:
         model: With a classifier.
         config: Losses, optimiser, schedule and precision.
         device: Where to train.
+        world: The processes that train the same network, each on its share of a batch.
     """
 
-    def __init__(self, model: STCANet, config: TrainConfig, device: torch.device) -> None:
-        self.device = device
+    def __init__(self, model: STCANet, config: TrainConfig, device: torch.device, world: World = ALONE) -> None:
+        self.device, self._world = device, world
         self.autocast = config.amp == "on" or (config.amp == "auto" and has_bf16_units(device))
+        if world.size > 1 and config.sync_bn:
+            model = synchronise_batchnorm(model, device, world)
         self._model = model.to(device).to(memory_format=torch.channels_last)
-        self._network = torch.compile(self._model) if config.compile else self._model
+        self._compiled: nn.Module = self._model
+        if config.compile:
+            self._compiled = cast("nn.Module", torch.compile(self._model))
+        self._network: nn.Module = self._compiled
         self._optimizer = make_optimizer(self._model, config.optim)
         self._average = WeightAverage(self._model, config.optim.ema_decay) if config.optim.ema_decay else None
+        self._wrapped_frozen: bool | None = None
         self._config = config
 
     @property
@@ -49,19 +60,25 @@ class Learner:
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready to train epoch 1, 2, …, whatever happened to the model since the last one."""
-        freeze_backbone(self._model, epoch <= self._config.optim.freeze_epochs)
+        frozen = epoch <= self._config.optim.freeze_epochs
+        freeze_backbone(self._model, frozen)
+        if self._world.size > 1 and frozen != self._wrapped_frozen:
+            # It looks once at which parameters have gradients.
+            unused = self._config.loss.identity_weight == 0.0
+            self._network = DistributedDataParallel(self._compiled, find_unused_parameters=unused)
+            self._wrapped_frozen = frozen
 
     def step(self, batch: Batch, epoch: int, step: int, steps: int) -> dict[str, float]:
         """Learn from one batch; weights move after the last batch of an update (see :meth:`ends_update`).
 
         Args:
-            batch: What to learn from.
+            batch: What to learn from; this process's share of it.
             epoch: 1, 2, …
             step: Number of the batch in its epoch, from 0.
             steps: Batches of the epoch.
 
         Returns:
-            The losses, and the accuracy of the classifier on the batch.
+            The losses, and the accuracy of the classifier on the batch, of all processes.
 
         Raises:
             ConfigError: The loss is no longer finite.
@@ -70,13 +87,15 @@ class Learner:
         size = min(self._config.optim.accumulate, steps - first)
         factor = lr_factor(epoch - 1 + first / steps, self._config.epochs, self._config.optim)
         set_rate(self._optimizer, self._config.optim.lr * factor)
-        losses, accuracy = self._losses(batch)
+        with self._gradients_stay_here(not self.ends_update(step, steps)):
+            losses, accuracy = self._losses(batch)
+            (losses["loss"] / size).backward()
         if not torch.isfinite(losses["loss"]):
             raise ConfigError(f"the loss became {losses['loss'].item()}; lower the learning rate (now {self.rate:.2g})")
-        (losses["loss"] / size).backward()
         if self.ends_update(step, steps):
             self._update()
-        return {name: value.item() for name, value in losses.items()} | {"accuracy": accuracy.item()}
+        values = {name: value.item() for name, value in losses.items()} | {"accuracy": accuracy.item()}
+        return values if self._config.loss.gather else self._world.mean(values)
 
     def ends_update(self, step: int, steps: int) -> bool:
         """Whether this batch is the last of an update: then :meth:`state_dict` is everything."""
@@ -101,8 +120,14 @@ class Learner:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self._network(batch.images.contiguous(memory_format=torch.channels_last))
         assert output.logits is not None
-        accuracy = (output.logits.argmax(dim=1) == batch.labels).float().mean()
-        return losses_of(self._config.loss, output.features, output.logits, batch.labels), accuracy
+        seen = (output.features, output.logits, batch.labels)
+        features, logits, labels = map(self._world.gather, seen) if self._config.loss.gather else seen
+        accuracy = (logits.argmax(dim=1) == labels).float().mean()
+        return losses_of(self._config.loss, features, logits, labels), accuracy
+
+    def _gradients_stay_here(self, stay: bool) -> AbstractContextManager[None]:
+        """Whether gradients are only summed in this process for now, and averaged over all of them later."""
+        return self._network.no_sync() if stay and isinstance(self._network, DistributedDataParallel) else nullcontext()
 
     def _update(self) -> None:
         if self._config.optim.clip_norm:

@@ -45,21 +45,6 @@ class RunFolder:
         self._metrics = (root / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
 
-    @property
-    def state(self) -> Path:
-        """What an interrupted run goes on from."""
-        return state_file(self.root)
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint of the last finished epoch."""
-        return self.root / "last.pt"
-
-    @property
-    def best(self) -> Path:
-        """The checkpoint with the best validation mAP."""
-        return self.root / "best.pt"
-
     def record(self, epoch: int, values: dict[str, Any]) -> None:
         """Append the figures of an epoch to ``metrics.jsonl``, the log and TensorBoard."""
         self._metrics.write(json.dumps({"epoch": epoch, **values}) + "\n")
@@ -81,6 +66,16 @@ class RunFolder:
         self._metrics.close()
         self._log.close()
         self._board.close()
+
+
+def last_file(root: Path) -> Path:
+    """The checkpoint of the last finished epoch in a run folder."""
+    return root / "last.pt"
+
+
+def best_file(root: Path) -> Path:
+    """The checkpoint with the best validation mAP in a run folder."""
+    return root / "best.pt"
 
 
 def state_file(root: Path) -> Path:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,20 @@ import torch
 
 from stcanet.config import TrainConfig
 from stcanet.data.datasets import ReIDDataset, Sample, load_dataset
+from stcanet.data.scoring import score
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
-from stcanet.engine.devices import resolve_device
+from stcanet.engine.distributed import World, joined
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
-from stcanet.engine.run_folder import RunFolder, run_config, state_file
-from stcanet.engine.validation import evaluate_model, split_validation
+from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_config, state_file
+from stcanet.engine.validation import embed, split_validation
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
+
+BATCH_SIZE = 64
+"""Images of a forward pass of the validation."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +65,26 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
     if config.model_config.clip_length is not None:
         raise ConfigError(f"preset '{config.preset}' takes tracklets; this version trains on single images only")
     before = run_config(out) if resume else None
-    run = _Run(config, load_dataset(config.data))
-    if before:
-        run.restore(before, out)
-    return run.train(out, observer, resume)
+    with joined(config.device) as (world, device):
+        run = _Run(config, load_dataset(config.data), world, device)
+        if before:
+            run.restore(before, out)
+        world.wait()  # until all have read what the main process is about to write
+        return run.train(out, observer if world.is_main else None, resume)
 
 
 class _Run:
     """The parts of one run, put together once."""
 
-    def __init__(self, config: TrainConfig, dataset: ReIDDataset) -> None:
-        self.config, self.dataset = config, dataset
+    def __init__(self, config: TrainConfig, dataset: ReIDDataset, world: World, device: torch.device) -> None:
+        self.config, self.dataset, self.world = config, dataset, world
         self.progress = Progress()
         self.resumed: dict[str, Any] = {}
-        device = resolve_device(config.device)
         self.train_samples, self.query, self.gallery = split_validation(dataset.train, config.val_fraction, config.seed)
         if not self.train_samples:
             raise DataError(f"{dataset.root} has no training images")
-        self.batches = TrainBatches(self.train_samples, config, device)
-        self.learner = Learner(_build(config, len(self.batches.labels)), config, device)
+        self.batches = TrainBatches(self.train_samples, config, device, world)
+        self.learner = Learner(_build(config, len(self.batches.labels)), config, device, world)
 
     def restore(self, before: TrainConfig, out: Path) -> None:
         """Go on where the run with the settings `before` in folder `out` was interrupted."""
@@ -93,20 +100,26 @@ class _Run:
         start = time.perf_counter()
         if observer:
             observer.on_start(self._facts() | ({"resumed": self.resumed} if resume else {}))
-        with RunFolder(out, self.config, self.progress.epoch if resume else None) as folder:
-            if resume:
-                folder.log(f"resumed: {self.resumed}")
+        with self._folder(out, resume) as folder:
             while self.progress.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
-                folder.record(self.progress.epoch, values)
                 self._save(folder, values)
                 if observer:
                     observer.on_epoch(self.progress.epoch, values)
         best_epoch = self.progress.best_epoch or self.progress.epoch
-        used = folder.best if self.query else folder.last
+        used = best_file(out) if self.query else last_file(out)
         return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
 
-    def _epoch(self, folder: RunFolder, observer: Observer | None) -> dict[str, float]:
+    def _folder(self, out: Path, resume: bool) -> AbstractContextManager[RunFolder | None]:
+        """The run folder of the main process; the others have none."""
+        if not self.world.is_main:
+            return nullcontext()
+        folder = RunFolder(out, self.config, self.progress.epoch if resume else None)
+        if resume:
+            folder.log(f"resumed: {self.resumed}")
+        return folder
+
+    def _epoch(self, folder: RunFolder | None, observer: Observer | None) -> dict[str, float]:
         """The next epoch, or the rest of it; returns its mean losses, accuracy, speed and validation."""
         progress, epoch, saved = self.progress, self.progress.epoch + 1, time.perf_counter()
         self.learner.begin_epoch(epoch)
@@ -115,12 +128,12 @@ class _Run:
         for batch in self.batches.read(plan, epoch, skip=progress.step):
             values = self.learner.step(batch, epoch, progress.step, len(plan))
             done = self.learner.ends_update(progress.step, len(plan))
-            progress.add(values, len(batch.labels))
+            progress.add(values, len(batch.labels) * self.world.size)
             progress.seconds = time.perf_counter() - start
             if observer:
                 rate = progress.images / progress.seconds
                 observer.on_step(StepReport(epoch, progress.step, len(plan), values["loss"], values["accuracy"], rate))
-            if done and 0.0 < self.config.checkpoint_minutes * 60.0 < time.perf_counter() - saved:
+            if folder and done and 0.0 < self.config.checkpoint_minutes * 60.0 < time.perf_counter() - saved:
                 self._save_progress(folder)
                 saved = time.perf_counter()
         values = {name: total / len(plan) for name, total in progress.totals.items()}
@@ -136,19 +149,28 @@ class _Run:
         return epoch > self.config.half_size_epochs and epoch % self.config.eval_every == 0
 
     def _validate(self) -> dict[str, float]:
-        result = evaluate_model(self.learner.model, self.query, self.gallery)
-        return {"val_mAP": result.mAP, "val_rank1": result.rank(1)}
+        model, samples = self.learner.model, [*self.query, *self.gallery]
+        self.world.agree_on_buffers(model)
+        images = max(1, BATCH_SIZE // (model.config.clip_length or 1))
+        embeddings = self.world.embed(partial(embed, model, batch_size=BATCH_SIZE), samples, images)
+        if not self.world.is_main:
+            return self.world.broadcast(None)
+        result = score(self.query, self.gallery, embeddings[: len(self.query)], embeddings[len(self.query) :])
+        return self.world.broadcast({"val_mAP": result.mAP, "val_rank1": result.rank(1)})
 
-    def _save(self, folder: RunFolder, values: dict[str, float]) -> None:
-        """Leave the checkpoints of an epoch; the state comes last, so that whatever is missing is made again."""
+    def _save(self, folder: RunFolder | None, values: dict[str, float]) -> None:
+        """Leave what an epoch leaves; the state comes last, so that whatever is missing is made again."""
+        if folder is None:
+            return
+        folder.record(self.progress.epoch, values)
         checkpoint = self._checkpoint(self.progress.epoch, values)
-        save_checkpoint(checkpoint, folder.last)
+        save_checkpoint(checkpoint, last_file(folder.root))
         if self.progress.improves(values):
-            save_checkpoint(checkpoint, folder.best)
+            save_checkpoint(checkpoint, best_file(folder.root))
         self._save_progress(folder)
 
     def _save_progress(self, folder: RunFolder) -> None:
-        save_progress(folder.state, self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
+        save_progress(state_file(folder.root), self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
@@ -163,6 +185,7 @@ class _Run:
             "val_queries": len(self.query),
             "val_gallery": len(self.gallery),
             "device": str(self.learner.device),
+            "processes": self.world.size,
             "precision": "bf16" if self.learner.autocast else "fp32",
         }
 
