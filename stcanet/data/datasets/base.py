@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -34,6 +34,12 @@ class ReIDDataset:
     gallery: tuple[Sample, ...]
     tracklets: bool = False
     """Whether samples are tracklets (of one frame or more) and not single images."""
+    val: tuple[Sample, ...] = ()
+    """Samples that the data set itself sets aside for choosing a checkpoint (MSMT17); not in `train`."""
+    protocol: Mapping[str, str] = field(default_factory=dict)
+    """What every result on it must say besides the figures, such as which gallery convention it follows."""
+    notes: tuple[str, ...] = ()
+    """What a user should know before trusting figures, such as counts that differ from the published ones."""
 
     @property
     def has_cameras(self) -> bool:
@@ -42,7 +48,8 @@ class ReIDDataset:
 
     def describe(self) -> dict[str, dict[str, int]]:
         """Samples, images, identities and cameras of each split."""
-        return {split: count(getattr(self, split)) for split in ("train", "query", "gallery")}
+        splits = {"train": self.train, "val": self.val, "query": self.query, "gallery": self.gallery}
+        return {split: count(samples) for split, samples in splits.items() if samples or split != "val"}
 
 
 def count(samples: Sequence[Sample]) -> dict[str, int]:

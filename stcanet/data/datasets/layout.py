@@ -1,0 +1,104 @@
+"""What is known of a published folder layout, and the steps that readers share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stcanet.data.datasets.base import ReIDDataset, Sample
+from stcanet_runtime.errors import DataError, OptionError, quote_choices
+from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
+
+Splits = tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]
+"""Train, query, gallery."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One published data set: how to recognise it, what it should hold, and who reads it."""
+
+    name: str
+    aliases: tuple[str, ...]
+    tracklets: bool
+    tree: str
+    """The folder as it is published, for people."""
+    fits: Callable[[Path], bool]
+    """Whether a folder has this structure; looks at names only."""
+    read: Callable[[Path, str], ReIDDataset]
+    """Reads a folder that fits, as a variant."""
+    published: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Samples of each split by variant."""
+    variants: Mapping[str, str] = field(default_factory=lambda: {"": ""})
+    """What each variant means; the first is the default."""
+
+    @property
+    def default(self) -> str:
+        """The variant that is taken when none is named."""
+        return next(iter(self.variants))
+
+    def resolve(self, variant: str) -> str:
+        """The variant, or the default for none.
+
+        Raises:
+            OptionError: There is no such variant.
+        """
+        if variant and variant not in self.variants:
+            choices = quote_choices([name for name in self.variants if name]) if self.default else "none"
+            raise OptionError(f"variant of {self.name}", variant, choices)
+        return variant or self.default
+
+    def claimed_by(self, folder: Path) -> bool:
+        """Whether a folder bears the name of this data set."""
+        name = plain(folder.resolve().name)
+        return any(name.startswith(plain(alias)) for alias in (self.name, *self.aliases))
+
+
+def plain(name: str) -> str:
+    """Letters and digits only, lower case: ``DukeMTMC-reID`` and ``dukemtmc_reid`` are one spelling."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def child(folder: Path, *spellings: str) -> Path | None:
+    """The subfolder that has one of these names, in any case and punctuation; the first spelling that exists."""
+    if not folder.is_dir():
+        return None
+    found = {plain(entry.name): entry for entry in sorted(folder.iterdir(), reverse=True) if entry.is_dir()}
+    return next((found[plain(name)] for name in spellings if plain(name) in found), None)
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Visible folders in a folder, sorted by name."""
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def inside(root: Path, name: str, source: str) -> Path:
+    """``root / name`` for a name that a file of the data set gives.
+
+    Raises:
+        DataError: The name points outside the folder, or there is no such file.
+    """
+    path = Path(name)
+    # Only the text counts: resolving every path of a large data set takes minutes on network disks.
+    if path.is_absolute() or ".." in path.parts:
+        raise DataError(f"{source}: '{name}' points outside {root}; refused")
+    if not os.path.isfile(root / path):  # noqa: PTH113  (half the time of Path.is_file, a million times)
+        raise DataError(f"{source}: there is no image {root / path}")
+    return root / path
+
+
+def keep(sample: Sample, split: str) -> bool:
+    """Junk counts nowhere, distractors in the gallery only."""
+    return sample.pid != JUNK_PID and (split == "gallery" or sample.pid != DISTRACTOR_PID)
+
+
+def count_notes(dataset: ReIDDataset, published: Mapping[str, int]) -> tuple[str, ...]:
+    """One line that names every split whose number of samples is not the published one."""
+    found = {split: numbers["samples"] for split, numbers in dataset.describe().items()}
+    differing = [
+        f"{split} {found.get(split, 0):,} instead of {number:,}"
+        for split, number in published.items()
+        if found.get(split, 0) != number
+    ]
+    return (f"{dataset.root} is not the published {dataset.name}: {', '.join(differing)}",) if differing else ()
