@@ -93,7 +93,7 @@ RUNTIME_EXTRAS = {
 }
 FULL_EXTRAS = {
     **RUNTIME_EXTRAS,
-    "train": [*TORCH, "tensorboard", "tomli-w"],
+    "train": [*TORCH, "tensorboard", "tomli-w", "scipy"],
     "export": [*TORCH, "onnx>=1.18", "onnxscript>=0.3"],
     "dev": [
         "build",

@@ -8,6 +8,7 @@ from typing import NoReturn
 import typer
 
 from stcanet.commands.cross import cross
+from stcanet.commands.datasets import app as datasets
 from stcanet.commands.evaluate import evaluate
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for command in (synth, train, evaluate, cross, export, parity, infer, rank, info):
     app.command()(command)
+app.add_typer(datasets, name="datasets")
 
 
 EXTRA_OF = {
@@ -34,6 +36,7 @@ EXTRA_OF = {
     "torchvision": "train",
     "tensorboard": "train",
     "tomli_w": "train",
+    "scipy": "train",
     "onnx": "export",
     "onnxscript": "export",
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from stcanet.commands.datasets import DATA_HELP
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ DISTANCE = Annotated[Literal["cosine", "euclidean"], typer.Option(help="Between 
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, needs torch), or model package (needs onnxruntime only).")],
-    data: Annotated[Path, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")],
+    data: Annotated[str, typer.Option(help=DATA_HELP)],
     frames: FRAMES = "all",
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
@@ -75,6 +76,8 @@ def evaluate(
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
     dataset = load_dataset(data)
+    for note in dataset.notes:
+        typer.echo(f"note: {note}", err=True)
     opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)

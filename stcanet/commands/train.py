@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcanet.commands.datasets import DATA_HELP
 from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
 from stcanet_runtime.errors import OptionError
 
@@ -32,7 +33,7 @@ def train(
         Path | None,
         typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings, to the same weights."),
     ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder in the Market-1501 layout, or a .csv manifest.")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
     preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}.", show_default=TrainConfig.preset)] = None,
     blocks: Annotated[
@@ -63,7 +64,7 @@ def train(
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
     layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})
-    layers += [{"data": str(data)}] if data else []
+    layers += [{"data": data}] if data else []
     layers += [{"model": {"blocks": _parse_blocks(blocks)}}] if blocks else []
     layers += [parse_override(setting) for setting in settings or []]
     resolved = make_config(*layers)
@@ -128,6 +129,8 @@ class TrainingProgress:
             f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
             soft_wrap=True,
         )
+        for note in facts["dataset_notes"]:
+            self._console.print(f"note: {note}", soft_wrap=True)
         if "resumed" in facts:
             self._console.print(_describe_resumed(facts["resumed"]), soft_wrap=True)
 

@@ -26,7 +26,7 @@ from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_config, state_file
-from stcanet.engine.validation import embed, split_validation
+from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
 
@@ -80,7 +80,7 @@ class _Run:
         self.config, self.dataset, self.world = config, dataset, world
         self.progress = Progress()
         self.resumed: dict[str, Any] = {}
-        self.train_samples, self.query, self.gallery = split_validation(dataset.train, config.val_fraction, config.seed)
+        self.train_samples, self.query, self.gallery = choose_validation(dataset, config.val_fraction, config.seed)
         if not self.train_samples:
             raise DataError(f"{dataset.root} has no training images")
         self.batches = TrainBatches(self.train_samples, config, device, world)
@@ -180,6 +180,7 @@ class _Run:
     def _facts(self) -> dict[str, Any]:
         return {
             "dataset": self.dataset.name,
+            "dataset_notes": list(self.dataset.notes),
             "train_images": len(self.train_samples),
             "train_identities": len(self.batches.labels),
             "val_queries": len(self.query),

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import Sample
+from stcanet.data.datasets import ReIDDataset, Sample
 from stcanet.data.scoring import score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
@@ -74,6 +74,20 @@ def evaluate_model(
     """Embed both sides and evaluate; of tracklets one clip each, unless `sampling` says otherwise."""
     embeddings = embed(model, [*query, *gallery], batch_size, progress, sampling)
     return score(query, gallery, embeddings[: len(query)], embeddings[len(query) :])
+
+
+def choose_validation(
+    dataset: ReIDDataset, fraction: float, seed: int
+) -> tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]:
+    """Choose by the samples that the data set sets aside for it (MSMT17), or else by held-back identities.
+
+    Returns:
+        Training samples, validation queries, validation gallery; the last two are empty where `fraction` is 0.
+    """
+    if not dataset.val or fraction == 0.0:
+        return split_validation(dataset.train, fraction, seed)
+    _, query, gallery = split_validation(dataset.val, 1.0, seed)
+    return dataset.train, query, gallery
 
 
 def split_validation(

@@ -69,7 +69,11 @@ def embed_dataset(
         raise DataError(
             f"{dataset.root} has {len(dataset.query)} query and {len(dataset.gallery)} gallery samples; both are needed"
         )
-    how = {"queries_in_gallery": len({*dataset.query} & {*dataset.gallery}), **_how(model, dataset, settings.sampling)}
+    how = {
+        "data": dict(dataset.protocol),
+        "queries_in_gallery": len({*dataset.query} & {*dataset.gallery}),
+        **_how(model, dataset, settings.sampling),
+    }
     place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}
     rows = model.embed(list(place), settings.sampling, settings.batch_size, progress)
     if len(rows) == len(dataset.query) + len(dataset.gallery):  # no copies, which may not fit into the memory
@@ -131,6 +135,7 @@ class Result:
         return "; ".join(
             [
                 counts + (f" ({named})" if named else ""),
+                *(f"{name}: {value}" for name, value in how["data"].items()),
                 f"camera rule: {protocol.same_camera_rule}",
                 f"AP {protocol.ap_rule}",
                 f"{protocol.metric} distance",

@@ -119,5 +119,5 @@ def test_manifest_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_neither_folder_nor_manifest(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="expected a folder"):
+    with pytest.raises(DataError, match=r"no such folder or \.csv"):
         load_dataset(tmp_path / "nothing")

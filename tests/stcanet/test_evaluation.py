@@ -83,6 +83,7 @@ def test_every_result_carries_its_protocol() -> None:
         "metric": "euclidean",
         "max_rank": 50,
         "ap_rule": "rectangle",
+        "data": {},
         "queries_in_gallery": 8,
         "frames": "all",
         "clip_length": 4,

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from stcanet.data.datasets import load_dataset
+from stcanet.data.datasets.check import check_dataset
 from stcanet_runtime.preprocess import load_image, resize
 
 pytestmark = [
@@ -25,7 +26,7 @@ def cuhk03() -> Path:
 
 def test_counts_and_two_digit_cameras(cuhk03: Path) -> None:
     splits = load_dataset(cuhk03).describe()
-    assert splits["train"] == {"images": 7375, "identities": 767, "cameras": 10}
+    assert splits["train"] == {"samples": 7375, "images": 7375, "identities": 767, "cameras": 10}
     assert splits["query"]["images"] == 1400
     assert splits["gallery"]["images"] == 5322
     assert splits["query"]["identities"] == splits["gallery"]["identities"] == 700
@@ -36,3 +37,13 @@ def test_real_crops_are_resized_as_pillow_does(cuhk03: Path) -> None:
         with Image.open(sample.path) as image:
             expected = image.convert("RGB").resize((64, 128), Image.Resampling.BICUBIC)
         np.testing.assert_array_equal(resize(load_image(sample.path), 128, 64), np.asarray(expected))
+
+
+def test_tracklets_in_the_layout_of_mars() -> None:
+    caviar = Path(os.environ["STCANET_REAL_DATA"]) / "caviar"
+    official, torchreid = load_dataset(caviar), load_dataset(f"mars:torchreid={caviar}")
+    samples = {split: numbers["samples"] for split, numbers in official.describe().items()}
+    assert samples == {"train": 50, "query": 25, "gallery": 72}
+    assert len(torchreid.gallery) == 72 - 25
+    assert {sample.camid for sample in official.query} == {0}
+    assert check_dataset(official)[0].level == "warning"  # one image is there twice; nothing worse

@@ -20,7 +20,7 @@ market1501/
 
 def fits(root: Path) -> bool:
     """Whether one of the three folders is there."""
-    return any(child(root, folder) for folder in (FOLDERS["train"], FOLDERS["gallery"]))
+    return any(child(root, folder) for folder in FOLDERS.values())
 
 
 def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001

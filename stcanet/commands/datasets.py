@@ -1,0 +1,117 @@
+"""``stcanet datasets``: which data sets are read, and whether a folder is sound."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stcanet.data.datasets import Layout, ReIDDataset
+    from stcanet.data.datasets.check import Finding
+
+DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see stcanet datasets."
+"""Of every option that takes a data set."""
+
+_EXAMPLES = """\b
+Examples:
+  stcanet datasets                              what can be read
+  stcanet datasets --tree                       and how the folders look
+  stcanet datasets check data/market1501
+  stcanet datasets check mars:torchreid=data/mars --json"""
+
+app = typer.Typer(
+    help=f"List the data sets that can be read; check a folder.\n\n{_EXAMPLES}",
+    invoke_without_command=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.callback()
+def list_layouts(
+    context: typer.Context,
+    tree: Annotated[bool, typer.Option("--tree", help="Show the folders of each, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list.")] = False,
+) -> None:
+    """List the data sets that can be read."""
+    if context.invoked_subcommand is not None:
+        return
+    import json
+
+    from stcanet.data.datasets import LAYOUTS
+
+    if as_json:
+        typer.echo(json.dumps([_facts(layout) for layout in LAYOUTS], indent=2))
+        return
+    for layout in LAYOUTS:
+        typer.echo(_line(layout))
+        for variant, meaning in layout.variants.items():
+            if variant:
+                typer.echo(f"    {layout.name}:{variant}  {meaning}")
+        if tree:
+            typer.echo("    " + layout.tree.replace("\n", "\n    ") + "\n")
+    typer.echo("a .csv manifest  path,pid,camid,split[,track,frame] for any other data, images or tracklets")
+
+
+@app.command()
+def check(
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Read a data set whole: every image, every identity. Exit status 1 if there are errors."""
+    import json
+    from dataclasses import asdict
+
+    from stcanet.data.datasets import load_dataset
+    from stcanet.data.datasets.check import check_dataset
+    from stcanet_runtime.cli.progress import progress_bar
+
+    dataset = load_dataset(data)
+    with progress_bar("reading") as progress:
+        findings = check_dataset(dataset, progress)
+    if as_json:
+        listed = [asdict(finding) for finding in findings]
+        report = {"name": dataset.name, "splits": dataset.describe(), "protocol": dict(dataset.protocol), "findings": listed}
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        typer.echo(_report(dataset, findings))
+    if any(finding.level == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+def _facts(layout: Layout) -> dict[str, Any]:
+    return {
+        "name": layout.name,
+        "aliases": list(layout.aliases),
+        "tracklets": layout.tracklets,
+        "variants": [variant for variant in layout.variants if variant],
+        "published": {variant: dict(counts) for variant, counts in layout.published.items()},
+        "tree": layout.tree,
+    }
+
+
+def _line(layout: Layout) -> str:
+    counts = ", ".join(f"{split} {number:,}" for split, number in layout.published[layout.default].items())
+    also = f" (also {', '.join(layout.aliases)})" if layout.aliases else ""
+    return f"{layout.name}{also}: {'tracklets' if layout.tracklets else 'images'}; {counts}"
+
+
+def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
+    kind = "tracklets" if dataset.tracklets else "images"
+    lines = [f"{dataset.name} ({kind}), {dataset.root}"]
+    for split, numbers in dataset.describe().items():
+        images = f" of {numbers['images']:,} images" if dataset.tracklets else ""
+        lines.append(
+            f"  {split:8} {numbers['samples']:7,} {kind}{images}, "
+            f"{numbers['identities']:,} identities, {numbers['cameras']} cameras"
+        )
+    lines += [f"  {name}: {value}" for name, value in dataset.protocol.items()]
+    for finding in findings:
+        count = "" if finding.examples == (finding.message,) else f"{finding.cases:,} "
+        lines.append(f"{finding.level}: {count}{finding.message}")
+        lines += [f"    {example}" for example in finding.examples if example != finding.message]
+        if finding.cases > len(finding.examples):
+            lines.append(f"    … and {finding.cases - len(finding.examples):,} more")
+    errors = sum(finding.level == "error" for finding in findings)
+    lines.append(f"kinds of errors: {errors}, of warnings: {len(findings) - errors}" if findings else "nothing wrong was found")
+    return "\n".join(lines)

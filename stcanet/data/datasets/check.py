@@ -1,0 +1,108 @@
+"""What is wrong with a data set before a night of training shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from stcanet.data.datasets.base import ReIDDataset, Sample
+from stcanet_runtime.errors import ImageError
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.preprocess import load_image
+
+EXAMPLES = 5
+"""Cases that are named of each finding; all are counted."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of flaw."""
+
+    level: Literal["error", "warning"]
+    """Errors stop training or evaluation, or make their figures wrong."""
+    message: str
+    cases: int
+    examples: tuple[str, ...]
+
+
+def check_dataset(dataset: ReIDDataset, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
+    """Decode every image and look for what spoils training or figures.
+
+    Args:
+        dataset: What a reader returned; so its structure is sound already.
+        progress: Called with (images done, images in all).
+    """
+    splits = {"train": dataset.train, "val": dataset.val, "query": dataset.query, "gallery": dataset.gallery}
+    unreadable, copies = _inspect(dict.fromkeys(_frames(splits.values())), progress)
+    held = {path: split for split, samples in splits.items() for path in _frames([samples])}
+    leaks = [pair for pair in copies if "train" in {held[path] for path in pair} and len({held[path] for path in pair}) > 1]
+    within = [pair for pair in copies if pair not in leaks]
+    lonely = _lonely(dataset.train) if dataset.has_cameras else []
+    unmatched = _unmatched(dataset)
+    common = {sample.pid for sample in (*dataset.train, *dataset.val)} & {sample.pid for sample in dataset.query}
+    findings = [
+        _finding("error", "images cannot be read", unreadable),
+        _finding("error", "images are in training and test", [f"{a} = {b}" for a, b in leaks]),
+        # Market-1501 has two such queries, MARS many: evaluation leaves them out.
+        _finding(
+            "error" if len(unmatched) == len(dataset.query) else "warning", "queries have no match in the gallery", unmatched
+        ),
+        _finding("warning", "identities are in training and among the queries", [str(pid) for pid in sorted(common)]),
+        _finding("warning", "images are exact copies of others", [f"{a} = {b}" for a, b in within]),
+        _finding("warning", "training identities are seen by one camera only", [str(pid) for pid in lonely]),
+        *(
+            _finding("warning", f"the {split} split is empty", [split])
+            for split in splits
+            if split != "val" and not splits[split]
+        ),
+        *(_finding("warning", note, [note]) for note in dataset.notes),
+    ]
+    return [finding for finding in findings if finding.cases]
+
+
+def _finding(level: Literal["error", "warning"], message: str, cases: Sequence[str]) -> Finding:
+    return Finding(level, message, len(cases), tuple(cases[:EXAMPLES]))
+
+
+def _frames(splits: Iterable[Sequence[Sample]]) -> Iterable[Path]:
+    return (path for samples in splits for sample in samples for path in sample.frames)
+
+
+def _inspect(paths: dict[Path, None], progress: Callable[[int, int], None] | None) -> tuple[list[str], list[tuple[Path, Path]]]:
+    """Why images cannot be read, and pairs of files with the same bytes (each with the first of its kind)."""
+    unreadable: list[str] = []
+    first: dict[str, Path] = {}
+    copies: list[tuple[Path, Path]] = []
+    for done, path in enumerate(paths, 1):
+        try:
+            load_image(path)
+        except ImageError as error:
+            unreadable.append(str(error))
+        else:
+            original = first.setdefault(sha256_file(path), path)
+            if original != path:
+                copies.append((path, original))
+        if progress:
+            progress(done, len(paths))
+    return unreadable, copies
+
+
+def _lonely(samples: Sequence[Sample]) -> list[int]:
+    cameras: dict[int, set[int]] = {}
+    for sample in samples:
+        cameras.setdefault(sample.pid, set()).add(sample.camid)
+    return sorted(pid for pid, seen in cameras.items() if len(seen) == 1)
+
+
+def _unmatched(dataset: ReIDDataset) -> list[str]:
+    """Queries without an image of their identity that they may find: from another camera, where there are cameras."""
+    seen: dict[int, set[int]] = {}
+    for sample in dataset.gallery:
+        seen.setdefault(sample.pid, set()).add(sample.camid)
+    return [
+        str(sample.path)
+        for sample in dataset.query
+        if not (seen.get(sample.pid, set()) - ({sample.camid} if dataset.has_cameras else set()))
+    ]

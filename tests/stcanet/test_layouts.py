@@ -1,0 +1,391 @@
+"""Every published layout, made small; and what the reader says when it is damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stcanet.data.datasets import LAYOUTS, ReIDDataset, find_layout, load_dataset
+from stcanet.data.datasets.check import check_dataset
+from stcanet.engine.validation import choose_validation
+from stcanet_runtime.errors import DataError, OptionError
+
+scipy_io = pytest.importorskip("scipy.io")
+
+
+def picture(path: Path) -> Path:
+    """A small image whose pixels follow from its path, so that no two are the same."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seed = np.frombuffer(str(path).encode(), np.uint8)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 4, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+def make_market(root: Path) -> Path:
+    for name in ("bounding_box_train/0002_c1s1_000451_03.jpg", "bounding_box_train/0002_c12s1_000551_01.jpg"):
+        picture(root / name)
+    picture(root / "query/0007_c1s1_001051_00.jpg")
+    for name in ("0007_c2s1_001051_01.jpg", "0000_c1s1_000151_01.jpg", "-1_c1s1_000401_03.jpg"):
+        picture(root / "bounding_box_test" / name)
+    return root
+
+
+def make_duke(root: Path) -> Path:
+    picture(root / "bounding_box_train/0001_c2_f0046182.jpg")
+    picture(root / "bounding_box_train/0001_c3_f0046302.jpg")
+    picture(root / "query/0005_c2_f0046985.jpg")
+    picture(root / "bounding_box_test/0005_c7_f0044158.jpg")
+    return root
+
+
+def make_msmt(root: Path, version: str = "V1") -> Path:
+    train, test = ("train", "test") if version == "V1" else ("mask_train_v2", "mask_test_v2")
+    lists = {
+        "train": ["0000/0000_000_01_0303morning_0008_0.jpg 0", "0001/0001_000_15_0303noon_0008_1.jpg 1"],
+        "val": ["0000/0000_001_01_0303morning_0009_0.jpg 0", "0000/0000_002_04_0303morning_0010_0.jpg 0"],
+        "query": ["0000/0000_000_02_0302morning_0009_0.jpg 0"],
+        "gallery": ["0000/0000_001_11_0302morning_0012_2.jpg 0", "0001/0001_001_11_0302morning_0012_2.jpg 1"],
+    }
+    for split, lines in lists.items():
+        for line in lines:
+            picture(root / (train if split in ("train", "val") else test) / line.split()[0])
+        (root / f"list_{split}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return root
+
+
+def make_cuhk(root: Path) -> Path:
+    names = [f"1_{pid:03d}_{camera}_{number:02d}.png" for pid in (1, 2) for camera in (1, 2) for number in (1, 2)]
+    for name in names:
+        picture(root / "images_detected" / name)
+    cells = np.empty((len(names), 1), object)
+    cells[:, 0] = names
+    scipy_io.savemat(
+        root / "cuhk03_new_protocol_config_detected.mat",
+        {
+            "filelist": cells,
+            "labels": np.array([[1, 1, 1, 1, 2, 2, 2, 2]], float).T,
+            "camId": np.array([[1, 1, 2, 2, 1, 1, 2, 2]], float).T,
+            "train_idx": np.array([[1, 2, 3, 4]], float).T,
+            "query_idx": np.array([[5]], float).T,
+            "gallery_idx": np.array([[6, 7, 8]], float).T,
+        },
+    )
+    return root
+
+
+def write_tracks(root: Path, side: str, tracks: list[tuple[str, int, int, int, int]]) -> None:
+    """Tracklets as (name prefix, first frame, last frame, identity, camera)."""
+    names: list[str] = []
+    rows = []
+    for prefix, frames, track, pid, camera in tracks:
+        first = len(names) + 1
+        for frame in range(1, frames + 1):
+            names.append(f"{prefix}C{camera}T{track:04d}F{frame:03d}.jpg")
+            picture(root / f"bbox_{side}" / prefix / names[-1])
+        rows.append([first, len(names), pid, camera])
+    info = root / "info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / f"{side}_name.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
+    scipy_io.savemat(
+        info / f"tracks_{side}_info.mat", {f"track_{side}_info": np.array(rows, np.uint16 if side == "train" else float)}
+    )
+
+
+def make_mars(root: Path) -> Path:
+    write_tracks(root, "train", [("0001", 3, 1, 1, 1), ("0001", 2, 1, 1, 6)])
+    write_tracks(root, "test", [("0000", 2, 1, 0, 1), ("00-1", 1, 1, -1, 2), ("0002", 3, 1, 2, 1), ("0002", 1, 1, 2, 2)])
+    scipy_io.savemat(root / "info" / "query_IDX.mat", {"query_IDX": np.array([[3]])})
+    return root
+
+
+def make_dukev(root: Path) -> Path:
+    for split, pid, track, camera, frames in (
+        ("train", 1, 1, 6, 70), ("train", 1, 2, 2, 3), ("query", 5, 1, 1, 3), ("gallery", 5, 2, 8, 12), ("gallery", 9, 1, 8, 1)
+    ):  # fmt: skip
+        for frame in range(1, frames + 1):
+            name = f"{pid:04d}_C{camera}_F{frame:04d}_X{30000 + frame}.jpg"
+            # The older spelling in one tracklet.
+            name = name.replace("_", "") if split == "query" else name
+            picture(root / split / f"{pid:04d}" / f"{track:04d}" / name)
+    return root
+
+
+MAKERS: dict[str, Callable[[Path], Path]] = {
+    "market1501": make_market,
+    "dukemtmcreid": make_duke,
+    "msmt17": make_msmt,
+    "cuhk03": make_cuhk,
+    "mars": make_mars,
+    "dukemtmcvidreid": make_dukev,
+}
+
+
+def numbers(dataset: ReIDDataset) -> dict[str, list[tuple[int, int, int]]]:
+    """(identity, camera, frames) of every sample."""
+    return {
+        split: [(sample.pid, sample.camid, len(sample.frames)) for sample in getattr(dataset, split)]
+        for split in ("train", "query", "gallery")
+    }
+
+
+EXPECTED = {
+    "market1501": {"train": [(2, 11, 1), (2, 0, 1)], "query": [(7, 0, 1)], "gallery": [(0, 0, 1), (7, 1, 1)]},
+    "dukemtmcreid": {"train": [(1, 1, 1), (1, 2, 1)], "query": [(5, 1, 1)], "gallery": [(5, 6, 1)]},
+    "msmt17": {"train": [(0, 0, 1), (1, 14, 1)], "query": [(0, 1, 1)], "gallery": [(0, 10, 1), (1, 10, 1)]},
+    "cuhk03": {
+        "train": [(1, 0, 1), (1, 0, 1), (1, 1, 1), (1, 1, 1)],
+        "query": [(2, 0, 1)],
+        "gallery": [(2, 0, 1), (2, 1, 1), (2, 1, 1)],
+    },
+    "mars": {
+        "train": [(1, 0, 3), (1, 5, 2)],
+        "query": [(2, 0, 3)],
+        "gallery": [(0, 0, 2), (2, 0, 3), (2, 1, 1)],
+    },
+    "dukemtmcvidreid": {"train": [(1, 5, 70), (1, 1, 3)], "query": [(5, 0, 3)], "gallery": [(5, 7, 12), (9, 7, 1)]},
+}
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_reads_the_published_structure(tmp_path: Path, name: str) -> None:
+    root = MAKERS[name](tmp_path / "data")
+    dataset = load_dataset(root)
+    assert numbers(dataset) == EXPECTED[name]
+    assert dataset.tracklets == (name in ("mars", "dukemtmcvidreid"))
+    assert dataset.notes == ()  # a folder that does not bear the name is not held to the published counts
+    assert load_dataset(f"{name}={root}").notes  # one that is called so is
+    assert numbers(load_dataset(tmp_path)) == EXPECTED[name]  # found from the folder around it
+
+
+def test_every_layout_has_a_maker() -> None:
+    assert [layout.name for layout in LAYOUTS] == list(MAKERS)
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "maker"),
+    [
+        ("Market-1501-v15.09.15", "market1501", make_market),
+        ("dukemtmc-reid/DukeMTMC-reID", "dukemtmcreid", make_duke),
+        ("msmt17/MSMT17_V1", "msmt17", make_msmt),
+        ("dukemtmc-vidreid/DukeMTMC-VideoReID", "dukemtmcvidreid", make_dukev),
+        ("MARS", "mars", make_mars),
+    ],
+)
+def test_spellings_of_folders(tmp_path: Path, folder: str, name: str, maker: Callable[[Path], Path]) -> None:
+    maker(tmp_path / folder)
+    dataset = load_dataset(tmp_path / Path(folder).parts[0])
+    assert dataset.name == name
+    assert "instead of" in dataset.notes[0]
+
+
+def test_aliases() -> None:
+    for alias, name in {
+        "Duke": "dukemtmcreid",
+        "DUKEV": "dukemtmcvidreid",
+        "Market-1501": "market1501",
+        "msmt": "msmt17",
+    }.items():
+        layout = find_layout(alias)
+        assert layout is not None
+        assert layout.name == name
+    assert find_layout("unknown") is None
+
+
+def test_folders_in_any_case(tmp_path: Path) -> None:
+    root = make_duke(tmp_path / "x")
+    (root / "bounding_box_train").rename(root / "Bounding-Box-Train")
+    assert len(load_dataset(root).train) == 2
+
+
+def test_msmt17_version_2_and_its_validation_images(tmp_path: Path) -> None:
+    dataset = load_dataset(make_msmt(tmp_path / "x", "V2"))
+    assert dataset.protocol == {"version": "V2"}
+    assert [(sample.pid, sample.camid) for sample in dataset.val] == [(0, 0), (0, 3)]
+    train, query, gallery = choose_validation(dataset, 0.1, seed=1)
+    assert train == dataset.train  # nobody is held back: the data set has its own images for that
+    assert len(query) == 2
+    assert set(gallery) == set(query)
+    assert choose_validation(dataset, 0.0, seed=1)[1] == ()
+
+
+def test_mars_doubled_folder_and_torchreid_gallery(tmp_path: Path) -> None:
+    root = make_mars(tmp_path / "x")
+    (root / "inner").mkdir()
+    (root / "bbox_train").rename(root / "inner" / "bbox_train")
+    (root / "inner").rename(root / "bbox_train")
+    official, torchreid = load_dataset(root), load_dataset(f"mars:torchreid={root}")
+    assert numbers(official) == EXPECTED["mars"]
+    assert set(official.gallery) - set(torchreid.gallery) == set(official.query)
+    assert official.protocol["gallery"].startswith("MARS, official")
+    assert official.protocol != torchreid.protocol
+
+
+def test_duke_video_dense(tmp_path: Path) -> None:
+    root = make_dukev(tmp_path / "x")
+    dense = load_dataset(f"dukev:dense={root}")
+    assert [len(sample.frames) for sample in dense.train] == [32, 32, 6, 3]
+    assert "_F0033_" in dense.train[1].path.name
+    assert numbers(dense)["gallery"] == EXPECTED["dukemtmcvidreid"]["gallery"]
+    (root / "train/0001/0001" / "0001_C6_F0002_X30002.jpg").unlink()
+    assert "1 tracklets lack frames" in load_dataset(root).notes[0]
+
+
+def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    roots = {name: maker(tmp_path / name / "x") for name, maker in MAKERS.items()}
+    before = {name: load_dataset(root) for name, root in roots.items()}
+    import os
+
+    walk, iterdir = os.walk, Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: reversed(list(iterdir(self))))
+
+    def reversed_walk(top: Path):
+        for root, folders, names in walk(top):
+            folders.reverse()
+            yield root, folders, names[::-1]
+
+    monkeypatch.setattr(os, "walk", reversed_walk)
+    assert {name: load_dataset(root) for name, root in roots.items()} == before
+
+
+def delete(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).unlink()
+
+
+def rename(name: str, new: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).rename(root / new)
+
+
+def write(name: str, text: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_text(text, encoding="utf-8")
+
+
+def save_mat(name: str, **arrays: object) -> Callable[[Path], None]:
+    return lambda root: scipy_io.savemat(root / name, arrays)
+
+
+def truncate(name: str) -> Callable[[Path], None]:
+    return lambda root: (root / name).write_bytes((root / name).read_bytes()[:100])
+
+
+DAMAGE = {
+    "missing folder": ("market1501", rename("query", "queries"), "missing 'query'"),
+    "empty folder": ("market1501", delete("query/0007_c1s1_001051_00.jpg"), "no images found"),
+    "bad image name": ("market1501", write("query/person.jpg", ""), "person.jpg: expected a name like"),
+    "missing list": ("msmt17", delete("list_val.txt"), "missing 'list_val.txt'"),
+    "list names a missing image": (
+        "msmt17",
+        delete("test/0000/0000_000_02_0302morning_0009_0.jpg"),
+        "list_query.txt line 1: there is no",
+    ),
+    "malformed line": ("msmt17", write("list_query.txt", "0000/0000.jpg zero\n"), "line 1: expected 'PID/PID_NUMBER"),
+    "path that leaves the folder": (
+        "msmt17",
+        write("list_query.txt", "../../0000_000_02_x.jpg 0\n"),
+        "points outside",
+    ),
+    "absolute path": ("msmt17", write("list_query.txt", "/etc/0000_000_02_x.jpg 0\n"), "points outside"),
+    "missing image folder": ("msmt17", rename("train", "elsewhere"), "missing the image folder 'train'"),
+    "truncated mat": ("mars", truncate("info/tracks_test_info.mat"), "cannot read .*tracks_test_info.mat"),
+    "mat without its array": ("mars", save_mat("info/query_IDX.mat", other=np.ones(3)), "has no array 'query_IDX'"),
+    "mat of the wrong shape": (
+        "mars",
+        save_mat("info/tracks_train_info.mat", track_train_info=np.ones((2, 3))),
+        r"must be numbers in shape \[N, 4\], got float64 \[2, 3\]",
+    ),
+    "range past the names": (
+        "mars",
+        save_mat("info/tracks_train_info.mat", track_train_info=np.array([[1, 99, 1, 1]])),
+        "has 99; expected 1 to 5",
+    ),
+    "query out of range": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[5]])), "has 5; expected 1 to 4"),
+    "fractions": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[1.5]])), "must hold whole numbers"),
+    "missing frame": ("mars", delete("bbox_test/0002/0002C1T0001F002.jpg"), "tracklet 3: there is no image"),
+    "two people in a tracklet": (
+        "mars",
+        save_mat("info/tracks_test_info.mat", track_test_info=np.array([[1, 3, 0, 1]])),
+        "frames of 0000C1 and of 00-1C2",
+    ),
+    "frame name that escapes": ("mars", write("info/test_name.txt", "../../a\n" * 7), "points outside|there is no image"),
+    "no tracklet folder": ("dukemtmcvidreid", lambda root: (root / "gallery/0011").mkdir(), "0011 is empty"),
+    "bad frame name": ("dukemtmcvidreid", write("train/0001/0001/frame.jpg", ""), "frame.jpg: expected a name like"),
+    "two cameras in a tracklet": ("dukemtmcvidreid", write("train/0001/0001/0001_C2_F0099_X3.jpg", ""), "seen by one camera"),
+    "folder that is no identity": ("dukemtmcvidreid", lambda root: (root / "query/abc").mkdir(), "named after an identity"),
+    "mat names a missing image": ("cuhk03", delete("images_detected/1_002_1_01.png"), "'query_idx': there is no image"),
+    "no images": ("cuhk03", rename("images_detected", "images"), "missing images_detected/"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_has_its_own_message(tmp_path: Path, kind: str) -> None:
+    name, damage, message = DAMAGE[kind]
+    root = MAKERS[name](tmp_path / "x")
+    damage(root)
+    with pytest.raises(DataError, match=message):
+        load_dataset(f"{name}={root}")
+
+
+def test_messages_differ() -> None:
+    messages = [message for _, _, message in DAMAGE.values()]
+    assert len(set(messages)) >= 20
+
+
+def test_what_is_no_data_set(tmp_path: Path) -> None:
+    for track in range(6):
+        picture(tmp_path / "street" / str(track) / "1.jpg")
+    with pytest.raises(DataError, match="do not say who is who"):
+        load_dataset(tmp_path / "street")
+    with pytest.raises(DataError, match="no such folder"):
+        load_dataset(tmp_path / "nowhere")
+    with pytest.raises(OptionError, match="data set must be 'market1501'"):
+        load_dataset(f"imagenet={tmp_path}")
+    with pytest.raises(OptionError, match="variant of mars must be 'official' or 'torchreid'"):
+        load_dataset(f"mars:other={make_mars(tmp_path / 'mars')}")
+    make_market(tmp_path / "both" / "a")
+    make_mars(tmp_path / "both" / "b")
+    with pytest.raises(DataError, match="holds several data sets"):
+        load_dataset(tmp_path / "both")
+    with pytest.raises(DataError, match="not in the layout of mars; expected\nmars/"):
+        load_dataset(f"mars={tmp_path / 'both' / 'a'}")
+
+
+def test_a_folder_with_an_equals_sign(tmp_path: Path) -> None:
+    assert load_dataset(make_market(tmp_path / "a=b")).train
+
+
+def levels(dataset: ReIDDataset) -> dict[str, tuple[str, int]]:
+    return {finding.message: (finding.level, finding.cases) for finding in check_dataset(dataset)}
+
+
+def test_check_finds_what_readers_cannot_see(tmp_path: Path) -> None:
+    root = make_market(tmp_path / "x")
+    assert levels(load_dataset(root)) == {}
+    (root / "bounding_box_test" / "0007_c2s1_001051_01.jpg").unlink()
+    picture(root / "bounding_box_test" / "0007_c1s1_000001_01.jpg")  # the query's own camera
+    (root / "bounding_box_train" / "0003_c1s1_000001_01.jpg").write_bytes((root / "query/0007_c1s1_001051_00.jpg").read_bytes())
+    (root / "bounding_box_train" / "0007_c1s1_000009_01.jpg").write_bytes(b"no picture")
+    done: list[tuple[int, int]] = []
+    dataset = load_dataset(root)
+    check_dataset(dataset, lambda *step: done.append(step))
+    assert done[-1] == (7, 7)
+    assert levels(dataset) == {
+        "images cannot be read": ("error", 1),
+        "images are in training and test": ("error", 1),
+        "queries have no match in the gallery": ("error", 1),
+        "identities are in training and among the queries": ("warning", 1),
+        "training identities are seen by one camera only": ("warning", 2),
+    }
+
+
+def test_check_of_copies_and_counts(tmp_path: Path) -> None:
+    root = make_market(tmp_path / "market1501")
+    (root / "bounding_box_train" / "0002_c1s1_000452_03.jpg").write_bytes(
+        (root / "bounding_box_train" / "0002_c1s1_000451_03.jpg").read_bytes()
+    )
+    found = levels(load_dataset(root))
+    assert found.pop("images are exact copies of others") == ("warning", 1)
+    (note,) = found
+    assert "train 3 instead of 12,936" in note
