@@ -7,6 +7,7 @@ from typing import NoReturn
 
 import typer
 
+from stcanet.commands.convert import convert
 from stcanet.commands.cross import cross
 from stcanet.commands.datasets import app as datasets
 from stcanet.commands.evaluate import evaluate
@@ -26,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, train, evaluate, cross, export, parity, infer, rank, info):
+for command in (synth, train, evaluate, cross, convert, export, parity, infer, rank, info):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 

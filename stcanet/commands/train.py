@@ -43,6 +43,9 @@ def train(
     backbone_weights: Annotated[
         str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone.", show_default="imagenet")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="CHECKPOINT", help="Start all weights that fit from this one, of any program.")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default=str(TrainConfig.epochs))] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")] = None,
     seed: Annotated[
@@ -65,7 +68,8 @@ def train(
     layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})
     layers += [{"data": data}] if data else []
-    layers += [{"model": {"blocks": _parse_blocks(blocks)}}] if blocks else []
+    layers += [{"init": str(init)}] if init else []
+    layers += [{"model": {"blocks": parse_blocks(blocks)}}] if blocks else []
     layers += [parse_override(setting) for setting in settings or []]
     resolved = make_config(*layers)
 
@@ -87,7 +91,8 @@ def train(
 train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
 
 
-def _parse_blocks(text: str) -> list[int]:
+def parse_blocks(text: str) -> list[int]:
+    """``none`` or ``2,3`` as stages."""
     try:
         return [] if text == "none" else [int(stage) for stage in text.split(",")]
     except ValueError:
@@ -129,6 +134,8 @@ class TrainingProgress:
             f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
             soft_wrap=True,
         )
+        if "init" in facts:
+            self._console.print(f"starts from {facts['init']}", soft_wrap=True)
         for note in facts["dataset_notes"]:
             self._console.print(f"note: {note}", soft_wrap=True)
         if "resumed" in facts:

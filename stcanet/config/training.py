@@ -139,6 +139,8 @@ class TrainConfig:
     """Settings of the preset to replace."""
     backbone_weights: str = "imagenet"
     """'imagenet', 'none', or a file with torchvision weights."""
+    init: str = ""
+    """A checkpoint of this or another program from which all weights start that fit; takes the place of `backbone_weights`."""
     epochs: int = 60
     """Passes over the training images."""
     identities: int = 16

@@ -9,7 +9,7 @@ import hashlib
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,19 @@ from typing import Any
 import torch
 
 from stcanet.config import TrainConfig
-from stcanet.data.datasets import ReIDDataset, Sample, load_dataset
+from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.scoring import score
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.distributed import World, joined
+from stcanet.engine.foreign import LoadReport, load_foreign
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_config, state_file
 from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
+from stcanet.model.backbone import NO_WEIGHTS
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
 
 BATCH_SIZE = 64
@@ -66,7 +68,10 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         raise ConfigError(f"preset '{config.preset}' takes tracklets; this version trains on single images only")
     before = run_config(out) if resume else None
     with joined(config.device) as (world, device):
-        run = _Run(config, load_dataset(config.data), world, device)
+        # What is restored anyway need not be downloaded or read once more.
+        has_state = before is not None and state_file(out).exists()
+        start = replace(config, backbone_weights="none", init="") if has_state else config
+        run = _Run(config, start, world, device)
         if before:
             run.restore(before, out)
         world.wait()  # until all have read what the main process is about to write
@@ -76,7 +81,8 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
 class _Run:
     """The parts of one run, put together once."""
 
-    def __init__(self, config: TrainConfig, dataset: ReIDDataset, world: World, device: torch.device) -> None:
+    def __init__(self, config: TrainConfig, start: TrainConfig, world: World, device: torch.device) -> None:
+        dataset = load_dataset(config.data)
         self.config, self.dataset, self.world = config, dataset, world
         self.progress = Progress()
         self.resumed: dict[str, Any] = {}
@@ -84,7 +90,8 @@ class _Run:
         if not self.train_samples:
             raise DataError(f"{dataset.root} has no training images")
         self.batches = TrainBatches(self.train_samples, config, device, world)
-        self.learner = Learner(_build(config, len(self.batches.labels)), config, device, world)
+        model, self.initialised = _build(start, len(self.batches.labels))
+        self.learner = Learner(model, config, device, world)
 
     def restore(self, before: TrainConfig, out: Path) -> None:
         """Go on where the run with the settings `before` in folder `out` was interrupted."""
@@ -185,18 +192,22 @@ class _Run:
             "train_identities": len(self.batches.labels),
             "val_queries": len(self.query),
             "val_gallery": len(self.gallery),
+            **({"init": f"{self.config.init}: {self.initialised}"} if self.initialised else {}),
             "device": str(self.learner.device),
             "processes": self.world.size,
             "precision": "bf16" if self.learner.autocast else "fp32",
         }
 
 
-def _build(config: TrainConfig, classes: int) -> STCANet:
+def _build(config: TrainConfig, classes: int) -> tuple[STCANet, LoadReport | None]:
+    """A network as the settings start it, and what became of the checkpoint that it starts from."""
     # The generator state is put back, so that training does not change its caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in config.model.items()}
-        return build_model(config.preset, classes, config.backbone_weights, **overrides)
+        weights = NO_WEIGHTS if config.init else config.backbone_weights
+        model = build_model(config.preset, classes, weights, **overrides)
+    return model, load_foreign(Path(config.init), model) if config.init else None
 
 
 def _fingerprint(samples: Sequence[Sample]) -> str:

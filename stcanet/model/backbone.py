@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Literal, cast
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from stcanet.model.weights import read_state_dict
 from stcanet_runtime.errors import CheckpointError
 
 NO_WEIGHTS: Literal["none"] = "none"
@@ -42,14 +42,14 @@ class Backbone(nn.Module):
         Raises:
             CheckpointError: The download fails, or the file does not hold weights of this network.
         """
-        state = _download(name) if str(source) == "imagenet" else _read_file(Path(source))
+        state = _download(name) if str(source) == "imagenet" else read_state_dict(Path(source))
         self._load_torchvision(state, str(source))
 
     def _load_torchvision(self, state: dict[str, Tensor], source: str) -> None:
         stem = {"conv1": "stem.0", "bn1": "stem.1"}
         renamed = {}
         for key, value in state.items():
-            head, _, rest = key.removeprefix("module.").partition(".")
+            head, _, rest = key.partition(".")
             if head in stem:
                 renamed[f"{stem[head]}.{rest}"] = value
             elif head.startswith("layer"):
@@ -88,18 +88,3 @@ def _download(name: str) -> dict[str, Tensor]:
             f"cannot download the ImageNet weights of {name} ({error}); offline, fetch {weights.url} elsewhere and "
             "pass the file with --backbone-weights PATH, or train from scratch with --backbone-weights none"
         ) from error
-
-
-def _read_file(path: Path) -> dict[str, Tensor]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"backbone weights {path} do not exist") from None
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
-        raise CheckpointError(f"{path} is not a weights file that is safe to load ({type(error).__name__})") from error
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise CheckpointError(f"{path} holds no state dict (names to tensors)")
-    return state

@@ -1,0 +1,46 @@
+"""``stcanet convert``: weights of another program as a checkpoint of this one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stcanet.config import PRESETS, preset_config
+
+_EXAMPLES = """\b
+Examples:
+  stcanet convert best_model.pth.tar -o ours.pt --preset stcanet-video
+  stcanet convert resnet50_market.pth -o plain.pt --preset stcanet-image --blocks none
+  stcanet train --data market1501/ --out runs/market --init other.pth   (start from what fits)"""
+
+
+def convert(
+    weights: Annotated[Path, typer.Argument(help="Checkpoint of the published STCANet or IAUnet code, torchreid, and others.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write (.pt).")],
+    preset: Annotated[str, typer.Option(help=f"Network: {', '.join(PRESETS)}.")] = "stcanet-image",
+    blocks: Annotated[
+        str | None,
+        typer.Option(metavar="none|2,3", help="Stages with attention after them.", show_default="those of the preset"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print what became of every entry as JSON.")] = False,
+) -> None:
+    """Make a checkpoint for `evaluate`, `export` and `infer` from weights of another program.
+
+    Fails if anything is missing that retrieval needs; says what was taken, what did not fit, and what is unknown here.
+    """
+    from dataclasses import asdict
+
+    from stcanet.commands.train import parse_blocks
+    from stcanet.engine.checkpoint import save_checkpoint
+    from stcanet.engine.foreign import convert as convert_weights
+
+    overrides = {} if blocks is None else {"blocks": tuple(parse_blocks(blocks))}
+    checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
+    save_checkpoint(checkpoint, out)
+    typer.echo(json.dumps(asdict(report)) if as_json else f"{out}: {report}")
+
+
+convert.__doc__ = f"{convert.__doc__}\n\n{_EXAMPLES}"

@@ -1,0 +1,142 @@
+"""Weights of other programs in networks of this one, with a report of what became of every entry.
+
+Known are the names of torchvision and torchreid ResNets, also behind ``backbone.`` and ``base.``; those of the published
+STCANet code and of IAUnet; those of BNNeck heads; and our own. Blocks are told apart by their number of channels. Strides are
+not in a checkpoint: the last one is 1 here, whatever it was there.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from stcanet.config import ModelConfig
+from stcanet.engine.checkpoint import Checkpoint
+from stcanet.model import STCANet
+from stcanet.model.weights import read_state_dict
+from stcanet_runtime.errors import CheckpointError
+
+_OF_BLOCK = {
+    "W1.0": "channel.out",
+    "W1.1": "channel.out_norm",
+    "SA.conv.conv": "part.part_conv",
+    "SA.conv.bn": "part.part_norm",
+    "g": "part.reduce",
+    "module_w.relation.0": "part.relation",
+    "module_w.relation.1": "part.relation_norm",
+    "module_l.fsm.0": "part.update",
+    "module_l.fsm.1": "part.update_norm",
+    "W2.0": "part.out",
+    "W2.1": "part.out_norm",
+}
+_BLOCK = re.compile(rf"(.+?)\.(?:ST\w+\.|S?IAU\w*\.|SAM\w*\.)?({'|'.join(map(re.escape, _OF_BLOCK))})\.(\w+)")
+_STAGE = re.compile(r"layer([1-4])\.(.+)")
+_HEAD = {
+    "bn": "head.neck",
+    "bottleneck": "head.neck",
+    "bnneck": "head.neck",
+    "heads.bottleneck.0": "head.neck",
+    "classifier": "head.classifier",
+    "heads": "head.classifier",
+}
+_STEM = {"conv1": "backbone.stem.0", "bn1": "backbone.stem.1"}
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What became of the entries of a foreign checkpoint."""
+
+    matched: tuple[str, ...]
+    """Our names that were filled."""
+    unfit: tuple[str, ...]
+    """Entries of another shape than ours, with both shapes: left as they were."""
+    missing: tuple[str, ...]
+    """Our names without a fitting entry: left as they were. Counters of batches are not counted."""
+    unknown: tuple[str, ...]
+    """Entries without a place in our network."""
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.matched)} tensors taken"]
+        for name in ("unfit", "missing", "unknown"):
+            if entries := getattr(self, name):
+                shown = ", ".join(entries[:4]) + (f" and {len(entries) - 4} more" if len(entries) > 4 else "")
+                parts.append(f"{len(entries)} {name}: {shown}")
+        return "; ".join(parts)
+
+
+def load_foreign(path: Path, model: STCANet) -> LoadReport:
+    """Fill a network with the weights of a checkpoint of this or another program, as far as they fit.
+
+    Raises:
+        CheckpointError: The file is no checkpoint that is safe to load, or nothing in it fits.
+    """
+    state, ours = read_state_dict(path), model.state_dict()
+    names = _our_names(state, model)
+    matched: dict[str, Tensor] = {}
+    unfit = []
+    for theirs, name in names.items():
+        value, place = state[theirs], ours.get(name)
+        if place is None:
+            continue
+        if _essential(value.shape) == _essential(place.shape):
+            matched[name] = value.reshape(place.shape)
+        else:
+            unfit.append(f"{theirs} {list(value.shape)} for {list(place.shape)}")
+    if not matched:
+        raise CheckpointError(
+            f"{path}: none of its {len(state)} entries fits {model.config}; its first is '{next(iter(state))}'"
+        )
+    missing = [name for name in ours if name not in matched and not name.endswith("num_batches_tracked")]
+    unknown = [theirs for theirs in state if names.get(theirs) not in ours]
+    model.load_state_dict({**ours, **matched})
+    return LoadReport(tuple(matched), tuple(unfit), tuple(missing), tuple(unknown))
+
+
+def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
+    """A checkpoint of ours, without a classifier, from a foreign one.
+
+    A network without a batch-normalised neck gets one that changes nothing.
+
+    Raises:
+        CheckpointError: Anything that retrieval needs is missing from it, or it is no checkpoint.
+    """
+    with torch.random.fork_rng(devices=[]):
+        model = STCANet(config)
+    nn.init.ones_(model.head.neck.weight)
+    report = load_foreign(path, model)
+    necks = [name for name in report.missing if name.startswith("head.neck.")]
+    if len(report.missing) > len(necks) or len(necks) not in (0, 4):
+        raise CheckpointError(f"{path} does not fill '{config.preset}': {report}")
+    return Checkpoint.of(model, training={"converted_from": path.name}), report
+
+
+def _our_names(state: dict[str, Tensor], model: STCANet) -> dict[str, str]:
+    """Our name for each entry that has one."""
+    channels = {model.backbone.stage_channels[stage - 1]: stage for stage in model.config.blocks}
+    found = {theirs: _our_name(theirs, state, channels) for theirs in state}
+    return {theirs: name for theirs, name in found.items() if name is not None}
+
+
+def _our_name(theirs: str, state: dict[str, Tensor], stages: dict[int, int]) -> str | None:
+    if theirs.startswith(("backbone.stem.", "backbone.stages.", "blocks.", "head.")):
+        return theirs
+    if match := _BLOCK.fullmatch(theirs):
+        block, part, kind = match.groups()
+        output = state.get(f"{block}.W1.0.weight")
+        stage = None if output is None else stages.get(len(output))
+        return None if stage is None else f"blocks.{stage}.{_OF_BLOCK[part]}.{kind}"
+    bare = theirs.removeprefix("backbone.").removeprefix("base.")
+    if match := _STAGE.fullmatch(bare):
+        return f"backbone.stages.{int(match[1]) - 1}.{match[2]}"
+    owner, _, kind = bare.rpartition(".")
+    place = _STEM.get(owner) or _HEAD.get(owner)
+    return place and f"{place}.{kind}"
+
+
+def _essential(shape: torch.Size) -> list[int]:
+    """A shape without its ones: a 1×1 convolution is a linear map, and a published 3D convolution has one tap in time."""
+    return [size for size in shape if size != 1]

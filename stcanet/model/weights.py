@@ -1,0 +1,36 @@
+"""Weights files of other programs: names and tensors, read without running code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stcanet_runtime.errors import CheckpointError
+
+WRAPPINGS = ("state_dict", "model")
+"""Entries under which programs keep their state dict, beside the epoch and the like."""
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The state dict in a file: alone, or under one of :data:`WRAPPINGS`; without the ``module.`` that DataParallel adds.
+
+    Raises:
+        CheckpointError: The file does not exist, holds more than tensors and plain values, or no state dict.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"weights {path} do not exist") from None
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        raise CheckpointError(
+            f"{path} is not a weights file that is safe to load ({type(error).__name__}); if you trust it, save its state dict "
+            "alone: torch.save(model.state_dict(), path)"
+        ) from error
+    for key in WRAPPINGS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict (names to tensors)")
+    return {name.removeprefix("module."): value for name, value in content.items()}

@@ -1,0 +1,135 @@
+"""Checkpoints of other programs: what fits is taken, and everything else is named."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from stcanet.config import preset_config
+from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stcanet.engine.foreign import convert, load_foreign
+from stcanet.model import STCANet, build_model
+from stcanet_runtime.errors import CheckpointError
+
+PUBLISHED = {
+    "channel.out.": "W1.0.",
+    "channel.out_norm.": "W1.1.",
+    "part.part_conv.": "SA.conv.conv.",
+    "part.part_norm.": "SA.conv.bn.",
+    "part.reduce.": "g.",
+    "part.relation.": "STAM2.module_w.relation.0.",
+    "part.relation_norm.": "STAM2.module_w.relation.1.",
+    "part.update.": "STAM2.module_l.fsm.0.",
+    "part.update_norm.": "STAM2.module_l.fsm.1.",
+    "part.out.": "W2.0.",
+    "part.out_norm.": "W2.1.",
+}
+
+
+def model(seed: int = 0, classes: int | None = 7, **overrides: object) -> STCANet:
+    torch.manual_seed(seed)
+    network = build_model("stcanet-tiny", classes, height=32, width=32, **overrides)
+    for tensor in network.state_dict().values():  # nothing at its default, so that every tensor tells where it came from
+        if tensor.is_floating_point():
+            tensor.uniform_(0.5, 1.5)
+    return network
+
+
+def published(network: STCANet) -> dict[str, Tensor]:
+    """The state of a network under the names and in the shapes of the published video code."""
+    state = {}
+    for name, value in network.state_dict().items():
+        theirs = name.replace("backbone.stem.0.", "conv1.").replace("backbone.stem.1.", "bn1.")
+        theirs = re.sub(r"backbone\.stages\.(\d)\.", lambda match: f"layer{int(match[1]) + 1}.", theirs)
+        theirs = theirs.replace("head.neck.", "bn.").replace("head.classifier.", "classifier.")
+        if match := re.fullmatch(r"blocks\.(\d)\.(\w+\.\w+\.)(\w+)", theirs):
+            theirs = f"STCABlock3D{match[1]}.{PUBLISHED[match[2]]}{match[3]}"
+        if value.dim() == 4:
+            value = value.unsqueeze(2)  # a convolution over one frame
+        elif value.dim() == 2 and "classifier" not in theirs:
+            value = value[:, :, None, None]  # linear maps are 1×1 convolutions there
+        state[theirs] = value
+    return state
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3, "rank1": 0.5}, lambda s: {"model": s}])
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_published_names_fill_everything(tmp_path: Path, wrap, prefix: str) -> None:
+    source, target = model(1), model(2)
+    torch.save(wrap({prefix + name: value for name, value in published(source).items()}), tmp_path / "x.pth.tar")
+    report = load_foreign(tmp_path / "x.pth.tar", target)
+    assert (report.unfit, report.missing, report.unknown) == ((), (), ())
+    assert set(report.matched) == set(target.state_dict())
+    assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+
+
+def test_everything_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    state = published(model(1, classes=9))
+    state["fc512.weight"] = torch.zeros(3)
+    del state["layer3.0.conv1.weight"], state["bn.num_batches_tracked"]
+    torch.save(state, tmp_path / "x.pth")
+    target = model(2, blocks=(3,))
+    before = {name: value.clone() for name, value in target.state_dict().items()}
+    report = load_foreign(tmp_path / "x.pth", target)
+    assert report.unfit == ("classifier.weight [9, 512] for [7, 512]", "classifier.bias [9] for [7]")
+    assert set(report.missing) == {"backbone.stages.2.0.conv1.weight", "head.classifier.weight", "head.classifier.bias"}
+    assert {name.split(".")[0] for name in report.unknown} == {"STCABlock3D2", "fc512"}
+    for name in report.missing:
+        assert torch.equal(target.state_dict()[name], before[name])
+    text = str(report)
+    assert "2 unfit: classifier.weight [9, 512] for [7, 512]" in text
+    assert "3 missing" in text
+    assert "unknown" in text
+    assert len(report.matched) + len(report.unfit) + len(report.unknown) == len(state)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone.", "base."])
+def test_a_plain_resnet_without_a_neck_converts(tmp_path: Path, prefix: str) -> None:
+    source = model(1, blocks=())
+    with torch.no_grad():
+        source.head.neck.reset_parameters()
+        source.head.neck.reset_running_stats()
+    state = {prefix + name: value for name, value in published(source).items() if not name.startswith(("bn.", "classifier."))}
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    checkpoint, report = convert(tmp_path / "x.pth", preset_config("stcanet-tiny", blocks=(), height=32, width=32))
+    assert [name.split(".")[1] for name in report.missing] == ["neck"] * 4
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(checkpoint.build()(images).features, source.eval()(images).features)
+    save_checkpoint(checkpoint, tmp_path / "ours.pt")
+    assert load_checkpoint(tmp_path / "ours.pt").model_config.blocks == ()
+
+
+def test_a_conversion_with_holes_is_refused(tmp_path: Path) -> None:
+    torch.save(published(model(1, blocks=())), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"does not fill 'stcanet-tiny'.*missing: blocks\.2"):
+        convert(tmp_path / "x.pth", preset_config("stcanet-tiny"))
+
+
+def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
+    source, target = model(1, classes=5), model(2)
+    save_checkpoint(Checkpoint.of(source), tmp_path / "a.pt")
+    report = load_foreign(tmp_path / "a.pt", target)
+    assert [name.split()[0] for name in report.unfit] == ["head.classifier.weight", "head.classifier.bias"]
+    assert torch.equal(target.head.neck.weight, source.head.neck.weight)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({}, "holds no state dict"),
+        ({"state_dict": {"a": 1}}, "holds no state dict"),
+        ({"weight": torch.zeros(2)}, "none of its 1 entries fits"),
+        ([1, 2], "holds no state dict"),
+        ({"state_dict": {}, "opener": open}, "not a weights file that is safe to load"),
+    ],
+)
+def test_files_without_weights(tmp_path: Path, content: object, message: str) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message):
+        load_foreign(tmp_path / "x.pth", model())
+    with pytest.raises(CheckpointError, match="do not exist"):
+        load_foreign(tmp_path / "none.pth", model())
