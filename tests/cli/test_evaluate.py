@@ -75,17 +75,12 @@ def test_tracklets_at_several_batch_sizes_and_as_a_package(stcanet, video: Path,
     assert results[0]["protocol"]["clip_length"] == 4
 
 
-@pytest.mark.parametrize("options", [("--frames", "quick"), ("--clip-length", 3), ("--flip",)])
 def test_options_of_tracklets_mean_the_same_to_checkpoint_and_package(
-    stcanet, video: Path, video_package: Path, tracklets: Path, tmp_path: Path, options: tuple[object, ...]
+    stcanet, video: Path, video_package: Path, tracklets: Path, tmp_path: Path
 ) -> None:
-    rows = {}
-    for name, model, extra in (
-        ("torch", video, ()),
-        ("runtime", video_package, ("--provider", "cpu")),
-        ("plain", video, None),
-    ):
-        chosen = () if extra is None else (*options, *extra)
+    options, rows = ("--frames", "quick", "--clip-length", 3, "--flip"), {}
+    runs = {"torch": (video, *options), "runtime": (video_package, *options, "--provider", "cpu"), "plain": (video,)}
+    for name, (model, *chosen) in runs.items():
         done = stcanet("evaluate", model, "--data", tracklets, "--save-embeddings", tmp_path / name, *chosen)
         assert done.returncode == 0, done.stderr
         with np.load(tmp_path / name / "gallery.npz") as stored:
