@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stcanet.commands.datasets import DATA_HELP
 from stcanet.commands.evaluate import (
     BATCH_SIZE,
     CLIP_LENGTH,
@@ -16,6 +17,7 @@ from stcanet.commands.evaluate import (
     FRAMES,
     PROVIDER,
     make_settings,
+    read_dataset,
 )
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
@@ -25,13 +27,14 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   stcanet cross a/best.pt b/best.pt --data market1501/ --data msmt17/
+  stcanet cross video.pt --data mars:official=mars/ --data mars:torchreid=mars/
   stcanet cross packages/*/ --data cuhk03/ --rerank --picture cross.png
   stcanet cross runs/*/best.pt --data market1501/ --out cross.json"""
 
 
 def cross(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints and model packages: the rows.")],
-    data: Annotated[list[Path], typer.Option(help="Folder or .csv manifest, as for evaluate: a column; repeatable.")],
+    data: Annotated[list[str], typer.Option(help=f"{DATA_HELP} A column; repeatable.")],
     frames: FRAMES = "all",
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
@@ -55,7 +58,6 @@ def cross(
     import json
     from functools import partial
 
-    from stcanet.data.datasets import load_dataset
     from stcanet.evaluation import fill_matrix, open_model
     from stcanet.evaluation.heatmap import draw_heatmap
     from stcanet.evaluation.result import markdown_header
@@ -73,7 +75,7 @@ def cross(
         if error := matrix.cells[-1].error:
             typer.echo(f"error: {matrix.cells[-1].model} on {matrix.cells[-1].data}: {' '.join(error.split())}", err=True)
 
-    matrix = fill_matrix(models, data, opener, load_dataset, settings, progress_bar, keep)
+    matrix = fill_matrix(models, data, opener, read_dataset, settings, progress_bar, keep)
     if picture:
         draw_heatmap(matrix, picture, str(settings))
     if as_json:

@@ -11,6 +11,7 @@ from stcanet.commands.datasets import DATA_HELP
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
+    from stcanet.data.datasets import ReIDDataset
     from stcanet.evaluation import EvaluationSettings
 
 _EXAMPLES = """\b
@@ -20,7 +21,8 @@ Examples:
   stcanet evaluate package/ --data market1501/ --provider openvino
   stcanet evaluate package/ --data crops.csv --json > result.json
   stcanet evaluate runs/video/best.pt --data tracklets.csv --frames quick
-  stcanet evaluate runs/video/best.pt --data tracklets.csv --clip-length 8
+  stcanet evaluate runs/video/best.pt --data mars/ --clip-length 8 --rerank
+  stcanet evaluate runs/video/best.pt --data mars:torchreid=mars/
   stcanet evaluate package/ --data crops.csv --save-embeddings embedded/"""
 
 DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
@@ -66,7 +68,6 @@ def evaluate(
     """
     import json
 
-    from stcanet.data.datasets import load_dataset
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.result import markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
@@ -75,9 +76,7 @@ def evaluate(
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
-    dataset = load_dataset(data)
-    for note in dataset.notes:
-        typer.echo(f"note: {note}", err=True)
+    dataset = read_dataset(data)
     opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)
@@ -91,6 +90,16 @@ def evaluate(
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
+
+
+def read_dataset(source: str) -> ReIDDataset:
+    """The data set of an option, its notes on stderr."""
+    from stcanet.data.datasets import load_dataset
+
+    dataset = load_dataset(source)
+    for note in dataset.notes:
+        typer.echo(f"note: {note}", err=True)
+    return dataset
 
 
 def make_settings(

@@ -16,7 +16,7 @@ from stcanet_runtime.errors import StcanetError
 P = ParamSpec("P")
 T = TypeVar("T")
 OpenModel = Callable[[Path], RetrievalModel]
-OpenDataset = Callable[[Path], ReIDDataset]
+OpenDataset = Callable[[str], ReIDDataset]
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +70,7 @@ class Matrix:
 
 def fill_matrix(
     models: Sequence[Path],
-    datasets: Sequence[Path],
+    datasets: Sequence[str],
     open_model: OpenModel,
     open_dataset: OpenDataset,
     settings: EvaluationSettings,
@@ -90,9 +90,9 @@ def fill_matrix(
         progress: Makes the progress bar of a cell, from its title.
         on_cell: Given the matrix so far after each cell that is done or has failed, the last of its cells.
     """
-    opened = [_attempt(open_dataset, path) for path in datasets]
-    columns = _labels([_name(path, found) for path, found in zip(datasets, opened, strict=True)], datasets)
-    rows = _labels([_short(path) for path in models], models)
+    opened = [_attempt(open_dataset, source) for source in datasets]
+    columns = _labels([_name(source, found) for source, found in zip(datasets, opened, strict=True)], datasets)
+    rows = _labels([_short(path) for path in models], [str(path) for path in models])
     cells: list[Cell] = []
     for row, path in zip(rows, models, strict=True):
         model = _attempt(open_model, path)
@@ -143,8 +143,8 @@ def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | _Fa
         return _Failure(f"{type(error).__name__}: {error}")
 
 
-def _name(path: Path, found: ReIDDataset | _Failure) -> str:
-    return path.name if isinstance(found, _Failure) else found.name
+def _name(source: str, found: ReIDDataset | _Failure) -> str:
+    return Path(source).name if isinstance(found, _Failure) else found.name
 
 
 def _short(path: Path) -> str:
@@ -153,6 +153,6 @@ def _short(path: Path) -> str:
     return path.name if path.is_dir() else f"{path.parent.name}/{path.name}"
 
 
-def _labels(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
-    """The names; where two are the same, their paths."""
-    return [str(path) if names.count(name) > 1 else name for name, path in zip(names, paths, strict=True)]
+def _labels(names: Sequence[str], sources: Sequence[str]) -> list[str]:
+    """The names; where two are the same, what was given for them."""
+    return [source if names.count(name) > 1 else name for name, source in zip(names, sources, strict=True)]

@@ -210,12 +210,12 @@ def fill(broken: str = "", seen: list[int] | None = None) -> tuple[Matrix, dict[
         opened[path.name] = GivenModel(str(path), noise=1.0 + 2 * len(opened))
         return opened[path.name]
 
-    def open_dataset(path: Path) -> ReIDDataset:
-        if path.name == broken:
+    def open_dataset(source: str) -> ReIDDataset:
+        if source == broken:
             raise DataError("there is nothing")
-        return make_dataset(path.name)
+        return make_dataset(source)
 
-    paths = [Path("a/x.pt"), Path("b/y.pt")], [Path("home"), Path("abroad"), Path("empty")]
+    paths = [Path("a/x.pt"), Path("b/y.pt")], ["home", "abroad", "empty"]
     on_cell = None if seen is None else (lambda matrix: seen.append(len(matrix.cells)))
     matrix = fill_matrix(*paths, open_model, open_dataset, EvaluationSettings(), no_bar, on_cell)  # type: ignore[arg-type]
     return matrix, opened
@@ -265,16 +265,17 @@ def test_a_cell_that_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matrix.failed[0] is matrix.cells[1]
 
 
-def test_names_that_are_the_same_become_paths() -> None:
+def test_where_names_are_the_same_what_was_given_stands_for_them() -> None:
     matrix = fill_matrix(
         [Path("1/a/x.pt"), Path("2/a/x.pt")],
-        [Path("1/home")],
+        ["mars=x", "mars:torchreid=x", "home"],
         lambda path: GivenModel(str(path)),
-        lambda path: make_dataset(path.name),
+        lambda source: make_dataset("mars" if "=" in source else source),
         EvaluationSettings(),
         no_bar,  # type: ignore[arg-type]
     )
     assert matrix.models == ["1/a/x.pt", "2/a/x.pt"]
+    assert matrix.datasets == ["mars=x", "mars:torchreid=x", "home"]
 
 
 def test_the_picture_shows_every_cell(tmp_path: Path) -> None:

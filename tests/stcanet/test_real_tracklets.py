@@ -1,0 +1,70 @@
+"""Evaluation of real tracklets in the MARS layout. The images are research-only and never part of this repository."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from stcanet.data.datasets import ReIDDataset, load_dataset
+from stcanet.engine.validation import embed, evaluate_model
+from stcanet.model import STCANet, build_model
+from stcanet_export.package import export_package
+from stcanet_runtime import Encoder
+from stcanet_runtime.tracklets import ALL_FRAMES, Sampling, cut_clips
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.skipif("STCANET_REAL_DATA" not in os.environ, reason="STCANET_REAL_DATA names no folder with real images"),
+]
+
+
+@pytest.fixture(scope="module")
+def caviar() -> ReIDDataset:
+    return load_dataset(Path(os.environ["STCANET_REAL_DATA"]) / "caviar")
+
+
+@pytest.fixture(scope="module")
+def model() -> STCANet:
+    """A small network of clips, untrained, whose batch normalisations do something."""
+    torch.manual_seed(0)
+    network = build_model("stcanet-video", backbone="resnet18", height=64, width=32)
+    for module in network.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.uniform_(module.bias, -0.3, 0.3)
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def queries(caviar: ReIDDataset) -> list[int]:
+    """How many clips of four each query tracklet has."""
+    return [len(cut_clips(len(sample.frames), 4)) for sample in caviar.query]
+
+
+def test_the_queries_stand_in_the_gallery(caviar: ReIDDataset, queries: list[int]) -> None:
+    assert caviar.tracklets
+    assert (len(caviar.query), len(caviar.gallery)) == (25, 72)
+    assert set(caviar.query) <= set(caviar.gallery)
+    assert max(queries) > 1  # or the average over clips would not be tested here
+
+
+def test_every_batch_size_gives_the_same_figures(caviar: ReIDDataset, model: STCANet) -> None:
+    results = [evaluate_model(model, caviar.query, caviar.gallery, size, None, ALL_FRAMES).to_dict() for size in (4, 24, 300)]
+    assert results[0] == results[1] == results[2]
+    assert 0.02 < results[0]["mAP"] < 1.0
+    assert results[0] != evaluate_model(model, caviar.query, caviar.gallery, sampling=Sampling("quick")).to_dict()
+
+
+def test_the_exported_package_embeds_the_same(caviar: ReIDDataset, model: STCANet, tmp_path: Path) -> None:
+    export_package(model, tmp_path / "package")
+    encoder = Encoder.load(tmp_path / "package", "cpu")
+    for sampling in (ALL_FRAMES, Sampling("all", 6, flip=True), Sampling("quick")):
+        ours = embed(model, caviar.query, sampling=sampling)
+        theirs = encoder.encode_tracklets([sample.frames for sample in caviar.query], sampling=sampling)
+        assert_allclose(ours, theirs, atol=1e-5)
+        assert_allclose(np.linalg.norm(theirs, axis=1), 1, atol=1e-5)
