@@ -144,6 +144,10 @@ def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | _Fa
 
 
 def _name(source: str, found: ReIDDataset | _Failure) -> str:
+    """``mars:torchreid`` of ``mars:torchreid=folder``; the data set's own name, or the folder's where it cannot be read."""
+    label, equals, _ = source.partition("=")
+    if equals and not Path(source).exists():
+        return label
     return Path(source).name if isinstance(found, _Failure) else found.name
 
 

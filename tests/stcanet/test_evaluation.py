@@ -265,17 +265,17 @@ def test_a_cell_that_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert matrix.failed[0] is matrix.cells[1]
 
 
-def test_where_names_are_the_same_what_was_given_stands_for_them() -> None:
+def test_rows_and_columns_have_names_that_differ() -> None:
     matrix = fill_matrix(
         [Path("1/a/x.pt"), Path("2/a/x.pt")],
-        ["mars=x", "mars:torchreid=x", "home"],
+        ["mars=x", "mars:torchreid=x", "1/home", "2/home"],
         lambda path: GivenModel(str(path)),
-        lambda source: make_dataset("mars" if "=" in source else source),
+        lambda source: make_dataset("mars" if "=" in source else "home"),
         EvaluationSettings(),
         no_bar,  # type: ignore[arg-type]
     )
     assert matrix.models == ["1/a/x.pt", "2/a/x.pt"]
-    assert matrix.datasets == ["mars=x", "mars:torchreid=x", "home"]
+    assert matrix.datasets == ["mars", "mars:torchreid", "1/home", "2/home"]
 
 
 def test_the_picture_shows_every_cell(tmp_path: Path) -> None:
