@@ -11,6 +11,8 @@ from stcanet.commands.convert import convert
 from stcanet.commands.cross import cross
 from stcanet.commands.datasets import app as datasets
 from stcanet.commands.evaluate import evaluate
+from stcanet.commands.masks import masks
+from stcanet.commands.report import report
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
 from stcanet_export.commands import export, parity
@@ -27,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, train, evaluate, cross, convert, export, parity, infer, rank, info):
+for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 

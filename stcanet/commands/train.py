@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,9 +27,7 @@ Examples:
 
 
 def train(
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder to make: checkpoints, metrics.jsonl, log.txt, tensorboard, config.toml.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Run folder to make: checkpoints, figures, log, report.html.")] = None,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings, to the same weights."),
@@ -74,18 +73,23 @@ def train(
     resolved = make_config(*layers)
 
     from stcanet.engine.trainer import train as run
+    from stcanet.report import write_report
 
     with TrainingProgress(resolved.epochs) as progress:
         result = run(resolved, folder, progress, resume=resume is not None)
+    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks and writes
+        return
+    page = write_report(folder, device=resolved.device)
     if as_json:
         import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps({**asdict(result), "checkpoint": str(result.checkpoint)}))
+        typer.echo(json.dumps({**asdict(result), "checkpoint": str(result.checkpoint), "report": str(page)}))
     else:
         chosen = f"best of {result.epochs} epochs: {result.best_epoch}" if result.metrics else f"{result.epochs} epochs"
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
         typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
+        typer.echo(str(page))
 
 
 train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"

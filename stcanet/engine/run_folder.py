@@ -45,6 +45,11 @@ class RunFolder:
         self._metrics = (root / "metrics.jsonl").open("a", encoding="utf-8")
         self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
 
+    @property
+    def part_maps(self) -> Path:
+        """Part maps of the network before training, for the report."""
+        return self.root / "part_maps.npz"
+
     def record(self, epoch: int, values: dict[str, Any]) -> None:
         """Append the figures of an epoch to ``metrics.jsonl``, the log and TensorBoard."""
         self._metrics.write(json.dumps({"epoch": epoch, **values}) + "\n")

@@ -25,6 +25,7 @@ from stcanet.engine.distributed import World, joined
 from stcanet.engine.foreign import LoadReport, load_foreign
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
+from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_config, state_file
 from stcanet.engine.validation import choose_validation, embed
@@ -108,6 +109,8 @@ class _Run:
         if observer:
             observer.on_start(self._facts() | ({"resumed": self.resumed} if resume else {}))
         with self._folder(out, resume) as folder:
+            if folder and not self.resumed.get("epoch"):
+                record_part_maps(self.learner.model, self.query or self.train_samples, folder.part_maps)
             while self.progress.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
                 self._save(folder, values)

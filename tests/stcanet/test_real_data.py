@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,10 @@ from PIL import Image
 
 from stcanet.data.datasets import load_dataset
 from stcanet.data.datasets.check import check_dataset
+from stcanet.data.masks import MaskFolder
+from stcanet.data.masks.grouping import load_grouping
+from stcanet.data.masks.labels import read_label_map, read_names
+from stcanet.data.masks.making import make_masks
 from stcanet_runtime.preprocess import load_image, resize
 
 pytestmark = [
@@ -47,3 +52,20 @@ def test_tracklets_in_the_layout_of_mars() -> None:
     assert len(torchreid.gallery) == 72 - 25
     assert {sample.camid for sample in official.query} == {0}
     assert check_dataset(official)[0].level == "warning"  # one image is there twice; nothing worse
+
+
+def test_part_masks_of_clothing_photographs(tmp_path: Path) -> None:
+    ccp = Path(os.environ["STCANET_REAL_DATA"]) / "ccp"
+    recipe = Path(__file__).parents[2] / "recipes" / "masks-ccp.toml"
+    with recipe.open("rb") as file:
+        assert tomllib.load(file)["labels"] == read_names(ccp / "label_list.mat")
+    sources = sorted((ccp / "labels").glob("*.mat"))
+    assert make_masks(sources, read_label_map, load_grouping(recipe), tmp_path) == 40
+    photos = sorted((ccp / "photos").glob("*.jpg"))
+    masks = MaskFolder(tmp_path)
+    masks.check(photos)
+    # Everybody in these photographs stands upright: heads are above clothes, and shoes below.
+    for photo in photos:
+        rows = [np.flatnonzero(masks.read(photo, 256, 128) == part) // 128 for part in (1, 2, 4)]
+        heights = [row.mean() for row in rows if len(row)]
+        assert heights == sorted(heights)

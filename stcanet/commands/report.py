@@ -1,0 +1,45 @@
+"""``stcanet report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_EXAMPLES = """\b
+Examples:
+  stcanet report runs/market
+  stcanet report runs/market --data market1501/
+  stcanet report runs/market --data market1501/ --masks market1501/masks --device cuda"""
+
+
+def report(
+    run: Annotated[Path, typer.Argument(help="Run folder of 'stcanet train', finished or not.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Evaluate on its test set and write results.json.", show_default="validation identities"),
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Part masks to show beside the part maps.", show_default="those of the run")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the path and results as one JSON object.")] = False,
+) -> None:
+    """Write RUN/report.html: curves, figures, settings, hardest mistakes and part maps on one page that opens offline."""
+    from stcanet.report import write_report
+    from stcanet_runtime.cli.progress import progress_bar
+
+    with progress_bar("embedding") as progress:
+        page = write_report(run, data, device, masks, progress)
+    if as_json:
+        import json
+
+        results = run / "results.json"
+        found = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+        typer.echo(json.dumps({"report": str(page), "results": found}))
+    else:
+        typer.echo(str(page))
+
+
+report.__doc__ = f"{report.__doc__}\n\n{_EXAMPLES}"

@@ -1,0 +1,77 @@
+"""Crops with their parts in colour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from stcanet.data.masks.layout import COLORS, PARTS
+from stcanet_runtime.preprocess import UInt8Array
+
+TITLES = tuple(name.removesuffix("_clothes").replace("upper", "upper body").replace("lower", "lower body") for name in PARTS)
+"""The parts as people call them."""
+
+_STRENGTH = 0.65  # of the colour where the probability is 1: the picture below stays to be seen
+_MARGIN, _GAP, _TEXT = 16, 6, 14
+_INK, _FAINT, _BACKGROUND = (32, 34, 38), (120, 124, 130), (255, 255, 255)
+
+
+def tint(crop: UInt8Array, probability: NDArray[np.float32], color: Sequence[int]) -> UInt8Array:
+    """A crop in grey, with a colour over it as strong as the probability.
+
+    Args:
+        crop: RGB ``[H, W, 3]``.
+        probability: ``[h, w]`` in 0..1, of any size: it is stretched (bilinear), as the maps of a network are coarse.
+        color: RGB.
+    """
+    height, width = crop.shape[:2]
+    weight = Image.fromarray(probability.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
+    alpha = _STRENGTH * np.asarray(weight)[:, :, None]
+    grey = crop.mean(axis=2, keepdims=True)
+    return np.asarray((grey * (1 - alpha) + np.array(color) * alpha).round().clip(0, 255), np.uint8)
+
+
+def overlay(crop: UInt8Array, parts: NDArray[np.uint8]) -> UInt8Array:
+    """A crop ``[H, W, 3]`` with the colours of its part map ``[H, W]``; background as it is."""
+    colors = np.array(COLORS, np.float32)[parts]
+    alpha = _STRENGTH * (parts > 0)[:, :, None]
+    return (crop * (1 - alpha) + colors * alpha).round().astype(np.uint8)
+
+
+def sheet(
+    rows: Sequence[Sequence[UInt8Array | None]], columns: Sequence[str], labels: Sequence[str], scale: float
+) -> Image.Image:
+    """Pictures in rows and columns.
+
+    Args:
+        rows: RGB pictures, all of the same size; None leaves a place empty.
+        columns: A heading for each column; a line feed makes a second line.
+        labels: A text for each row, before it; empty texts take no room.
+        scale: Factor of the pictures.
+    """
+    height, width = next(picture.shape[:2] for row in rows for picture in row if picture is not None)
+    height, width = round(height * scale), round(width * scale)
+    font = ImageFont.load_default(_TEXT)
+    left = _MARGIN + max((font.getlength(label) + 12 for label in labels if label), default=0)
+    top = _MARGIN + 18 * (1 + max(column.count("\n") for column in columns)) + 4
+    size = (
+        round(left + len(columns) * (width + _GAP) - _GAP + _MARGIN),
+        round(top + len(rows) * (height + _GAP) - _GAP + _MARGIN),
+    )
+    image = Image.new("RGB", size, _BACKGROUND)
+    draw = ImageDraw.Draw(image)
+    for column, title in enumerate(columns):
+        draw.multiline_text(
+            (left + column * (width + _GAP) + width / 2, _MARGIN), title, _INK, font, anchor="ma", align="center"
+        )
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        y = round(top + index * (height + _GAP))
+        draw.text((_MARGIN, y + height / 2), label, _FAINT, font, anchor="lm")
+        for column, picture in enumerate(row):
+            if picture is not None:
+                shown = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
+                image.paste(shown, (round(left + column * (width + _GAP)), y))
+    return image

@@ -1,0 +1,34 @@
+"""The curves of a run: which figures go into which chart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from stcanet.report.chart import Point, line_chart
+
+
+def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
+    """A chart for each kind of figure that the run recorded, by a short name; kinds that it did not record have none."""
+    names = list(dict.fromkeys(name for row in metrics for name in row))
+    charts = {}
+    for kind, title, belongs in (
+        ("loss", "Loss", lambda name: name == "loss" or name.endswith("_loss")),
+        ("accuracy", "Accuracy on training batches", lambda name: name == "accuracy"),
+        ("validation", "Validation", lambda name: name.startswith("val_")),
+        ("part_iou", "Part maps on part masks: IoU", lambda name: "iou" in name and not name.startswith("val_")),
+        ("lr", "Learning rate", lambda name: name == "lr" or name.startswith("lr_")),
+    ):
+        if chosen := [name for name in names if belongs(name)]:
+            charts[kind] = line_chart(title, {_label(name): _points(metrics, name) for name in chosen})
+    return charts
+
+
+def _points(metrics: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    return [(float(row["epoch"]), float(row[name])) for row in metrics if isinstance(row.get(name), (int, float))]
+
+
+def _label(name: str) -> str:
+    return name.removeprefix("val_").replace("_", " ")

@@ -1,0 +1,80 @@
+"""What a run folder says about itself. No torch here."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime.errors import DataError
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The files of a run folder that are read, not looked at."""
+
+    root: Path
+    config: dict[str, Any]
+    """``config.toml``: the settings, as :func:`~stcanet.config.make_config` takes them."""
+    config_text: str
+    metrics: list[dict[str, Any]]
+    """Figures of each epoch, ascending; where an epoch was repeated after an interruption, its last ones."""
+    environment: dict[str, Any]
+    """``environment.json``; empty for a run of an older version."""
+    results: dict[str, Any]
+    """``results.json``; empty where the run was not evaluated."""
+    log: str
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to use: the best, else the last, else None."""
+        return next((path for path in (self.root / "best.pt", self.root / "last.pt") if path.is_file()), None)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """Figures of the epoch with the highest validation mAP; of the last one without validation; empty before any."""
+        validated = [row for row in self.metrics if "val_mAP" in row]
+        return max(validated, key=lambda row: row["val_mAP"]) if validated else (self.metrics or [{}])[-1]
+
+
+def read_run(root: Path) -> RunRecord:
+    """Read a run folder, finished or not.
+
+    Raises:
+        DataError: It is no run folder, or a file in it is damaged.
+    """
+    for name in ("config.toml", "metrics.jsonl"):
+        if not (root / name).is_file():
+            raise DataError(f"{root} is not a run folder of 'stcanet train': it has no {name}")
+    try:
+        config_text = (root / "config.toml").read_text(encoding="utf-8")
+        return RunRecord(
+            root,
+            tomllib.loads(config_text),
+            config_text,
+            _read_metrics(root / "metrics.jsonl"),
+            _read_json(root / "environment.json"),
+            _read_json(root / "results.json"),
+            (root / "log.txt").read_text(encoding="utf-8") if (root / "log.txt").is_file() else "",
+        )
+    except (ValueError, TypeError, KeyError) as error:  # tomllib, json and unicode errors are ValueErrors
+        raise DataError(f"a file in the run folder {root} is damaged: {error}") from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not isinstance(content, dict):
+        raise TypeError(f"{path.name} holds no object")
+    return content
+
+
+def _read_metrics(path: Path) -> list[dict[str, Any]]:
+    rows: dict[int, dict[str, Any]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    for line in lines:
+        if line.endswith("\n"):  # a run that was killed may have left half a line
+            row = json.loads(line)
+            rows[row["epoch"]] = row
+    return [rows[epoch] for epoch in sorted(rows)]

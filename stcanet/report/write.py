@@ -1,0 +1,194 @@
+"""Makes the report of a run folder: ``report.html``, and the curves as PNG files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stcanet.config import TrainConfig, make_config
+from stcanet.data.datasets import ReIDDataset, load_dataset
+from stcanet.data.masks import MaskFolder
+from stcanet.engine.checkpoint import load_checkpoint
+from stcanet.engine.devices import resolve_device
+from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
+from stcanet.engine.validation import QUICK, choose_validation
+from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
+from stcanet.report.attention import draw_part_maps
+from stcanet.report.curves import draw_curves
+from stcanet.report.mistakes import hardest
+from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
+from stcanet.report.run import RunRecord, read_run
+from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.files import atomic_path, write_json, write_text
+from stcanet_runtime.sheet import draw_sheet
+from stcanet_runtime.tracklets import ALL_FRAMES
+
+Progress = Callable[[int, int], None]
+
+_LOG_LINES = 200
+
+
+def write_report(
+    run: Path | str,
+    data: Path | str | None = None,
+    device: str = "auto",
+    masks: Path | str | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write ``report.html`` and ``curves/*.png`` into a run folder, finished or not.
+
+    Args:
+        run: The folder.
+        data: Evaluate on the query and gallery of this data set, and write ``results.json``. None: look at the validation
+            identities of the run's own training data (its test set, if it held none back); where those are gone, the report
+            says so in the place of the pictures.
+        device: Where the network runs: 'auto', 'cpu', 'cuda' or 'cuda:N'.
+        masks: Part masks to show beside the part maps; None takes those that the run was trained with.
+        progress: Called after each batch with (images done, images in all).
+
+    Returns:
+        The page.
+
+    Raises:
+        DataError: It is no run folder, or `data` cannot be read.
+        CheckpointError: The checkpoint is damaged.
+    """
+    record = read_run(Path(run))
+    charts = draw_curves(record.metrics)
+    for name, chart in charts.items():
+        with atomic_path(record.root / "curves" / f"{name}.png") as temporary:
+            chart.save(temporary)
+    looked_at = _look(record, data, device, masks, progress)
+    record = read_run(record.root)  # results.json may be new
+    sections = [
+        Section("", figures(_figures(record))),
+        Section("Curves", curves(charts) if charts else paragraph("No epoch was finished.", faint=True)),
+        *looked_at,
+        Section("Settings", table(_origin(record)) + preformatted("config.toml", record.config_text)),
+        Section("Log", preformatted("log.txt", "\n".join(record.log.splitlines()[-_LOG_LINES:])) if record.log else ""),
+    ]
+    page = record.root / "report.html"
+    write_text(page, render_page(record.root.resolve().name, _subtitle(record), sections))
+    return page
+
+
+def _look(
+    record: RunRecord, data: Path | str | None, device: str, masks: Path | str | None, progress: Progress | None
+) -> list[Section]:
+    """The sections that need the network and the pictures."""
+    if record.checkpoint is None:
+        return [Section("Hardest mistakes", paragraph("There is no checkpoint yet.", faint=True))]
+    try:
+        split = _validation(make_config(record.config)) if data is None else load_dataset(Path(data))
+        result, embedded = _evaluate(record.checkpoint, split, data is None, device, progress)
+        if data is not None:
+            write_json(record.root / "results.json", result.to_dict())
+        return [_mistakes(result, embedded), *_attention(record, record.checkpoint, split, device, masks)]
+    except (StcanetError, OSError) as error:
+        if data is not None or masks is not None:  # what was asked for is not left out
+            raise
+        return [Section("Hardest mistakes", paragraph(f"Not drawn: {error}", faint=True))]
+
+
+def _validation(config: TrainConfig) -> ReIDDataset:
+    """The identities that chose the checkpoint, as query and gallery; the test set where none were held back."""
+    dataset = load_dataset(Path(config.data))
+    _, query, gallery = choose_validation(dataset, config.val_fraction, config.seed)
+    return replace(dataset, name=f"{dataset.name}, validation", train=(), query=query, gallery=gallery) if query else dataset
+
+
+def _evaluate(
+    checkpoint: Path, split: ReIDDataset, quick: bool, device: str, progress: Progress | None
+) -> tuple[Result, Embedded]:
+    model, settings = open_model(checkpoint, device), EvaluationSettings(QUICK if quick else ALL_FRAMES)
+    embedded = embed_dataset(model, split, settings, progress)
+    return judge(model, embedded, settings), embedded
+
+
+def _mistakes(result: Result, embedded: Embedded) -> Section:
+    dataset = embedded.dataset
+    rows = hardest(result.plain, dataset.query, dataset.gallery, embedded.query, embedded.gallery)
+    sheet = draw_sheet(rows, "Hardest mistakes", dataset.name)
+    text = (
+        f"The queries with the lowest average precision, the worst first, by {Path(result.model).name} on {dataset.name}: "
+        f"{result.plain.summary()}. Where the right person is not among the nearest, the first right image comes last, with "
+        "its rank."
+    )
+    protocol = paragraph(f"Protocol: {result.protocol()}.", faint=True)
+    return Section("Hardest mistakes", paragraph(text) + picture("hardest mistakes", sheet) + protocol)
+
+
+def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: str, masks: Path | str | None) -> list[Section]:
+    model = load_checkpoint(checkpoint).build().to(resolve_device(device))
+    if not model.config.blocks:
+        return []
+    start = record.root / "part_maps.npz"
+    before = PartMaps.load(start) if start.is_file() else None
+    images = before.images if before else pick_crops(split.query)
+    moments = {"before": before.blocks} if before else {}
+    moments["after"] = part_maps(model, images).blocks
+    folder = _masks(record, masks)
+    drawn = draw_part_maps(images, model.config.blocks, moments, folder)
+    text = (
+        "How sure each attention block is, pixel by pixel, that there is the part: the stronger the colour, the surer. "
+        + ("Before: the network as it was built. " if before else "")
+        + (
+            ""
+            if folder
+            else "This run had no part masks, so what a map shows is what the network found useful, and need not be the part."
+        )
+    )
+    return [Section("Part attention", paragraph(text) + picture("part maps", drawn))]
+
+
+def _masks(record: RunRecord, masks: Path | str | None) -> MaskFolder | None:
+    path = masks if masks is not None else record.config.get("masks")
+    return MaskFolder(path) if path else None
+
+
+def _figures(record: RunRecord) -> dict[str, str]:
+    """The large numbers."""
+    best, values = record.best, {}
+    for key, name in (("mAP", "test mAP"), ("mINP", "test mINP")):
+        if key in record.results:
+            values[name] = f"{100 * record.results[key]:.1f} %"
+    if record.results.get("cmc"):
+        values["test rank-1"] = f"{100 * record.results['cmc'][0]:.1f} %"
+    for key, name in (("val_mAP", "validation mAP"), ("val_rank1", "validation rank-1")):
+        if key in best:
+            values[name] = f"{100 * best[key]:.1f} %"
+    if record.metrics:
+        last = record.metrics[-1]
+        values["epochs"] = f"{last['epoch']} of {record.config.get('epochs', TrainConfig.epochs)}"
+        if "val_mAP" in best:
+            values["best epoch"] = str(best["epoch"])
+        values["training time"] = _duration(sum(row.get("seconds", 0.0) for row in record.metrics))
+        values["images per second"] = f"{last.get('images_per_second', 0.0):.0f}"
+    return values
+
+
+def _duration(seconds: float) -> str:
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
+
+
+def _subtitle(record: RunRecord) -> str:
+    parts = [f"STCANet, {record.config.get('preset', TrainConfig.preset)}", f"trained on {record.config['data']}"]
+    started = record.environment.get("started")
+    return " · ".join([*parts, *([f"started {started}"] if started else [])])
+
+
+def _origin(record: RunRecord) -> dict[str, str]:
+    """Environment as a table."""
+    facts: dict[str, Any] = dict(record.environment)
+    versions = facts.pop("versions", {})
+    rows = {
+        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        for name, value in facts.items()
+        if value
+    }
+    if versions:
+        rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    return rows

@@ -1,0 +1,31 @@
+"""`stcanet masks` as a user runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stcanet.data.masks import MaskFolder
+
+
+def test_label_maps_to_masks(stcanet: Callable, tmp_path: Path) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    Image.fromarray(np.full((6, 3), 13, np.uint8)).save(labels / "0001.png")
+    done = stcanet("masks", labels, "--out", tmp_path / "masks", "--json", without=("torch", "onnx"))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"out": str(tmp_path / "masks"), "masks": 1, "written": 1, "sheet": None}
+    assert (MaskFolder(tmp_path / "masks").read("0001.jpg", 6, 3) == 1).all()
+
+
+def test_wrong_options_are_one_line(stcanet: Callable, tmp_path: Path) -> None:
+    for arguments, word in (([], "LABELS"), ([tmp_path, "--sheet", "x.png"], "--images"), ([tmp_path], "no label maps")):
+        done = stcanet("masks", *arguments, "--out", tmp_path / "masks")
+        assert done.returncode != 0
+        assert done.stderr.startswith("error: ")
+        assert word in done.stderr
+        assert len(done.stderr.splitlines()) == 1

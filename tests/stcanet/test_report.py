@@ -1,0 +1,275 @@
+"""The page about a run: what it reads, what it draws, and what it says where something is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from stcanet.config import make_config
+from stcanet.data.datasets import Sample, load_dataset
+from stcanet.data.masks import COLORS, MaskFolder, save_indexed
+from stcanet.data.masks.picture import overlay, sheet, tint
+from stcanet.data.scoring import score
+from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
+from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops, record_part_maps
+from stcanet.engine.run_folder import RunFolder, best_file
+from stcanet.model import STCANet, build_model
+from stcanet.report import write_report
+from stcanet.report.attention import draw_part_maps
+from stcanet.report.chart import HEIGHT, WIDTH, line_chart, ticks
+from stcanet.report.curves import draw_curves
+from stcanet.report.mistakes import hardest
+from stcanet.report.run import read_run
+from stcanet_runtime.errors import DataError
+
+SMALL = {"preset": "stcanet-tiny", "backbone_weights": "none", "model": {"height": 64, "width": 32}, "val_fraction": 0.25}
+
+
+@pytest.fixture(scope="module")
+def model() -> STCANet:
+    torch.manual_seed(0)
+    return build_model("stcanet-tiny", 8, height=64, width=32).eval()
+
+
+@pytest.fixture
+def run(people: Path, model: STCANet, tmp_path: Path) -> Path:
+    """A run folder as training leaves it, of a network that learnt nothing."""
+    config = make_config({"data": str(people), **SMALL, "epochs": 2})
+    with RunFolder(tmp_path / "run <b>", config) as folder:
+        record_part_maps(model, load_dataset(people).train, folder.part_maps)
+        for epoch in (1, 2):
+            values = {"loss": 3.0 / epoch, "accuracy": 0.1 * epoch, "lr": 1e-3, "images_per_second": 50.0, "seconds": 90.0}
+            folder.record(epoch, values | {"val_mAP": 0.2 + 0.1 * epoch, "val_rank1": 0.5})
+            save_checkpoint(Checkpoint.of(model, epoch), best_file(folder.root))
+    return folder.root
+
+
+class _Page(HTMLParser):
+    """Collects texts and the sources of pictures."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+        self.pictures: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "img":
+            self.pictures.append(dict(attrs)["src"] or "")
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def test_a_page_with_everything_that_opens_offline(run: Path) -> None:
+    page = write_report(run, device="cpu")
+    assert page == run / "report.html"
+    seen = _Page(page)
+    text = " ".join(seen.texts)
+    for part in (
+        "40.0 %",
+        "validation mAP",
+        "2 of 2",
+        "3 min",
+        "Hardest mistakes",
+        "Part attention",
+        "stcanet-tiny",
+        "finished",
+    ):
+        assert part in text
+    assert len(seen.pictures) == 4 + 2  # curves, ranked lists, part maps
+    assert all(source.startswith("data:image/") for source in seen.pictures)
+    assert not {"script", "link", "b>"} & seen.tags
+    assert "run <b>" in text  # the name of the folder is text, not HTML
+    assert sorted(path.name for path in (run / "curves").iterdir()) == ["accuracy.png", "loss.png", "lr.png", "validation.png"]
+    assert not (run / "results.json").exists()
+
+
+def test_with_data_the_test_set_is_evaluated_and_kept(run: Path, people: Path, model: STCANet) -> None:
+    write_report(run, people, "cpu")
+    results = json.loads((run / "results.json").read_text())
+    assert results["protocol"]["num_query"] == len(load_dataset(people).query)
+    text = " ".join(_Page(run / "report.html").texts)
+    assert f"{100 * results['mAP']:.1f} %" in text
+    assert "test mAP" in text
+
+
+def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Path, tmp_path: Path) -> None:
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for sample in load_dataset(people).train:
+        save_indexed(np.ones((64, 32), np.uint8), masks / f"{sample.path.stem}.png")
+    assert "no part masks" in " ".join(_Page(write_report(run, device="cpu")).texts)
+    assert "no part masks" not in " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
+    with pytest.raises(DataError, match="no folder"):
+        write_report(run, device="cpu", masks=tmp_path / "absent")
+
+
+def test_data_that_is_gone_leaves_a_page_that_says_so(run: Path, tmp_path: Path) -> None:
+    config = run / "config.toml"
+    config.write_text(re.sub(r"data = .*", f'data = "{tmp_path}/gone"', config.read_text()))
+    text = " ".join(_Page(write_report(run, device="cpu")).texts)
+    assert "Not drawn: " in text
+    assert "gone" in text
+    with pytest.raises(DataError, match="elsewhere"):
+        write_report(run, tmp_path / "elsewhere", "cpu")
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path, people: Path) -> None:
+    with RunFolder(tmp_path / "run", make_config({"data": str(people), **SMALL})):
+        text = " ".join(_Page(write_report(tmp_path / "run")).texts)
+    assert "No epoch was finished" in text
+    assert "no checkpoint yet" in text
+
+
+def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
+    with pytest.raises(DataError, match=r"not a run folder.*config\.toml"):
+        read_run(tmp_path)
+    (run / "metrics.jsonl").write_text("nonsense\n")
+    with pytest.raises(DataError, match="damaged"):
+        read_run(run)
+    (run / "metrics.jsonl").write_text("[]\n")
+    with pytest.raises(DataError, match="damaged"):
+        read_run(run)
+
+
+def test_half_a_line_is_left_out_and_a_repeated_epoch_counts_once(run: Path) -> None:
+    (run / "metrics.jsonl").write_text(
+        '{"epoch": 1, "loss": 9}\n{"epoch": 2, "loss": 8}\n{"epoch": 2, "loss": 7}\n{"epoch": 3, "lo'
+    )
+    assert read_run(run).metrics == [{"epoch": 1, "loss": 9}, {"epoch": 2, "loss": 7}]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (0.13, 0.17, [0.13, 0.14, 0.15, 0.16, 0.17]),
+        (3, 3, [3, 4]),
+        (0, 0, [0, 0.2]),
+        (0, 4321, [0, 1000, 2000, 3000, 4000, 5000]),
+        (-2.2, 6, [-4, -2, 0, 2, 4, 6]),
+    ],
+)
+def test_ticks_are_round_and_enclose_the_values(low: float, high: float, expected: list[float]) -> None:
+    assert ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_falling_curve_falls() -> None:
+    chart = np.asarray(line_chart("Loss", {"loss": [(1, 10.0), (2, 0.0)]})).astype(int)
+    assert chart.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    blue = (chart[:, :, 2] - chart[:, :, 0] > 80) & (np.arange(2 * HEIGHT) > 2 * 55)[:, None]  # below the legend
+    rows = [np.flatnonzero(blue[:, column]).mean() for column in (150, 550, 950)]
+    assert rows == sorted(rows)
+    assert rows[2] - rows[0] > 200
+
+
+@pytest.mark.parametrize(
+    "points", [[], [(1, float("nan"))], [(5, 2.0)], [(1, 0.0), (2, 0.0)], [(e, 1e-7 * e) for e in range(99)]]
+)
+def test_few_equal_or_tiny_values_are_drawn(points: list[tuple[float, float]]) -> None:
+    line_chart("Loss", {"loss": points})
+
+
+def test_curves_follow_what_was_recorded() -> None:
+    rows = [{"epoch": 1, "loss": 1.0, "mask_loss": 0.7, "part_iou": 0.1, "lr": 1e-3}, {"epoch": 2, "loss": 0.5, "val_mAP": 0.3}]
+    assert list(draw_curves(rows)) == ["loss", "validation", "part_iou", "lr"]
+    assert draw_curves([]) == {}
+
+
+def test_the_worst_query_comes_first_with_its_first_match_at_the_end() -> None:
+    gallery = [Sample((Path(f"g{i}.png"),), pid, 1) for i, pid in enumerate([*[9] * 10, 1, 2, -1])]
+    gallery += [Sample((Path("own.png"),), 1, 0)]
+    query = [Sample((Path("q1.png"),), 1, 0), Sample((Path("q2.png"),), 2, 0), Sample((Path("q3.png"),), 5, 0)]
+    angles = np.array([*np.linspace(0.01, 0.1, 10), 0.5, 1.0, 0.001, 0.0])
+    g = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    q = np.array([[1, 0], [np.cos(1.0), np.sin(1.0)], [0, 1]], np.float32)
+    rows = hardest(score(query, gallery, q, g), query, gallery, q, g)
+    assert [row.query for row in rows] == [Path("q1.png"), Path("q2.png")]  # query 3 has no match: it is nobody's mistake
+    matches = rows[0].matches
+    assert [match.image for match in matches] == [Path(f"g{i}.png") for i in [*range(8), 10]]  # without junk and own camera
+    assert [match.correct for match in matches] == [*[False] * 8, True]
+    assert matches[-1].label.startswith("#11 ")
+    assert rows[1].matches[0].correct
+    assert len(rows[1].matches) == 8
+
+
+def test_part_maps_are_kept_once_and_read_back(model: STCANet, people: Path, tmp_path: Path) -> None:
+    samples = load_dataset(people).train
+    path = tmp_path / "part_maps.npz"
+    record_part_maps(model, samples, path)
+    stored = PartMaps.load(path)
+    assert len(stored.images) == 4
+    assert len({image.name[:4] for image in stored.images}) == 4  # four people
+    fresh = part_maps(model, stored.images)
+    assert [block.shape for block in fresh.blocks] == [(4, 4, 8, 4), (4, 4, 4, 2)]
+    for one, other in zip(stored.blocks, fresh.blocks, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-3)
+    content = path.read_bytes()
+    record_part_maps(model, samples[:1], path)
+    assert path.read_bytes() == content
+    (tmp_path / "no.npz").write_bytes(content[:100])
+    with pytest.raises(DataError, match="no part maps"):
+        PartMaps.load(tmp_path / "no.npz")
+
+
+def test_part_maps_are_the_probabilities_of_the_network_in_evaluation(people: Path) -> None:
+    torch.manual_seed(1)
+    model = build_model("stcanet-tiny", height=64, width=32).train()
+    images = pick_crops(load_dataset(people).train, 2)
+    maps = part_maps(model, images)
+    assert model.training
+    assert all(((block >= 0) & (block <= 1)).all() for block in maps.blocks)
+    np.testing.assert_array_equal(maps.blocks[0], part_maps(model, images).blocks[0])  # no statistics were updated
+
+
+def test_fewer_samples_than_crops() -> None:
+    assert pick_crops([Sample((Path("a"),), 1, 0)]) == [Path("a")]
+
+
+def test_the_tint_is_where_the_probability_is() -> None:
+    crop = np.full((64, 32, 3), 100, np.uint8)
+    probability = np.zeros((8, 4), np.float32)
+    probability[:4] = 1
+    tinted = tint(crop, probability, (255, 0, 0)).astype(int)
+    assert (tinted[:24, :, 0] > 180).all()
+    assert (tinted[:24, :, 1] < 50).all()
+    np.testing.assert_array_equal(tinted[40:], crop[40:])
+
+
+def test_the_overlay_leaves_the_background() -> None:
+    crop = np.full((4, 2, 3), 100, np.uint8)
+    parts = np.array([[0, 0], [1, 1], [2, 2], [4, 4]], np.uint8)
+    over = overlay(crop, parts).astype(int)
+    np.testing.assert_array_equal(over[0], crop[0])
+    for row, part in ((1, 1), (2, 2), (3, 4)):
+        np.testing.assert_allclose(over[row, 0], 0.35 * 100 + 0.65 * np.array(COLORS[part]), atol=1)
+
+
+def test_rows_of_before_and_after(people: Path, tmp_path: Path) -> None:
+    images = pick_crops(load_dataset(people).train, 2)
+    for image in images:
+        save_indexed(np.full((64, 32), 2, np.uint8), tmp_path / f"{image.stem}.png")
+    dark, bright = [np.zeros((2, 4, 8, 4), np.float32)], [np.ones((2, 4, 8, 4), np.float32)]
+    one = draw_part_maps(images, (2,), {"after": bright})
+    both = draw_part_maps(images, (2,), {"before": dark, "after": bright}, MaskFolder(tmp_path))
+    assert both.height > 1.8 * one.height
+    assert both.width > one.width + 80  # a column of masks, and the words at the left
+
+
+def test_a_sheet_holds_its_pictures() -> None:
+    red = np.zeros((20, 10, 3), np.uint8)
+    red[:, :, 0] = 255
+    image = sheet([[red, None], [None, red]], ["one", "two\nlines"], ["", ""], 2.0)
+    assert isinstance(image, Image.Image)
+    pixels = np.asarray(image)
+    assert ((pixels == (255, 0, 0)).all(axis=2).sum()) == 2 * 40 * 20
