@@ -25,7 +25,7 @@ _SPLITS = ("train", "query", "gallery")
 _NAME = re.compile(r"\d+_?C(?P<camera>\d+)_?F(?P<frame>\d+)(?:_?X\d+)?", re.ASCII)
 _VARIANTS = {
     "sparse": "one training sample for each tracklet",
-    "dense": f"training tracklets cut into pieces of {PIECE} frames",
+    "dense": f"training tracklets cut into pieces of {PIECE} frames, the last with the remainder",
 }
 
 
@@ -103,8 +103,10 @@ def _frame(path: Path) -> int:
 
 
 def _cut(sample: Sample) -> Iterator[Sample]:
-    for start in range(0, len(sample.frames), PIECE):
-        yield Sample(sample.frames[start : start + PIECE], sample.pid, sample.camid)
+    """Pieces of `PIECE` frames; the last takes the remainder too, as in the reference, so that no piece is short."""
+    last = max(0, len(sample.frames) // PIECE - 1) * PIECE
+    for start in range(0, last + 1, PIECE):
+        yield Sample(sample.frames[start : None if start == last else start + PIECE], sample.pid, sample.camid)
 
 
 LAYOUT = Layout(

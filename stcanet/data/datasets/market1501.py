@@ -57,7 +57,7 @@ def _read_folder(folder: Path, split: str) -> tuple[Sample, ...]:
 
 LAYOUT = Layout(
     "market1501",
-    ("market", "market-1501"),
+    ("market", "market-1501", "market-1501-v15.09.15"),
     tracklets=False,
     tree=TREE,
     fits=fits,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, child, inside, keep
+from stcanet.data.datasets.layout import Images, Layout, child, keep
 from stcanet.data.datasets.matlab import as_integers, check_range, load_mat
 from stcanet_runtime.errors import DataError, quote_choices
 
@@ -80,17 +80,18 @@ def _read_tracks(names: Path, tracks: Path, key: str, folder: Path) -> list[Samp
     check_range(info[:, :2], 1, len(frames), tracks, key)
     check_range(info[:, 2], -1, 1 << 31, tracks, f"{key} (identities)")
     check_range(info[:, 3], 1, 1 << 31, tracks, f"{key} (cameras)")
-    return [_tracklet(row, frames, folder, f"{tracks} tracklet {number}") for number, row in enumerate(info.tolist(), 1)]
+    images = Images(folder)
+    return [_tracklet(row, frames, images, f"{tracks} tracklet {number}") for number, row in enumerate(info.tolist(), 1)]
 
 
-def _tracklet(row: list[int], names: list[str], folder: Path, source: str) -> Sample:
+def _tracklet(row: list[int], names: list[str], images: Images, source: str) -> Sample:
     first, last, pid, camera = row
     if first > last:
         raise DataError(f"{source}: it begins at frame {first} and ends at {last}")
     frames = names[first - 1 : last]
     if mixed := {name[:6] for name in frames if name[:6] != frames[0][:6]}:  # 0001C1: identity and camera
         raise DataError(f"{source}: frames of {frames[0][:6]} and of {min(mixed)} in one tracklet")
-    return Sample(tuple(inside(folder, f"{name[:4]}/{name}", source) for name in frames), pid, camera - 1)
+    return Sample(tuple(images.find(f"{name[:4]}/{name}", source) for name in frames), pid, camera - 1)
 
 
 def _read_queries(path: Path, total: int) -> NDArray[np.int64]:

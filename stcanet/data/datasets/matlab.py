@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.errors import DataError
+
+_MAX_VALUES = 20_000_000
+"""In one array. A few compressed bytes can claim any size, and would get the memory for it."""
 
 
 def load_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
@@ -18,10 +22,15 @@ def load_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
         DataError: The file cannot be read, or lacks one of them.
         ModuleNotFoundError: SciPy is not installed; the command line says which extra brings it.
     """
-    from scipy.io import loadmat
+    from scipy.io import loadmat, whosmat
 
     try:
+        sizes = {key: math.prod(shape) for key, shape, _ in whosmat(path)}
+        if too_large := [key for key in keys if sizes.get(key, 0) > _MAX_VALUES]:
+            raise DataError(f"{path}: '{too_large[0]}' claims {sizes[too_large[0]]:,} values; no data set has so many")
         content = loadmat(path, variable_names=list(keys))
+    except DataError:
+        raise
     except Exception as error:  # SciPy raises many kinds for damaged files
         raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from error
     if missing := [key for key in keys if key not in content]:
@@ -39,8 +48,9 @@ def as_integers(array: NDArray[Any], columns: int | None, path: Path, key: str) 
     if not fits or array.dtype.kind not in "iuf":
         wanted = "one row or column" if columns is None else f"shape [N, {columns}]"
         raise DataError(f"{path}: '{key}' must be numbers in {wanted}, got {array.dtype} {list(array.shape)}")
-    values = array.astype(np.int64)
-    if array.dtype.kind == "f" and not np.array_equal(values, array):
+    with np.errstate(invalid="ignore"):  # NaN and what is too large are found below
+        values = array.astype(np.int64)
+    if not np.array_equal(values, array):
         raise DataError(f"{path}: '{key}' must hold whole numbers")
     return values.ravel() if columns is None else values
 

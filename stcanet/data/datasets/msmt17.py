@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, child, inside
+from stcanet.data.datasets.layout import Images, Layout, child
 from stcanet_runtime.errors import DataError, quote_choices
 
 TREE = """\
@@ -16,7 +16,7 @@ MSMT17_V1/  (or MSMT17_V2/ with mask_train_v2/ and mask_test_v2/)
   list_val.txt     list_query.txt     list_gallery.txt"""
 
 LISTS = {"train": "list_train.txt", "val": "list_val.txt", "query": "list_query.txt", "gallery": "list_gallery.txt"}
-_IMAGES = {"train": ("mask_train_v2", "train"), "test": ("mask_test_v2", "test")}
+_IMAGES = {"V1": ("train", "test"), "V2": ("mask_train_v2", "mask_test_v2")}
 _CAMERA_FIELD = 2  # of a name cut at its underscores
 
 
@@ -35,14 +35,9 @@ def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001
     """
     if missing := [name for name in LISTS.values() if not (root / name).is_file()]:
         raise DataError(f"{root} is not in the MSMT17 layout: missing {quote_choices(missing)}; expected\n{TREE}")
-    folders = {kind: child(root, *names) for kind, names in _IMAGES.items()}
-    train, test = folders["train"], folders["test"]
-    if train is None or test is None:
-        absent = quote_choices([_IMAGES[kind][1] for kind, folder in folders.items() if folder is None])
-        raise DataError(f"{root} is not in the MSMT17 layout: missing the image folder {absent}; expected\n{TREE}")
-    lists = {split: _read_list(root / name, train if split in ("train", "val") else test) for split, name in LISTS.items()}
-    version = "V2" if train.name.startswith("mask") else "V1"
-    protocol = {"version": version}
+    version, train, test = _find_images(root)
+    images = {"train": Images(train), "val": Images(train), "query": Images(test), "gallery": Images(test)}
+    lists = {split: _read_list(root / name, images[split]) for split, name in LISTS.items()}
     return ReIDDataset(
         root.resolve().name,
         root,
@@ -50,11 +45,24 @@ def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001
         lists["query"],
         lists["gallery"],
         val=lists["val"],
-        protocol=protocol,
+        protocol={"version": version},
     )
 
 
-def _read_list(path: Path, images: Path) -> tuple[Sample, ...]:
+def _find_images(root: Path) -> tuple[str, Path, Path]:
+    """The version whose two image folders are there, and those: images of two versions must not be mixed up."""
+    found = {version: (child(root, train), child(root, test)) for version, (train, test) in _IMAGES.items()}
+    complete = [(version, train, test) for version, (train, test) in found.items() if train and test]
+    if len(complete) == 1:
+        return complete[0]
+    if complete:
+        raise DataError(f"{root} holds the images of MSMT17 V1 and of V2; keep each version in a folder of its own")
+    begun = next((version for version, folders in found.items() if any(folders)), "V1")
+    absent = quote_choices([name for name, folder in zip(_IMAGES[begun], found[begun], strict=True) if folder is None])
+    raise DataError(f"{root} is not in the MSMT17 layout: missing the image folder {absent}; expected\n{TREE}")
+
+
+def _read_list(path: Path, images: Images) -> tuple[Sample, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -62,18 +70,18 @@ def _read_list(path: Path, images: Path) -> tuple[Sample, ...]:
     return tuple(_parse(line, images, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip())
 
 
-def _parse(line: str, images: Path, source: str) -> Sample:
+def _parse(line: str, images: Images, source: str) -> Sample:
     name, _, pid = line.strip().rpartition(" ")
     fields = Path(name).stem.split("_")
     camera = fields[_CAMERA_FIELD] if len(fields) > _CAMERA_FIELD else ""
     if not (pid.isascii() and pid.isdigit() and camera.isascii() and camera.isdigit() and int(camera) > 0):
         raise DataError(f"{source}: expected 'PID/PID_NUMBER_CAMERA_….jpg LABEL', got '{line.strip()}'")
-    return Sample((inside(images, name, source),), int(pid), int(camera) - 1)
+    return Sample((images.find(name, source),), int(pid), int(camera) - 1)
 
 
 LAYOUT = Layout(
     "msmt17",
-    ("msmt",),
+    ("msmt", "msmt17-v1", "msmt17-v2"),
     tracklets=False,
     tree=TREE,
     fits=fits,
