@@ -212,6 +212,38 @@ def test_msmt17_version_2_and_its_validation_images(tmp_path: Path) -> None:
     assert choose_validation(dataset, 0.0, seed=1)[1] == ()
 
 
+def test_msmt17_of_two_versions_is_not_mixed_up(tmp_path: Path) -> None:
+    make_msmt(make_msmt(tmp_path / "x"), "V2")
+    with pytest.raises(DataError, match="the images of MSMT17 V1 and of V2"):
+        load_dataset(tmp_path / "x")
+
+
+def test_cuhk03_in_folders(tmp_path: Path) -> None:
+    root = tmp_path / "CUHK03-NP"
+    for boxes in ("detected", "labeled"):
+        make_market(root / boxes)
+    dataset = load_dataset(root)
+    assert (dataset.name, dataset.protocol) == ("cuhk03", {"boxes": "detected"})
+    assert "gallery 2 instead of 5,332" in dataset.notes[0]
+    labeled = load_dataset(f"cuhk03:labeled={root}")
+    assert labeled.query[0].path.parent.parent.name == "labeled"
+    assert "gallery 2 instead of 5,328" in labeled.notes[0]
+
+
+def test_cuhk03_in_folders_that_do_not_name_their_boxes(tmp_path: Path) -> None:
+    root = make_market(tmp_path / "cuhk03")
+    dataset = load_dataset(root)
+    assert (dataset.name, dataset.protocol, len(dataset.notes)) == ("cuhk03", {}, 1)
+    with pytest.raises(DataError, match="do not say whose boxes"):
+        load_dataset(f"cuhk03:labeled={root}")
+
+
+@pytest.mark.parametrize("name", ["market_people", "markethall", "dukes", "mars2"])
+def test_a_name_that_only_begins_like_a_published_one_claims_nothing(tmp_path: Path, name: str) -> None:
+    dataset = load_dataset({"dukes": make_duke, "mars2": make_mars}.get(name, make_market)(tmp_path / name))
+    assert (dataset.name, dataset.notes) == (name, ())
+
+
 def test_mars_doubled_folder_and_torchreid_gallery(tmp_path: Path) -> None:
     root = make_mars(tmp_path / "x")
     (root / "inner").mkdir()
@@ -227,7 +259,7 @@ def test_mars_doubled_folder_and_torchreid_gallery(tmp_path: Path) -> None:
 def test_duke_video_dense(tmp_path: Path) -> None:
     root = make_dukev(tmp_path / "x")
     dense = load_dataset(f"dukev:dense={root}")
-    assert [len(sample.frames) for sample in dense.train] == [32, 32, 6, 3]
+    assert [len(sample.frames) for sample in dense.train] == [32, 38, 3]  # the last piece takes the remainder
     assert "_F0033_" in dense.train[1].path.name
     assert numbers(dense)["gallery"] == EXPECTED["dukemtmcvidreid"]["gallery"]
     (root / "train/0001/0001" / "0001_C6_F0002_X30002.jpg").unlink()
@@ -303,6 +335,19 @@ DAMAGE = {
     ),
     "query out of range": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[5]])), "has 5; expected 1 to 4"),
     "fractions": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[1.5]])), "must hold whole numbers"),
+    "no number": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[np.nan]])), "must hold whole numbers"),
+    "few bytes that claim much memory": (
+        "mars",
+        lambda root: scipy_io.savemat(
+            root / "info/query_IDX.mat", {"query_IDX": np.zeros((1, 20_000_001), np.uint8)}, do_compression=True
+        ),
+        "claims 20,000,001 values",
+    ),
+    "path that leaves the folder on Windows": (
+        "msmt17",
+        write("list_query.txt", "..\\..\\0000_000_02_x.jpg 0\n"),
+        "points outside",
+    ),
     "missing frame": ("mars", delete("bbox_test/0002/0002C1T0001F002.jpg"), "tracklet 3: there is no image"),
     "two people in a tracklet": (
         "mars",
