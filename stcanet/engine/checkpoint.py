@@ -120,7 +120,8 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
             f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'"
         ) from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
-        raise CheckpointError(f"{path} is not {what} of 'stcanet train' (no format entry '{expected_format}')")
+        hint = "; 'stcanet convert' makes one of another program's weights" if expected_format == FORMAT else ""
+        raise CheckpointError(f"{path} is not {what} of 'stcanet train' (no format entry '{expected_format}'){hint}")
     if content.get("version") != version:
         raise CheckpointError(f"{path} has checkpoint version {content.get('version')}; this program reads version {version}")
     return content

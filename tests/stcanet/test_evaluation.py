@@ -10,17 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from stcanet.data.datasets import ReIDDataset, Sample
 from stcanet.data.scoring import score
-from stcanet.evaluation import EvaluationSettings, Matrix, Result, embed_dataset, fill_matrix, judge
+from stcanet.evaluation import EvaluationSettings, Matrix, Result, embed_dataset, fill_matrix, judge, open_model
 from stcanet.evaluation.heatmap import draw_heatmap, heatmap
 from stcanet.evaluation.result import markdown_header, save_embeddings_to
 from stcanet_runtime import evaluate, rerank_distances
 from stcanet_runtime.cli import ranks
-from stcanet_runtime.errors import DataError, OptionError, ShapeError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError, ShapeError
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.tracklets import Sampling
 
@@ -191,6 +192,12 @@ def test_a_clip_length_that_the_model_does_not_take() -> None:
     with pytest.raises(OptionError, match="single images"):
         embed_dataset(model, make_dataset(), EvaluationSettings(Sampling(clip_length=4)))
     assert model.calls == []
+
+
+def test_weights_of_other_programs_are_sent_to_convert(tmp_path: Path) -> None:
+    torch.save({"state_dict": {"module.conv1.weight": torch.zeros(1)}}, tmp_path / "other.pth.tar")
+    with pytest.raises(CheckpointError, match="'stcanet convert' makes one"):
+        open_model(tmp_path / "other.pth.tar", "cpu")
 
 
 # --- the matrix
