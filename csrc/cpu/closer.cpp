@@ -101,7 +101,7 @@ class Closer {
 void count_closer(Features query, Features gallery, Metric metric, Thresholds thresholds, Options options,
                   std::size_t scratch, std::int64_t* counts,
                   const std::function<void(std::size_t, std::size_t)>& watch) {
-    const Screen screen(query, gallery, metric, options);
+    const Screen screen(query, gallery, metric, options, options.kernels->accurate);
     Closer closer(screen, thresholds, counts);
     sweep(screen, scratch, [&](const Block& block) { closer.visit(block); }, watch);
 }

@@ -18,7 +18,7 @@ float exact_distance(const Kernels& kernels, Metric metric, const float* q, cons
 }
 
 void distance_matrix(Features query, Features gallery, Metric metric, Options options, Matrix<float> out) {
-    const Screen screen(query, gallery, metric, options);
+    const Screen screen(query, gallery, metric, options, options.kernels->accurate);
     sweep(screen, kScratch, [&](const Block& block) {
         for (std::size_t i = block.row; i < block.row + block.rows; ++i)
             screen.distances(i, block.col, block.cols, block.products(i), out.row(i) + block.col);

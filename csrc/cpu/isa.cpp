@@ -23,7 +23,7 @@ std::vector<const Kernels*> detect() {
     __builtin_cpu_init();  // also asks whether the operating system saves the wide registers
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         static const Kernels avx2_table =
-            make(Isa::avx2, "avx2", {avx2::fill_tile, avx2::fill_exact, avx2::fill_count});
+            make(Isa::avx2, "avx2", {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_int16});
         tables.push_back(&avx2_table);
         if (__builtin_cpu_supports("avx512f")) {
             static const Kernels avx512_table =

@@ -1,4 +1,4 @@
-// What tile.cpp, exact.cpp and count.cpp define in the namespace of each instruction set.
+// What the files of the inner loops define in the namespace of each instruction set.
 #pragma once
 
 #include "stcanet/isa.hpp"
@@ -17,5 +17,10 @@ STCANET_DECLARE_ISA(avx2)
 STCANET_DECLARE_ISA(avx512)
 
 #undef STCANET_DECLARE_ISA
+
+// Products of lower precision, for the instruction sets that have them; they replace Kernels::screen.
+namespace avx2 {
+void fill_int16(Kernels& table);
+}
 
 }  // namespace stcanet

@@ -17,7 +17,9 @@ constexpr std::size_t kChunk = 64;  // rows of a unit of work outside the sweep
 // at a time.
 class Candidates {
   public:
-    Candidates(const Screen& screen, std::size_t k) : screen_(screen), locks_(size(), kBlock) {
+    // Blocks do not cross row `split`.
+    Candidates(const Screen& screen, std::size_t k, std::size_t split)
+        : screen_(screen), locks_(size(), kBlock, split) {
         nearest_.reserve(size());
         farthest_.reserve(size());
         for (std::size_t i = 0; i < size(); ++i) {
@@ -80,29 +82,38 @@ class Candidates {
     std::vector<float> near_, far_;
 };
 
-// The part of a block that lies in [Q, G].
+// Every unordered pair once; products of rows before and after the split are accurate.
+std::vector<Part> parts_of(const Screen& screen, std::size_t split) {
+    const Range before{0, split}, after{split, screen.query().rows.rows - split};
+    return {{before, after, &screen.options.kernels->accurate},
+            {before, before, &screen.product},
+            {after, after, &screen.product}};
+}
+
+// A block of [Q, G]; its columns count rows of the joint set.
 void write_dense(const Screen& screen, const Block& block, Matrix<float> dense) {
-    const std::size_t first = std::max(block.col, dense.rows), end = block.col + block.cols;
-    if (first >= end) return;
-    for (std::size_t i = block.row; i < std::min(block.row + block.rows, dense.rows); ++i)
-        screen.distances(i, first, end - first, block.products(i) + (first - block.col),
-                         dense.row(i) + (first - dense.rows));
+    for (std::size_t i = block.row; i < block.row + block.rows; ++i)
+        screen.distances(i, block.col, block.cols, block.products(i), dense.row(i) + (block.col - dense.rows));
 }
 
 }  // namespace
 
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
                 Neighbours result, Matrix<float> dense, const std::function<void(std::size_t, std::size_t)>& watch) {
-    const Screen screen(Features::joint(query, gallery), metric, options);
-    Candidates candidates(screen, result.distances.cols);
-    sweep(
-        screen, scratch,
-        [&](const Block& block) {
-            if (dense.data != nullptr) write_dense(screen, block, dense);
-            candidates.visit(block);
-        },
-        watch);
-    candidates.finish(result);
+    search_with_best(*options.kernels, [&](const Product& product) {
+        const Screen screen(Features::joint(query, gallery), metric, options, product);
+        // [Q, G] has to be accurate where it is wanted, and is multiplied apart from the rest.
+        const std::size_t split = dense.data != nullptr ? query.rows : 0;
+        Candidates candidates(screen, result.distances.cols, split);
+        sweep(
+            screen, parts_of(screen, split), scratch,
+            [&](const Block& block) {
+                if (block.row < split && block.col >= split) write_dense(screen, block, dense);
+                candidates.visit(block);
+            },
+            watch);
+        candidates.finish(result);
+    });
 }
 
 void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,

@@ -13,13 +13,29 @@ constexpr double kUnit64 = 0x1p-53;
 // Below this squared distance (in units of the longest row) the tile formula has lost too many digits to cancellation.
 constexpr float kClose = 0x1p-8F;
 
+// How far a row of length 1 is from its rounded self, beyond the two roundings that `key_error` counts for float32.
+double row_residual(const Product& product, std::size_t depth) {
+    switch (product.rounding) {
+        case Rounding::int16:
+            return 1.000001 * 0.5 * std::sqrt(static_cast<double>(depth)) / kInt16Scale;
+        case Rounding::bfloat16:
+            return 1.000001 * 0x1p-8;
+        case Rounding::float32:
+            return 0.0;
+    }
+    return 0.0;
+}
+
 // See "Error of a key" in csrc/README.md: every line here is one term there.
-double key_error(std::size_t depth) {
-    const double roundings = static_cast<double>(std::min(depth, kDepth) + (depth + kDepth - 1) / kDepth + 4);
-    const double chains = 2.0 * 1.01 * roundings * kUnit32;
+double key_error(const Product& product, std::size_t depth) {
+    const double residual = row_residual(product, depth);
+    const double rows = 2.0 * (2.0 * residual + residual * residual);
+    const double roundings =
+        static_cast<double>(std::min(depth, product.chain) + (depth + product.chain - 1) / product.chain + 4);
+    const double chains = 2.0 * 1.01 * roundings * kUnit32 * (1.0 + residual) * (1.0 + residual);
     const double offset_and_sum = 5.0 * kUnit32;
     const double underflow = static_cast<double>(depth) * 0x1p-120;
-    return chains + offset_and_sum + underflow;
+    return rows + chains + offset_and_sum + underflow;
 }
 
 double key_tie(std::size_t depth, double unit) {
@@ -41,13 +57,18 @@ double common_scale(const std::vector<double>& a, const std::vector<double>& b) 
 
 }  // namespace
 
-Screen::Screen(Features query, Features gallery, Metric metric_, Options options_)
-    : metric(metric_), options(options_), query_{query, {}, {}, {}}, gallery_{gallery, {}, {}, {}}, symmetric_(false) {
+Screen::Screen(Features query, Features gallery, Metric metric_, Options options_, const Product& product_)
+    : metric(metric_),
+      options(options_),
+      product(product_),
+      query_{query, {}, {}, {}},
+      gallery_{gallery, {}, {}, {}},
+      symmetric_(false) {
     scale_rows();
 }
 
-Screen::Screen(Features all, Metric metric_, Options options_)
-    : metric(metric_), options(options_), query_{all, {}, {}, {}}, symmetric_(true) {
+Screen::Screen(Features all, Metric metric_, Options options_, const Product& product_)
+    : metric(metric_), options(options_), product(product_), query_{all, {}, {}, {}}, symmetric_(true) {
     scale_rows();
 }
 
@@ -78,8 +99,9 @@ void Screen::scale_rows() {
                 side->offset[i] = static_cast<float>(squared * unit_ * unit_);
         }
     }
-    error = key_error(query_.rows.cols);
-    tie = key_tie(query_.rows.cols, unit_);
+    const std::size_t depth = query_.rows.cols;
+    error = std::max(key_error(product, depth), key_error(options.kernels->accurate, depth));
+    tie = key_tie(depth, unit_);
 }
 
 double Screen::key_of(std::size_t i, double d) const {
@@ -88,6 +110,7 @@ double Screen::key_of(std::size_t i, double d) const {
 }
 
 float Screen::exact(std::size_t i, std::size_t j) const {
+    measured_.fetch_add(1, std::memory_order_relaxed);
     const Side &q = query_, &g = gallery();
     const std::size_t cols = q.rows.cols;
     thread_local std::vector<float> room;

@@ -1,4 +1,4 @@
-// One lock for each block of rows.
+// One lock for each block of rows; blocks are counted from row 0 and again from row `split`.
 #pragma once
 
 #include <cstddef>
@@ -9,15 +9,17 @@ namespace stcanet {
 
 class StripedLock {
   public:
-    StripedLock(std::size_t rows, std::size_t rows_per_lock)
-        : rows_per_lock_(rows_per_lock), locks_(rows / rows_per_lock + 1) {}
+    StripedLock(std::size_t rows, std::size_t rows_per_lock, std::size_t split = 0)
+        : rows_per_lock_(rows_per_lock), split_(split), locks_(rows / rows_per_lock + 2) {}
 
     std::unique_lock<std::mutex> hold(std::size_t row) {
-        return std::unique_lock<std::mutex>(locks_[row / rows_per_lock_]);
+        const std::size_t before = (split_ + rows_per_lock_ - 1) / rows_per_lock_;
+        return std::unique_lock<std::mutex>(
+            locks_[row < split_ ? row / rows_per_lock_ : before + (row - split_) / rows_per_lock_]);
     }
 
   private:
-    std::size_t rows_per_lock_;
+    std::size_t rows_per_lock_, split_;
     std::vector<std::mutex> locks_;
 };
 

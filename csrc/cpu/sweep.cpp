@@ -1,91 +1,93 @@
 #include "stcanet/sweep.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <memory>
 #include <new>
-#include <vector>
 
 namespace stcanet {
 namespace {
 
+// A pair that is measured costs about 8 times what it costs in float32 products, and a coarse product saves half of
+// that or more: beyond this share of all pairs it does not pay.
+constexpr std::size_t kMeasuredShare = 16;
+
 std::size_t ceil_div(std::size_t a, std::size_t b) { return (a + b - 1) / b; }
+std::size_t round_up(std::size_t a, std::size_t b) { return ceil_div(a, b) * b; }
 
+template <typename T>
 struct FreeAligned {
-    void operator()(float* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
+    void operator()(T* memory) const { ::operator delete[](memory, std::align_val_t{64}); }
 };
-using AlignedFloats = std::unique_ptr<float[], FreeAligned>;
+template <typename T>
+using Aligned = std::unique_ptr<T[], FreeAligned<T>>;
 
-AlignedFloats allocate(std::size_t count) {
-    return AlignedFloats(static_cast<float*>(::operator new[](count * sizeof(float), std::align_val_t{64})));
+template <typename T>
+Aligned<T> allocate(std::size_t count) {
+    return Aligned<T>(static_cast<T*>(::operator new[](count * sizeof(T), std::align_val_t{64})));
 }
 
-// Rows of one side, scaled and packed: for every kDepth columns, tiles of [depth, kTileWidth]; missing rows are zero.
+// Rows of one side, scaled, rounded and packed: for every slice of columns, tiles of kTileWidth rows; missing rows and
+// columns are zero.
 class Panel {
   public:
-    Panel(std::size_t capacity, std::size_t depth) : depth_(depth), memory_(allocate(padded(capacity) * depth)) {}
+    Panel(const Product& product, std::size_t capacity, std::size_t columns)
+        : product_(product),
+          columns_(columns),
+          memory_(allocate<unsigned char>(round_up(capacity, kTileWidth) * depth() * product.bytes)) {}
 
-    void pack(const Side& side, const Kernels& kernels, std::size_t first, std::size_t rows, std::size_t threads) {
-        first_ = first;
+    void pack(const Side& side, const Kernels& kernels, Range rows, std::size_t threads) {
         rows_ = rows;
-        parallel_for(padded(rows) / kTileWidth, threads, [&](std::size_t t) {
-            for (std::size_t p0 = 0; p0 < depth_; p0 += kDepth) pack_tile(side, kernels, t, p0);
+        parallel_for(padded() / kTileWidth, threads, [&](std::size_t t) {
+            for (std::size_t p0 = 0; p0 < depth(); p0 += product_.slice) pack_tile(side, kernels, t * kTileWidth, p0);
         });
     }
 
-    std::size_t first() const { return first_; }
-    std::size_t rows() const { return rows_; }
-    // The tile at row t * kTileWidth of the panel, columns [p0, p0 + kDepth).
-    float* tile(std::size_t t, std::size_t p0) const {
-        return memory_.get() + p0 * padded(rows_) + t * kTileWidth * std::min(kDepth, depth_ - p0);
+    const Product& product() const { return product_; }
+    Range rows() const { return rows_; }
+    std::size_t depth() const { return round_up(columns_, product_.step); }
+    std::size_t depth(std::size_t p0) const { return std::min(product_.slice, depth() - p0); }
+    // Columns from p0 on of the tile that starts with this row of the panel.
+    void* tile(std::size_t row, std::size_t p0) const {
+        return memory_.get() + (p0 * padded() + row * depth(p0)) * product_.bytes;
     }
 
   private:
-    static std::size_t padded(std::size_t rows) { return ceil_div(rows, kTileWidth) * kTileWidth; }
+    std::size_t padded() const { return round_up(rows_.count, kTileWidth); }
 
-    void pack_tile(const Side& side, const Kernels& kernels, std::size_t t, std::size_t p0) const {
-        float *out = tile(t, p0), room[kDepth];
-        const std::size_t depth = std::min(kDepth, depth_ - p0);
+    void pack_tile(const Side& side, const Kernels& kernels, std::size_t row, std::size_t p0) const {
+        const std::size_t count = std::min(product_.slice, columns_ - p0);
+        float room[kMaxSlice] = {};
         for (std::size_t r = 0; r < kTileWidth; ++r) {
-            const std::size_t i = t * kTileWidth + r;
-            if (i >= rows_) {
-                for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth + r] = 0.0F;
-                continue;
-            }
-            const float* source = kernels.floats(side.rows, first_ + i, p0, depth, room);
-            const double scale = side.scale[first_ + i];
-            for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth + r] = static_cast<float>(source[p] * scale);
+            const bool missing = row + r >= rows_.count;
+            const std::size_t i = rows_.first + std::min(row + r, rows_.count - 1);
+            const float* source = kernels.floats(side.rows, i, p0, count, room);
+            if (count < depth(p0) && source != room) source = static_cast<float*>(std::memcpy(room, source, 4 * count));
+            product_.pack(source, missing ? 0.0 : side.scale[i], depth(p0), r, tile(row, p0));
         }
     }
 
-    std::size_t depth_, first_ = 0, rows_ = 0;
-    AlignedFloats memory_;
+    const Product& product_;
+    std::size_t columns_;
+    Range rows_{0, 0};
+    Aligned<unsigned char> memory_;
 };
 
 // One block of products into dots [rows, kBlock]; a and b count rows from the start of their panels.
-void multiply(const Kernels& kernels, std::size_t total, const Panel& a_panel, std::size_t a, std::size_t rows,
-              const Panel& b_panel, std::size_t b, std::size_t cols, bool diagonal, float* dots) {
-    for (std::size_t p0 = 0; p0 < total; p0 += kDepth) {
-        const std::size_t depth = std::min(kDepth, total - p0);
-        for (std::size_t j = 0; j < cols; j += kTileWidth) {
-            const float* b_tile = b_panel.tile((b + j) / kTileWidth, p0);
-            const std::size_t end = diagonal ? std::min(rows, j + kTileWidth) : rows;
-            // A slice of b stays in the first-level cache while all of a passes by.
-            for (std::size_t jj = 0; jj < kTileWidth; jj += kernels.tile_cols)
-                for (std::size_t i = 0; i < end; i += kTileWidth) {
-                    const float* a_tile = a_panel.tile((a + i) / kTileWidth, p0);
-                    for (std::size_t ii = 0; ii < kTileWidth; ii += kernels.tile_rows)
-                        kernels.tile(a_tile + ii, b_tile + jj, depth, dots + (i + ii) * kBlock + j + jj, kBlock,
-                                     p0 != 0);
-                }
-        }
-    }
+void multiply(const Panel& a_panel, std::size_t a, std::size_t rows, const Panel& b_panel, std::size_t b,
+              std::size_t cols, bool diagonal, float* dots) {
+    const Product& product = a_panel.product();
+    for (std::size_t p0 = 0; p0 < a_panel.depth(); p0 += product.slice)
+        product.multiply({a_panel.tile(a, p0), b_panel.tile(b, p0), rows, cols, a_panel.depth(p0), diagonal, p0 != 0},
+                         dots);
 }
 
-// Rows of the panels of one side, whole blocks; the same for both sides of a symmetric screen, so that panels meet on
+// Rows of the panels of one side, whole blocks; the same for both sides of a range with itself, so that panels meet on
 // the diagonal.
-std::size_t panel_rows(const Features& rows, std::size_t bytes) {
-    const std::size_t blocks = std::max<std::size_t>(1, bytes / (rows.cols * sizeof(float)) / kBlock);
-    return std::min(blocks, std::max<std::size_t>(1, ceil_div(rows.rows, kBlock))) * kBlock;
+std::size_t panel_rows(const Product& product, std::size_t columns, Range rows, std::size_t bytes) {
+    const std::size_t row_bytes = round_up(columns, product.step) * product.bytes;
+    const std::size_t blocks = std::max<std::size_t>(1, bytes / row_bytes / kBlock);
+    return std::min(blocks, std::max<std::size_t>(1, ceil_div(rows.count, kBlock))) * kBlock;
 }
 
 struct Unit {
@@ -94,62 +96,96 @@ struct Unit {
 
 std::vector<Unit> units_of(const Panel& query, const Panel& gallery, bool diagonal) {
     std::vector<Unit> units;
-    for (std::size_t a = 0; a * kBlock < query.rows(); ++a)
-        for (std::size_t b = diagonal ? a : 0; b * kBlock < gallery.rows(); ++b) units.push_back({a, b});
+    for (std::size_t a = 0; a * kBlock < query.rows().count; ++a)
+        for (std::size_t b = diagonal ? a : 0; b * kBlock < gallery.rows().count; ++b) units.push_back({a, b});
     return units;
 }
 
-std::size_t count_units(const Screen& screen) {
-    const std::size_t q = ceil_div(screen.query().rows.rows, kBlock), g = ceil_div(screen.gallery().rows.rows, kBlock);
-    return screen.symmetric() ? q * (q + 1) / 2 : q * g;
-}
+class Sweep {
+  public:
+    Sweep(const Screen& screen, const std::vector<Part>& parts, std::size_t scratch,
+          const std::function<void(const Block&)>& visit, const std::function<void(std::size_t, std::size_t)>& watch)
+        : screen_(screen), scratch_(scratch), visit_(visit) {
+        for (const Part& part : parts) {
+            total_ += count_units(part);
+            pairs_ += part.query.count * part.gallery.count / (with_itself(part) ? 2 : 1);
+        }
+        if (watch) watch_ = [this, &watch](std::size_t done) { watch(before_ + done, total_); };
+    }
 
-// Returns the number of blocks.
-std::size_t sweep_panels(const Screen& screen, const Panel& query, const Panel& gallery,
-                         const std::function<void(const Block&)>& visit, const Watch& watch) {
-    const bool same = &query == &gallery;
-    const std::vector<Unit> units = units_of(query, gallery, same);
-    const std::size_t depth = screen.query().rows.cols;
-    parallel_for(
-        units.size(), screen.options.threads,
-        [&](std::size_t u) {
-            thread_local const AlignedFloats dots = allocate(kBlock * kBlock);
-            const std::size_t a = units[u].a * kBlock, b = units[u].b * kBlock;
-            const Block block{query.first() + a,   std::min(kBlock, query.rows() - a),
-                              gallery.first() + b, std::min(kBlock, gallery.rows() - b),
-                              dots.get(),          same && a == b};
-            multiply(*screen.options.kernels, depth, query, a, block.rows, gallery, b, block.cols, block.diagonal,
-                     dots.get());
-            visit(block);
-        },
-        watch);
-    return units.size();
-}
+    void visit_part(const Part& part) {
+        if (part.query.count == 0 || part.gallery.count == 0) return;
+        const Side &q = screen_.query(), &g = screen_.gallery();
+        const std::size_t columns = q.rows.cols, threads = screen_.options.threads;
+        const std::size_t query_rows = panel_rows(*part.product, columns, part.query, scratch_ / 2),
+                          gallery_rows = panel_rows(*part.product, columns, part.gallery, scratch_ / 2);
+        const Kernels& kernels = *screen_.options.kernels;
+        Panel query(*part.product, query_rows, columns);
+        std::unique_ptr<Panel> gallery;  // not needed when one panel holds all rows of a range with itself
+        for (std::size_t i0 = 0; i0 < part.query.count; i0 += query_rows) {
+            query.pack(q, kernels, cut(part.query, i0, query_rows), threads);
+            for (std::size_t j0 = with_itself(part) ? i0 : 0; j0 < part.gallery.count; j0 += gallery_rows) {
+                const bool same = with_itself(part) && j0 == i0;
+                if (!same) {
+                    if (!gallery) gallery = std::make_unique<Panel>(*part.product, gallery_rows, columns);
+                    gallery->pack(g, kernels, cut(part.gallery, j0, gallery_rows), threads);
+                }
+                visit_panels(query, same ? query : *gallery);
+            }
+        }
+    }
+
+  private:
+    static Range cut(Range range, std::size_t start, std::size_t count) {
+        return {range.first + start, std::min(count, range.count - start)};
+    }
+
+    bool with_itself(const Part& part) const { return screen_.symmetric() && part.query.first == part.gallery.first; }
+
+    std::size_t count_units(const Part& part) const {
+        const std::size_t q = ceil_div(part.query.count, kBlock), g = ceil_div(part.gallery.count, kBlock);
+        return with_itself(part) ? q * (q + 1) / 2 : q * g;
+    }
+
+    void visit_panels(const Panel& query, const Panel& gallery) {
+        const std::vector<Unit> units = units_of(query, gallery, &query == &gallery);
+        parallel_for(
+            units.size(), screen_.options.threads, [&](std::size_t u) { visit_unit(query, gallery, units[u]); },
+            watch_);
+        before_ += units.size();
+    }
+
+    void visit_unit(const Panel& query, const Panel& gallery, Unit unit) const {
+        thread_local const Aligned<float> dots = allocate<float>(kBlock * kBlock);
+        const Range rows = cut(query.rows(), unit.a * kBlock, kBlock),
+                    cols = cut(gallery.rows(), unit.b * kBlock, kBlock);
+        const Block block{rows.first, rows.count, cols.first,
+                          cols.count, dots.get(), &query == &gallery && unit.a == unit.b};
+        multiply(query, unit.a * kBlock, block.rows, gallery, unit.b * kBlock, block.cols, block.diagonal, dots.get());
+        visit_(block);
+        if (screen_.product.rounding != Rounding::float32 && screen_.measured() > pairs_ / kMeasuredShare)
+            throw ScreenTooCoarse();
+    }
+
+    const Screen& screen_;
+    const std::size_t scratch_;
+    const std::function<void(const Block&)>& visit_;
+    Watch watch_;
+    std::size_t total_ = 0, before_ = 0, pairs_ = 0;
+};
 
 }  // namespace
 
+void sweep(const Screen& screen, const std::vector<Part>& parts, std::size_t scratch,
+           const std::function<void(const Block&)>& visit, const std::function<void(std::size_t, std::size_t)>& watch) {
+    Sweep run(screen, parts, scratch, visit, watch);
+    for (const Part& part : parts) run.visit_part(part);
+}
+
 void sweep(const Screen& screen, std::size_t scratch, const std::function<void(const Block&)>& visit,
            const std::function<void(std::size_t, std::size_t)>& watch) {
-    const Side &q = screen.query(), &g = screen.gallery();
-    if (q.rows.rows == 0 || g.rows.rows == 0) return;
-    const std::size_t query_rows = panel_rows(q.rows, scratch / 2), gallery_rows = panel_rows(g.rows, scratch / 2);
-    const std::size_t total = count_units(screen), threads = screen.options.threads;
-    Panel query(query_rows, q.rows.cols);
-    std::unique_ptr<Panel> gallery;  // not needed when one panel holds all rows of a symmetric screen
-    std::size_t before = 0;
-    const Watch told = watch ? Watch([&](std::size_t done) { watch(before + done, total); }) : Watch{};
-    for (std::size_t i0 = 0; i0 < q.rows.rows; i0 += query_rows) {
-        query.pack(q, *screen.options.kernels, i0, std::min(query_rows, q.rows.rows - i0), threads);
-        const std::size_t start = screen.symmetric() ? i0 : 0;
-        for (std::size_t j0 = start; j0 < g.rows.rows; j0 += gallery_rows) {
-            const bool same = screen.symmetric() && j0 == i0;
-            if (!same) {
-                if (!gallery) gallery = std::make_unique<Panel>(gallery_rows, g.rows.cols);
-                gallery->pack(g, *screen.options.kernels, j0, std::min(gallery_rows, g.rows.rows - j0), threads);
-            }
-            before += sweep_panels(screen, query, same ? query : *gallery, visit, told);
-        }
-    }
+    const Part all{{0, screen.query().rows.rows}, {0, screen.gallery().rows.rows}, &screen.product};
+    sweep(screen, {all}, scratch, visit, watch);
 }
 
 }  // namespace stcanet

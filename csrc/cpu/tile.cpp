@@ -6,40 +6,52 @@
 #include <cstdint>
 
 #include "isa_table.hpp"
+#include "product_loop.hpp"
 
 namespace stcanet::STCANET_ISA {
 namespace {
 
 constexpr int kLanes = STCANET_LANES;
 // Registers: kRows * kVectors sums, kVectors of b, one broadcast of a; of 32 with AVX-512 and 16 otherwise.
-constexpr int kRows = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
-constexpr int kVectors = kLanes == 16 ? 3 : 2;
-static_assert(kTileWidth % kRows == 0 && kTileWidth % (kVectors * kLanes) == 0);
-
 typedef float Floats __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 typedef std::int32_t Mask __attribute__((vector_size(kLanes * sizeof(float))));
 
 Floats load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
 
-void tile(const float* a, const float* b, std::size_t depth, float* c, std::size_t ldc, bool accumulate) {
-    Floats sum[kRows][kVectors] = {};
-    for (std::size_t p = 0; p < depth; ++p, a += kTileWidth, b += kTileWidth) {
-        Floats column[kVectors];
+// Each sum is one chain of `depth` multiply-adds in the order of the columns.
+struct Tile {
+    using Element = float;
+    // Registers: kRows * kVectors sums, kVectors of b, one broadcast of a; of 32 with AVX-512 and 16 otherwise.
+    static constexpr std::size_t kRows = kLanes == 16 ? 8 : kLanes == 8 ? 6 : 4;
+    static constexpr std::size_t kVectors = kLanes == 16 ? 3 : 2;
+    static constexpr std::size_t kCols = kVectors * kLanes, kLane = 1;
+    static_assert(kTileWidth % kRows == 0 && kTileWidth % kCols == 0);
+
+    static void multiply(const float* a, const float* b, std::size_t depth, float* c, bool accumulate) {
+        Floats sum[kRows][kVectors] = {};
+        for (std::size_t p = 0; p < depth; ++p, a += kTileWidth, b += kTileWidth) {
+            Floats column[kVectors];
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) column[v] = load(b + v * kLanes);
+            for (std::size_t v = 0; v < kVectors; ++v) column[v] = load(b + v * kLanes);
 #pragma GCC unroll 8
-        for (int i = 0; i < kRows; ++i)
+            for (std::size_t i = 0; i < kRows; ++i)
 #pragma GCC unroll 3
-            for (int v = 0; v < kVectors; ++v) sum[i][v] += a[i] * column[v];
-    }
+                for (std::size_t v = 0; v < kVectors; ++v) sum[i][v] += a[i] * column[v];
+        }
 #pragma GCC unroll 8
-    for (int i = 0; i < kRows; ++i) {
+        for (std::size_t i = 0; i < kRows; ++i) {
 #pragma GCC unroll 3
-        for (int v = 0; v < kVectors; ++v) {
-            Floats* out = reinterpret_cast<Floats*>(c + static_cast<std::size_t>(i) * ldc + v * kLanes);
-            *out = accumulate ? *out + sum[i][v] : sum[i][v];
+            for (std::size_t v = 0; v < kVectors; ++v) {
+                Floats* out = reinterpret_cast<Floats*>(c + i * kBlock + v * kLanes);
+                *out = accumulate ? *out + sum[i][v] : sum[i][v];
+            }
         }
     }
+};
+
+void pack(const float* x, double scale, std::size_t depth, std::size_t r, void* tile) {
+    auto* out = static_cast<float*>(tile) + r;
+    for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth] = static_cast<float>(x[p] * scale);
 }
 
 bool any(const Mask& mask) {
@@ -81,9 +93,8 @@ std::size_t scan(const ScanRow& row, std::uint32_t* hits) {
 }  // namespace
 
 void fill_tile(Kernels& table) {
-    table.tile_rows = kRows;
-    table.tile_cols = kVectors * kLanes;
-    table.tile = tile;
+    table.accurate = {Rounding::float32, 128, 1, 128, sizeof(float), pack, multiply_tiles<Tile>};
+    table.screen = table.accurate;
     table.scan = scan;
 }
 

@@ -68,18 +68,20 @@ void scan_by_keys(const Screen& screen, Groups groups, Lists& lists) {
 void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, Matrix<float> distances,
            Matrix<std::int64_t> indices) {
     const std::size_t k = std::min(distances.cols, gallery.rows);
-    const Screen screen(query, gallery, metric, options);
-    Lists lists = make_lists(screen, query.rows, k);
-    if (k > 0 && query.rows < kDirectRows)
-        scan_directly(screen, groups, k, lists);
-    else if (k > 0)
-        scan_by_keys(screen, groups, lists);
-    parallel_for(query.rows, options.threads, [&](std::size_t i) {
-        const std::vector<Hit> best = k > 0 ? lists[i].finish() : std::vector<Hit>{};
-        for (std::size_t r = 0; r < distances.cols; ++r) {
-            distances.row(i)[r] = r < best.size() ? best[r].value : kInfinity;
-            indices.row(i)[r] = r < best.size() ? best[r].index : -1;
-        }
+    search_with_best(*options.kernels, [&](const Product& product) {
+        const Screen screen(query, gallery, metric, options, product);
+        Lists lists = make_lists(screen, query.rows, k);
+        if (k > 0 && query.rows < kDirectRows)
+            scan_directly(screen, groups, k, lists);
+        else if (k > 0)
+            scan_by_keys(screen, groups, lists);
+        parallel_for(query.rows, options.threads, [&](std::size_t i) {
+            const std::vector<Hit> best = k > 0 ? lists[i].finish() : std::vector<Hit>{};
+            for (std::size_t r = 0; r < distances.cols; ++r) {
+                distances.row(i)[r] = r < best.size() ? best[r].value : kInfinity;
+                indices.row(i)[r] = r < best.size() ? best[r].index : -1;
+            }
+        });
     });
 }
 

@@ -1,9 +1,9 @@
 // One wheel for all machines: the inner loops exist once per instruction set, and the processor chooses.
 //
-// tile.cpp, exact.cpp and count.cpp are compiled several times, each time into a namespace of their own and with other
-// compiler flags. They must not use inline functions or templates of the standard library: the linker keeps one copy of
-// those for the whole module, and if it kept the one compiled for AVX-512, the generic code would crash on an older
-// processor.
+// The files of the inner loops (see CMakeLists.txt) are compiled several times, each time into a namespace of their own
+// and with other compiler flags. They must not use inline functions or templates of the standard library: the linker
+// keeps one copy of those for the whole module, and if it kept the one compiled for AVX-512, the generic code would
+// crash on an older processor.
 #pragma once
 
 #include <cstddef>
@@ -16,9 +16,42 @@ namespace stcanet {
 
 enum class Isa { generic, avx2, avx512 };
 
-// Rows of one packed tile: element (p, r) of a tile of packed rows is tile[p * kTileWidth + r]. One layout serves both
-// sides of a product and every instruction set, since it is a multiple of all their tile sizes.
+// Rows of one packed tile: a multiple of the tile sizes of all products, so one copy serves both sides of a product.
 constexpr std::size_t kTileWidth = 48;
+constexpr std::size_t kBlock = 8 * kTileWidth;  // rows and columns of a block of products
+constexpr std::size_t kMaxSlice = 512;
+
+// Some columns of two sides of packed rows, and the part of a block that they are multiplied to.
+struct Slice {
+    const void *a, *b;
+    std::size_t rows, cols, depth;
+    bool diagonal;    // only tiles [kTileWidth, kTileWidth] on and above the diagonal are needed
+    bool accumulate;  // add to what is there
+
+    // Rows that are needed where tiles end before this column.
+    std::size_t rows_until(std::size_t col) const {
+        const std::size_t end = (col + kTileWidth - 1) / kTileWidth * kTileWidth;
+        return diagonal && end < rows ? end : rows;
+    }
+};
+
+enum class Rounding { float32, int16, bfloat16 };
+constexpr double kInt16Scale = 32766.0;  // of rows of length 1: 32767 is not exceeded, whatever rounding does
+
+// How rows are packed, and products of packed rows: screen.cpp bounds their error, csrc/README.md has the layouts.
+struct Product {
+    Rounding rounding;  // of the packed rows
+    std::size_t slice;  // columns packed and multiplied at a time, at most kMaxSlice
+    std::size_t step;   // columns of a slice are filled up with zeros to a multiple
+    std::size_t chain;  // columns after which float32 sums are added up; short chains keep the error small
+    std::size_t bytes;  // of a packed column of one row
+
+    // Packs `depth` columns of x * scale as row r of a tile; depth is a multiple of `step`.
+    void (*pack)(const float* x, double scale, std::size_t depth, std::size_t r, void* tile);
+
+    // dots [rows, kBlock] in float32; whole tiles are written.
+    void (*multiply)(const Slice& slice, float* dots);
+};
 
 // One row of a block of products, and what makes a pair worth a look; key = offset - 2 dot, from either side.
 struct ScanRow {
@@ -53,12 +86,8 @@ struct Counting {
 struct Kernels {
     Isa isa;
     const char* name;
-    std::size_t tile_rows;  // MR, divides kTileWidth
-    std::size_t tile_cols;  // NR, divides kTileWidth
-
-    // c[i, j] (+)= sum_p a[p, i] * b[p, j], float32, for one MR x NR tile; a and b are packed with stride kTileWidth, c
-    // has leading dimension ldc. Each element is one chain of `depth` multiply-adds in the order of p.
-    void (*tile)(const float* a, const float* b, std::size_t depth, float* c, std::size_t ldc, bool accumulate);
+    Product accurate;  // float32
+    Product screen;    // the fastest whose error still tells most rows apart; `accurate` where there is none
 
     // Writes the positions that the row or the column wants to hits (room for n) and returns how many there are.
     std::size_t (*scan)(const ScanRow& row, std::uint32_t* hits);

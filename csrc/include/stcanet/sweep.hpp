@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <functional>
+#include <vector>
 
 #include "stcanet/parallel.hpp"
 #include "stcanet/screen.hpp"
@@ -10,7 +12,6 @@
 namespace stcanet {
 
 constexpr std::size_t kScratch = std::size_t{128} << 20;  // bytes of packed rows that a search may hold
-constexpr std::size_t kBlock = 8 * kTileWidth;  // rows and columns of a block: its sums stay in the second-level cache
 
 // The products of query rows [row, row + rows) with gallery rows [col, col + cols).
 struct Block {
@@ -28,10 +29,41 @@ struct Block {
     std::size_t tile_start(std::size_t i) const { return (i - row) / kTileWidth * kTileWidth; }
 };
 
-// Visits every pair of rows once, from several threads; of a symmetric screen, every unordered pair (see Block).
-// Scaled copies of the rows are packed into at most about `scratch` bytes at a time; the products do not depend on it.
-// `watch` is told (blocks done, of how many).
+struct Range {
+    std::size_t first, count;
+};
+
+// Some query rows against some gallery rows; of a symmetric screen a range with itself, or two without common rows.
+struct Part {
+    Range query, gallery;
+    const Product* product;
+};
+
+// The screen leaves more pairs to be measured than the speed of its product is worth.
+struct ScreenTooCoarse : std::exception {
+    const char* what() const noexcept override { return "the screen is too coarse for these rows"; }
+};
+
+// Visits every pair of rows of the parts once, from several threads; of a range with itself, every unordered pair (see
+// Block). Scaled copies of the rows are packed into at most about `scratch` bytes at a time; the products do not depend
+// on it. `watch` is told (blocks done, of how many).
+// Throws ScreenTooCoarse when the product of the screen is not the accurate one and very many pairs were measured.
+void sweep(const Screen& screen, const std::vector<Part>& parts, std::size_t scratch,
+           const std::function<void(const Block&)>& visit,
+           const std::function<void(std::size_t, std::size_t)>& watch = {});
+
+// All rows, with the product of the screen.
 void sweep(const Screen& screen, std::size_t scratch, const std::function<void(const Block&)>& visit,
            const std::function<void(std::size_t, std::size_t)>& watch = {});
+
+// Calls search(product) with the fastest product, and again with the accurate one if that was too coarse.
+template <typename Search>
+void search_with_best(const Kernels& kernels, const Search& search) {
+    try {
+        search(kernels.screen);
+    } catch (const ScreenTooCoarse&) {
+        search(kernels.accurate);
+    }
+}
 
 }  // namespace stcanet
