@@ -2,6 +2,12 @@
 
 #include "isa_table.hpp"
 
+#ifdef STCANET_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace stcanet {
 namespace {
 
@@ -14,6 +20,20 @@ Kernels make(Isa isa, const char* name, std::initializer_list<Fill> fills) {
     for (const Fill fill : fills) fill(table);
     return table;
 }
+
+#ifdef STCANET_AMX
+// Leaf 7: AMX-BF16 and AMX-TILE.
+bool has_amx() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) != 0 && (edx >> 22 & 1) != 0 && (edx >> 24 & 1) != 0;
+}
+
+// Linux gives the 8 KiB of tile registers to processes that ask for them, for all of their threads.
+bool tiles_permitted() {
+    constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+#endif
 
 std::vector<const Kernels*> detect() {
     static const Kernels generic_table =
@@ -29,6 +49,13 @@ std::vector<const Kernels*> detect() {
             static const Kernels avx512_table =
                 make(Isa::avx512, "avx512", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count});
             tables.push_back(&avx512_table);
+#ifdef STCANET_AMX
+            if (has_amx() && tiles_permitted()) {
+                static const Kernels amx_table = make(
+                    Isa::amx, "amx", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count, amx::fill_bfloat16});
+                tables.push_back(&amx_table);
+            }
+#endif
         }
     }
 #endif

@@ -22,5 +22,8 @@ STCANET_DECLARE_ISA(avx512)
 namespace avx2 {
 void fill_int16(Kernels& table);
 }
+namespace amx {
+void fill_bfloat16(Kernels& table);
+}
 
 }  // namespace stcanet

@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <vector>
 
+#include "amx_model.hpp"
 #include "stcanet/closer.hpp"
 #include "stcanet/kreciprocal.hpp"
 #include "stcanet/neighbours.hpp"
@@ -205,7 +206,10 @@ void test_cancellation(const Data& data, const Options& options) {
 }  // namespace
 
 int main() {
-    for (const Kernels* kernels : supported_kernels())
+    const Kernels model = amx_model::kernels();
+    std::vector<const Kernels*> all = supported_kernels();
+    all.push_back(&model);
+    for (const Kernels* kernels : all)
         for (const std::size_t threads : {1, 4}) {
             const Options options{kernels, threads};
             for (const Metric metric : {Metric::cosine, Metric::euclidean}) {

@@ -14,7 +14,7 @@
 
 namespace stcanet {
 
-enum class Isa { generic, avx2, avx512 };
+enum class Isa { generic, avx2, avx512, amx };
 
 // Rows of one packed tile: a multiple of the tile sizes of all products, so one copy serves both sides of a product.
 constexpr std::size_t kTileWidth = 48;
