@@ -103,6 +103,34 @@ void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric
     }
 }
 
+// Every pair of a sweep passes by, with a key within the error of the screen; half of the rows with themselves, and
+// with the other half, by either product.
+void test_products(const Data& data, Metric metric, const Options& options) {
+    const std::size_t n = data.rows, half = n / 2;
+    const Kernels& kernels = *options.kernels;
+    for (const Product* product : {&kernels.accurate, &kernels.screen}) {
+        const Screen screen(data.view(0, n), metric, options, *product);
+        std::vector<unsigned char> seen(n * n);
+        const auto visit = [&](const Block& block) {
+            for (std::size_t i = block.row; i < block.row + block.rows; ++i)
+                for (std::size_t j = block.first_col(i); j < block.col + block.cols; ++j) {
+                    const float *x = data.values.data() + i * data.cols, *y = data.values.data() + j * data.cols;
+                    const double lengths = std::sqrt(screen.query().squared[i] * screen.query().squared[j]);
+                    const double cosine = lengths > 0.0 ? kernels.dot(x, y, data.cols) / lengths : 0.0;
+                    const double d =
+                        metric == Metric::cosine ? 1.0 - cosine : std::sqrt(kernels.squared_distance(x, y, data.cols));
+                    const float key = screen.query().offset[j] - 2.0F * block.products(i)[j - block.col];
+                    check(std::abs(key - screen.key_of(i, d)) <= screen.error, "error of a key", options);
+                    seen[i * n + j] = 1;
+                    if (j >= block.first_mirrored(i)) seen[j * n + i] = 1;
+                }
+        };
+        sweep(screen, {{{0, half}, {0, half}, product}, {{0, half}, {half, n - half}, product}}, 1, visit);
+        for (std::size_t i = 0; i < half; ++i)
+            for (std::size_t j = 0; j < n; ++j) check(seen[i * n + j] == 1, "a pair is missing", options);
+    }
+}
+
 void test_rerank(const Data& data, std::size_t q, std::size_t k, const Options& options) {
     const std::size_t n = data.rows, g = n - q;
     std::vector<std::int32_t> indices(n * k);
@@ -224,6 +252,10 @@ int main() {
                 test_searches(make_data(401, 130, 4, 50), 2, 3, metric, options);
                 test_searches(make_data(5, 1, 5, 9), 0, 5, metric, options);
             }
+            for (const Metric metric : {Metric::cosine, Metric::euclidean})
+                for (const std::size_t depth : {1, 31, 33, 257, 600})
+                    test_products(make_data(110, depth, 10, 1000), metric, options);
+            test_products(make_data(900, 3, 11, 9), Metric::cosine, options);
             test_rerank(make_data(300, 16, 6, 8), 100, 11, options);
             test_rerank(make_data(40, 3, 7, 2), 13, 9, options);
             test_cancellation(make_data(1500, 8, 8, 100), options);

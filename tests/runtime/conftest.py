@@ -49,7 +49,7 @@ def _implementations() -> Iterator[Any]:
     no_jit = pytest.mark.skipif(available["jit"] is not None, reason=str(available["jit"]))
     yield pytest.param(Implementation("jit", ""), id="jit", marks=no_jit)
     isas = [] if available["compiled"] else _instruction_sets()
-    for isa in dict.fromkeys(["generic", "avx2", "avx512", *isas]):
+    for isa in dict.fromkeys(["generic", "avx2", "avx512", "amx", *isas]):
         missing = pytest.mark.skipif(isa not in isas, reason=f"{isa} is not available here")
         yield pytest.param(Implementation("compiled", isa), id=f"compiled-{isa}", marks=missing)
 
