@@ -6,8 +6,8 @@ from float32 tiles; with D columns, u = 2⁻²⁴ and lengths relative to the lo
 that; pairs closer than 1/16 are measured by the definition. Algorithms and proofs: ``csrc/README.md``.
 
 Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may use) and ``STCANET_ISA`` (``generic``, ``avx2``,
-``avx512``, ``amx``; default: the best); the arguments of the functions come first. Searches screen with int16 products on ``avx2``,
-with bfloat16 on ``amx``, with float32 otherwise.
+``avx512``, ``amx``; default: the best); the arguments of the functions come first. Searches screen with int16 products on
+``avx2``, with bfloat16 on ``amx``, with float32 otherwise.
 """
 
 from __future__ import annotations
