@@ -34,6 +34,9 @@ def train(
     ] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder with part masks of the training images (stcanet masks; synth --masks).")
+    ] = None,
     preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}.", show_default=TrainConfig.preset)] = None,
     blocks: Annotated[
         str | None,
@@ -69,6 +72,7 @@ def train(
     layers += [{"data": data}] if data else []
     layers += [{"init": str(init)}] if init else []
     layers += [{"model": {"blocks": parse_blocks(blocks)}}] if blocks else []
+    layers += [{"masks": str(masks)}] if masks else []
     layers += [parse_override(setting) for setting in settings or []]
     resolved = make_config(*layers)
 
@@ -135,7 +139,8 @@ class TrainingProgress:
         """Say what is trained on."""
         self._console.print(
             f"{facts['dataset']}: {facts['train_images']} images of {facts['train_identities']} identities, "
-            f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}",
+            f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}, "
+            f"images from {facts['images_from']}",
             soft_wrap=True,
         )
         if "init" in facts:

@@ -2,11 +2,14 @@
 
 from stcanet.config.load import load_toml, make_config, parse_override
 from stcanet.config.model import PRESETS, ModelConfig, preset_config
-from stcanet.config.training import AugmentConfig, LossConfig, OptimConfig, TrainConfig
+from stcanet.config.training import CACHES, AugmentConfig, Cache, ClipConfig, LossConfig, OptimConfig, TrainConfig
 
 __all__ = [
+    "CACHES",
     "PRESETS",
     "AugmentConfig",
+    "Cache",
+    "ClipConfig",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",

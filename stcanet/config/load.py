@@ -1,7 +1,7 @@
 """From TOML files and ``key=value`` overrides to a validated configuration.
 
 A file has the shape of :class:`~stcanet.config.TrainConfig`: its keys at the top level, and the tables ``[model]``
-(settings of the preset to replace), ``[augment]``, ``[loss]`` and ``[optim]``.
+(settings of the preset to replace), ``[augment]``, ``[clips]``, ``[loss]`` and ``[optim]``.
 """
 
 from __future__ import annotations

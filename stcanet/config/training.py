@@ -7,7 +7,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from stcanet.config.model import PRESETS, ModelConfig, preset_config
-from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
+
+NUM_MASK_PARTS = 4
+"""Head, upper body, lower body, shoes."""
+Cache = Literal["auto", "memory", "file", "none"]
+CACHES: tuple[Cache, ...] = ("auto", "memory", "file", "none")
 
 
 def _require(name: str, value: object, condition: bool, expected: str) -> None:
@@ -29,6 +34,8 @@ class AugmentConfig:
     """Smallest and largest share of the image that is erased."""
     erase_aspect: float = 0.3
     """Height over width of the rectangle lies between this and its inverse."""
+    erase_masks: bool = False
+    """Whether part masks become background where the image is erased; as published, they stay."""
 
     def __post_init__(self) -> None:
         for name in ("flip", "erase"):
@@ -41,8 +48,23 @@ class AugmentConfig:
 
 
 @dataclass(frozen=True)
+class ClipConfig:
+    """Which frames of a tracklet make a training clip, of as many frames as the model takes."""
+
+    sampling: Literal["stride", "random"] = "stride"
+    """'stride': from a random frame every `stride`-th one, as published; 'random': any frames, in order. A tracklet that is too
+    short for a stride gives random frames, one with fewer frames than a clip gives all of them, again and again."""
+    stride: int = 8
+    """Distance of the frames, in frames."""
+
+    def __post_init__(self) -> None:
+        _require("clips.sampling", self.sampling, self.sampling in ("stride", "random"), "'stride' or 'random'")
+        _require("clips.stride", self.stride, self.stride >= 1, "at least 1 frame")
+
+
+@dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: the weighted sum of cross entropy, batch-hard triplet and supervised contrastive loss."""
+    """What is minimised: the weighted sum of the losses whose weight is not 0."""
 
     identity_weight: float = 1.0
     """Weight of the cross entropy over the training identities."""
@@ -61,10 +83,33 @@ class LossConfig:
     gather: bool = True
     """With several processes: losses see the joint batch, so that pairs and triplets are mined over all of it. Otherwise each
     process mines its own share, and gradients are averaged."""
+    circle_weight: float = 0.0
+    """Weight of the circle loss, which is not in the published recipe; 0 turns it off."""
+    circle_margin: float = 0.25
+    """Relaxation m of the circle loss."""
+    circle_scale: float = 128.0
+    """Scale γ of the circle loss."""
+    center_weight: float = 0.0
+    """Weight of the center loss, which is not in the published recipe (5e-4 is usual); 0 turns it off."""
+    center_rate: float = 0.5
+    """How fast the centres follow the features of their class."""
+    mask_weight: float = 0.5
+    """Weight of the part-mask loss, where there are masks; 0 turns it off."""
+    mask_loss: Literal["bce", "l1", "l2"] = "bce"
+    """Distance of part maps and masks: cross entropy as published, or of probabilities the absolute or squared difference."""
+    mask_start_epoch: int = 1
+    """First epoch with the part-mask loss."""
 
     def __post_init__(self) -> None:
-        for name in ("identity_weight", "triplet_weight", "contrastive_weight", "margin"):
+        weights = [f"{name}_weight" for name in ("identity", "triplet", "contrastive", "circle", "center", "mask")]
+        for name in (*weights, "margin", "circle_margin"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
+        joint = self.gather or self.center_weight == 0.0
+        _require("loss.gather", self.gather, joint, "true with the center loss, whose centres follow the joint batch")
+        _require("loss.circle_scale", self.circle_scale, self.circle_scale > 0.0, "above 0")
+        _require("loss.center_rate", self.center_rate, 0.0 < self.center_rate <= 1.0, "in (0, 1]")
+        _require("loss.mask_loss", self.mask_loss, self.mask_loss in ("bce", "l1", "l2"), "'bce', 'l1' or 'l2'")
+        _require("loss.mask_start_epoch", self.mask_start_epoch, self.mask_start_epoch >= 1, "at least 1")
         _require("loss.label_smoothing", self.label_smoothing, 0.0 <= self.label_smoothing < 1.0, "in [0, 1)")
         _require("loss.temperature", self.temperature, self.temperature > 0.0, "above 0")
         _require("loss.distance", self.distance, self.distance in ("cosine", "euclidean"), "'cosine' or 'euclidean'")
@@ -133,6 +178,8 @@ class TrainConfig:
 
     data: str
     """A folder in the Market-1501 layout, or a CSV manifest."""
+    masks: str = ""
+    """Folder with a part mask of every training image, which the attention is then supervised by; empty for none."""
     preset: str = "stcanet-image"
     """Which network; see `stcanet train --help`."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -160,7 +207,12 @@ class TrainConfig:
     device: str = "auto"
     """'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."""
     workers: int = 0
-    """Processes that read images; 0 reads in the training process and keeps resized crops in memory."""
+    """Processes that read images where they are not cached; 0 reads in a thread of the training process."""
+    cache: Literal["auto", "memory", "file", "none"] = "auto"
+    """Where decoded images are kept. 'auto': in memory if they take half of what is free or less; or else in a file, if
+    `cache_dir` is given and its disk has room; or else nowhere."""
+    cache_dir: str = ""
+    """Folder of the cache file, which later runs on the same data use again."""
     sync_bn: bool = False
     """With several processes: batch normalisation over the joint batch instead of each process's share."""
     seed: int = 1
@@ -169,6 +221,7 @@ class TrainConfig:
     """How much work an interruption may cost: within an epoch, the state of the run is saved this often. It always is at the
     end of an epoch; 0 saves it only there."""
     augment: AugmentConfig = AugmentConfig()
+    clips: ClipConfig = ClipConfig()
     loss: LossConfig = LossConfig()
     optim: OptimConfig = OptimConfig()
 
@@ -182,7 +235,19 @@ class TrainConfig:
         for name in ("half_size_epochs", "workers", "seed", "checkpoint_minutes"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
-        _ = self.model_config
+        _require("cache", self.cache, self.cache in CACHES, quote_choices(CACHES))
+        _require("cache_dir", self.cache_dir, bool(self.cache_dir) or self.cache != "file", "given where cache is 'file'")
+        self._check_masks(self.model_config)
+
+    def _check_masks(self, model: ModelConfig) -> None:
+        if not self.masks:
+            return
+        if model.clip_length is not None:
+            raise ConfigError(f"masks supervise the part maps of single images; preset '{self.preset}' takes clips")
+        if not model.blocks:
+            raise ConfigError("masks supervise the part maps of attention blocks, and the model has none (blocks is empty)")
+        if model.num_parts != NUM_MASK_PARTS:
+            raise ConfigError(f"masks have {NUM_MASK_PARTS} parts, and the model num_parts = {model.num_parts}")
 
     @property
     def model_config(self) -> ModelConfig:

@@ -7,18 +7,21 @@ interrupted, not on how many processes share it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from stcanet.config import TrainConfig
 from stcanet.data.augment import Variation, draw_variation, vary
-from stcanet.data.crops import CropDataset, label_map
 from stcanet.data.datasets import Sample
+from stcanet.data.frames import FrameFiles
+from stcanet.data.loader import BatchLoader, RawBatch, frame_paths, label_map
+from stcanet.data.masks import MaskFolder
 from stcanet.data.sampling import PKSampler
+from stcanet.data.store import open_frames
 from stcanet.engine.distributed import ALONE, World
 from stcanet.model import Normalize
 from stcanet_runtime.errors import OptionError
@@ -28,9 +31,11 @@ class Batch(NamedTuple):
     """What one step trains on."""
 
     images: Tensor
-    """Normalised and augmented ``[B, 3, H, W]``."""
+    """Normalised and augmented ``[B, 3, H, W]``, or clips ``[B, T, 3, H, W]``; channels last in memory."""
     labels: Tensor
     """Class indices ``[B]``."""
+    masks: Tensor | None = None
+    """uint8 ``[B, H, W]``: 0 background, k for part k; None where there are none."""
 
 
 class TrainBatches:
@@ -38,12 +43,17 @@ class TrainBatches:
 
     Args:
         samples: What to train on.
-        config: Batch size, augmentation, workers, seed.
+        config: Batch size, augmentation, clips, masks, cache, workers, seed.
         device: Where the batches are wanted.
         world: The processes that share every batch; each takes some of its identities.
 
+    Attributes:
+        labels: Class index of every identity.
+        where: Where images come from: memory, a file, or their own files.
+
     Raises:
-        DataError: There are fewer identities than a batch takes.
+        DataError: There are fewer identities than a batch takes; masks are missing; or the disk has no room for a cache.
+        ImageError: An image cannot be read.
         OptionError: The identities of a batch cannot be shared evenly.
     """
 
@@ -54,9 +64,21 @@ class TrainBatches:
         self.labels = label_map(samples)
         pids = [sample.pid for sample in samples]
         self._sampler = PKSampler(pids, config.identities, config.instances, config.seed)
-        classes = [self.labels[pid] for pid in pids]
-        self._size = (config.model_config.height, config.model_config.width)
-        self._crops = CropDataset(samples, classes, *self._size, keep=config.workers == 0)
+        model = config.model_config
+        self._size = (model.height, model.width)
+        files = FrameFiles(frame_paths(samples), *self._size, MaskFolder(config.masks) if config.masks else None)
+        frames = open_frames(files, config.cache, Path(config.cache_dir) if config.cache_dir else None)
+        self.where = frames.where
+        self._loader = BatchLoader(
+            samples,
+            [self.labels[pid] for pid in pids],
+            frames,
+            model.clip_length,
+            config.clips,
+            config.seed,
+            config.workers,
+            pin=device.type == "cuda",
+        )
         self._normalize = Normalize().to(device)
 
     def plan(self, epoch: int) -> list[list[int]]:
@@ -74,15 +96,15 @@ class TrainBatches:
         generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + epoch)
         for indices in plan[:skip]:
             draw_variation(len(indices), self._size, self._config.augment, generator)
-        for crops, labels in self._load([self._world.share(indices) for indices in plan[skip:]]):
-            drawn = draw_variation(len(labels) * self._world.size, self._size, self._config.augment, generator)
+        shares = [self._world.share(indices) for indices in plan[skip:]]
+        for raw in self._loader.read(shares, epoch):
+            drawn = draw_variation(len(raw.labels) * self._world.size, self._size, self._config.augment, generator)
             variation = Variation(*map(self._world.share, drawn))
-            images = vary(self._normalize(crops.to(self._device)), variation)
-            if epoch <= self._config.half_size_epochs:
-                images = F.avg_pool2d(images, 2)
-            yield Batch(images, labels.to(self._device))
+            yield self._prepare(raw, variation, half_size=epoch <= self._config.half_size_epochs)
 
-    def _load(self, plan: list[list[int]]) -> Iterator[tuple[Tensor, Tensor]]:
-        # Nothing is random in the workers, so their number does not change the result. The loader draws a seed for them
-        # all the same: from a generator of its own, to leave the caller's alone.
-        return iter(DataLoader(self._crops, batch_sampler=plan, num_workers=self._config.workers, generator=torch.Generator()))
+    def _prepare(self, raw: RawBatch, variation: Variation, half_size: bool) -> Batch:
+        crops, labels = (tensor.to(self._device, non_blocking=True) for tensor in raw)
+        images, masks = vary(crops, variation, self._normalize, self._config.augment.erase_masks)
+        if half_size:
+            images = F.avg_pool2d(images.flatten(0, -4), 2).unflatten(0, images.shape[:-3])
+        return Batch(images, labels, masks)

@@ -15,10 +15,10 @@ from stcanet.engine.batches import Batch
 from stcanet.engine.batchnorm import synchronise_batchnorm
 from stcanet.engine.devices import has_bf16_units
 from stcanet.engine.distributed import ALONE, World
-from stcanet.engine.objective import losses_of
+from stcanet.engine.objective import Objective
 from stcanet.engine.optim import freeze_backbone, make_optimizer, set_rate
 from stcanet.engine.schedule import lr_factor
-from stcanet.model import STCANet
+from stcanet.model import ReIDOutput, STCANet
 from stcanet_runtime.errors import ConfigError
 
 
@@ -42,6 +42,8 @@ class Learner:
         if config.compile:
             self._compiled = cast("nn.Module", torch.compile(self._model))
         self._network: nn.Module = self._compiled
+        assert model.num_classes is not None
+        self._objective = Objective(config.loss, model.num_classes, model.feature_dim).to(device)
         self._optimizer = make_optimizer(self._model, config.optim)
         self._average = WeightAverage(self._model, config.optim.ema_decay) if config.optim.ema_decay else None
         self._wrapped_frozen: bool | None = None
@@ -88,7 +90,7 @@ class Learner:
         factor = lr_factor(epoch - 1 + first / steps, self._config.epochs, self._config.optim)
         set_rate(self._optimizer, self._config.optim.lr * factor)
         with self._gradients_stay_here(not self.ends_update(step, steps)):
-            losses, accuracy = self._losses(batch)
+            losses, accuracy = self._losses(batch, epoch)
             (losses["loss"] / size).backward()
         if not torch.isfinite(losses["loss"]):
             raise ConfigError(f"the loss became {losses['loss'].item()}; lower the learning rate (now {self.rate:.2g})")
@@ -102,9 +104,10 @@ class Learner:
         return (step + 1) % self._config.optim.accumulate == 0 or step + 1 == steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser and average. bfloat16 needs no loss scaling, so there is no scaler."""
+        """Weights, centres, optimiser and average. bfloat16 needs no loss scaling, so there is no scaler."""
         return {
             "model": self._model.state_dict(),
+            "objective": self._objective.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "average": self._average.state_dict() if self._average else None,
         }
@@ -112,18 +115,22 @@ class Learner:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a :meth:`state_dict` of the same settings."""
         self._model.load_state_dict(state["model"])
+        self._objective.load_state_dict(state["objective"])
         self._optimizer.load_state_dict(state["optimizer"])
         if self._average:
             self._average.load_state_dict(state["average"])
 
-    def _losses(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
-            output = self._network(batch.images.contiguous(memory_format=torch.channels_last))
-        assert output.logits is not None
-        seen = (output.features, output.logits, batch.labels)
-        features, logits, labels = map(self._world.gather, seen) if self._config.loss.gather else seen
+            output = self._network(batch.images)
+        features, logits, part_logits = output
+        labels, masks = batch.labels, batch.masks
+        if self._config.loss.gather:
+            features, logits, labels = map(self._world.gather, (features, logits, labels))
+        if self._config.loss.gather and masks is not None:
+            masks, part_logits = self._world.gather(masks), tuple(map(self._world.gather, part_logits))
         accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        return losses_of(self._config.loss, features, logits, labels), accuracy
+        return self._objective(ReIDOutput(features, logits, part_logits), labels, masks, epoch), accuracy
 
     def _gradients_stay_here(self, stay: bool) -> AbstractContextManager[None]:
         """Whether gradients are only summed in this process for now, and averaged over all of them later."""

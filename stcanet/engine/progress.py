@@ -87,7 +87,7 @@ def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
     return Progress(**content["progress"]), content["learner"]
 
 
-CHANGEABLE = ("data", "epochs", "device", "workers", "checkpoint_minutes")
+CHANGEABLE = ("data", "epochs", "device", "workers", "cache", "cache_dir", "checkpoint_minutes")
 """Settings that a resumed run may have otherwise."""
 
 

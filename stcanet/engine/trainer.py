@@ -65,8 +65,6 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         OptionError: There is an earlier run where none should be or none where one should; or a run is to be resumed
             with settings that would make it another run.
     """
-    if config.model_config.clip_length is not None:
-        raise ConfigError(f"preset '{config.preset}' takes tracklets; this version trains on single images only")
     before = run_config(out) if resume else None
     with joined(config.device) as (world, device):
         # What is restored anyway need not be downloaded or read once more.
@@ -107,7 +105,8 @@ class _Run:
     def train(self, out: Path, observer: Observer | None, resume: bool) -> TrainResult:
         start = time.perf_counter()
         if observer:
-            observer.on_start(self._facts() | ({"resumed": self.resumed} if resume else {}))
+            resumed = {"resumed": self.resumed} if resume else {}
+            observer.on_start({**self._facts(), "images_from": self.batches.where, **resumed})
         with self._folder(out, resume) as folder:
             if folder and not self.resumed.get("epoch"):
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.part_maps)

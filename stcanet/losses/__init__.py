@@ -1,6 +1,19 @@
 """Losses that torch does not have; the identity loss is torch's cross entropy with label smoothing."""
 
+from stcanet.losses.center import CenterLoss
+from stcanet.losses.circle import circle
 from stcanet.losses.contrastive import supervised_contrastive
+from stcanet.losses.parts import PART_LOSSES, PartLoss, part_loss
 from stcanet.losses.triplet import DISTANCES, Distance, batch_hard_triplet
 
-__all__ = ["DISTANCES", "Distance", "batch_hard_triplet", "supervised_contrastive"]
+__all__ = [
+    "DISTANCES",
+    "PART_LOSSES",
+    "CenterLoss",
+    "Distance",
+    "PartLoss",
+    "batch_hard_triplet",
+    "circle",
+    "part_loss",
+    "supervised_contrastive",
+]

@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from stcanet.losses import batch_hard_triplet, supervised_contrastive
+from stcanet.losses import CenterLoss, batch_hard_triplet, circle, part_loss, supervised_contrastive
 
 LABELS = torch.tensor([0, 0, 1, 1])
 
@@ -91,3 +92,134 @@ def test_contrastive_gradients_are_finite_for_identical_features() -> None:
     supervised_contrastive(features, LABELS).backward()
     assert features.grad is not None
     assert torch.isfinite(features.grad).all()
+
+
+def test_circle_by_hand() -> None:
+    features = directions(0, 60, 90, 180) * torch.tensor([[1.0], [5.0], [2.0], [0.1]])
+    cosine = {d: math.cos(math.radians(d)) for d in (30, 60, 90, 120, 180)}
+    m, scale = 0.25, 2.0
+
+    def positive(d: int) -> float:
+        return math.exp(-scale * max(0.0, 1 + m - cosine[d]) * (cosine[d] - (1 - m)))
+
+    def negative(d: int) -> float:
+        return math.exp(scale * max(0.0, cosine[d] + m) * (cosine[d] - m))
+
+    anchors = [(60, (90, 180)), (60, (30, 120)), (90, (90, 30)), (90, (180, 120))]
+    expected = sum(math.log(1 + positive(p) * sum(negative(n) for n in ns)) for p, ns in anchors) / 4
+    assert circle(features, LABELS, m, scale).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_circle_of_separated_identities_is_nearly_nothing() -> None:
+    assert circle(directions(0, 1, 180, 181), LABELS).item() < 1e-3
+    assert circle(directions(0, 90, 0, 90), LABELS).item() > 10
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 1, 1]])
+def test_circle_gradients_are_finite(labels: list[int]) -> None:
+    features = torch.ones(4, 8, requires_grad=True)
+    loss = circle(features, torch.tensor(labels))
+    loss.backward()
+    assert features.grad is not None
+    assert torch.isfinite(features.grad).all()
+    assert (loss.item() == 0.0) == (len(set(labels)) != 2)
+
+
+def test_circle_weights_carry_no_gradient() -> None:
+    """The derivative by a cosine is its weight times the scale times its share, as the paper derives it."""
+    angle = torch.tensor(1.0, requires_grad=True)
+    features = torch.stack([torch.stack([angle.cos(), angle.sin()]), torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 0.0])])
+    circle(features, torch.tensor([0, 0, 1]), 0.25, 1.0).backward()
+    step = 1e-3
+
+    def with_weights_of(at: float) -> float:
+        c, fixed = math.cos(at), math.cos(1.0)
+        pull = math.exp(-(1.25 - fixed) * (c - 0.75))
+        mutual = math.exp(max(0.0, -fixed + 0.25) * (-c - 0.25))  # the negative lies opposite of the positive
+        opposite = math.exp(0.0)
+        return (math.log1p(pull * mutual) + math.log1p(pull * opposite)) / 3
+
+    expected = (with_weights_of(1.0 + step) - with_weights_of(1.0 - step)) / (2 * step)
+    assert angle.grad.item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_centers_follow_their_class() -> None:
+    loss = CenterLoss(3, 2, rate=0.5)
+    features = torch.tensor([[2.0, 0.0], [4.0, 0.0], [0.0, 6.0]], requires_grad=True)
+    value = loss(features, torch.tensor([0, 0, 2]))
+    value.backward()
+    assert value.item() == pytest.approx(0.5 * (4 + 16 + 36) / 3)
+    assert torch.allclose(features.grad, features.detach() / 3)
+    # c + α · Σ (x − c) / (1 + n)
+    assert torch.allclose(loss.centers, torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.5]]))
+    loss(features, torch.tensor([0, 0, 2]))
+    assert torch.allclose(loss.centers[0], torch.tensor([1.0 + 0.5 * (1 + 3) / 3, 0.0]))
+
+
+def test_centers_are_state_and_rest_while_evaluating() -> None:
+    loss = CenterLoss(3, 2)
+    loss(torch.ones(2, 2), torch.tensor([0, 1]))
+    again = CenterLoss(3, 2)
+    again.load_state_dict(loss.state_dict())
+    assert torch.equal(again.centers, loss.centers)
+    assert loss.centers.any()
+    again.eval()
+    again(torch.ones(2, 2), torch.tensor([0, 1]))
+    assert torch.equal(again.centers, loss.centers)
+    assert not list(loss.parameters())
+
+
+@pytest.fixture
+def masks() -> torch.Tensor:
+    return torch.randint(0, 5, (3, 32, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def maps() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    return [3 * torch.randn(3, 1, 4, 8, 4, generator=generator), 3 * torch.randn(3, 1, 4, 4, 2, generator=generator)]
+
+
+def as_published(maps: list[torch.Tensor], masks: torch.Tensor, kind: str) -> float:
+    """Part by part and block by block, of probabilities."""
+    distance = {"bce": F.binary_cross_entropy, "l1": F.l1_loss, "l2": F.mse_loss}[kind]
+    parts = []
+    for part in range(4):
+        mask = (masks == part + 1).float()[:, None]
+        blocks = []
+        for logits in maps:
+            target = F.interpolate(mask, logits.shape[-2:], mode="bilinear", align_corners=True)
+            blocks.append(distance(logits.sigmoid()[:, 0, part], target[:, 0]).item())
+        parts.append(sum(blocks) / len(blocks))
+    return sum(parts) / 4
+
+
+@pytest.mark.parametrize("kind", ["bce", "l1", "l2"])
+def test_part_loss_is_the_published_one(maps: list[torch.Tensor], masks: torch.Tensor, kind: str) -> None:
+    assert part_loss(maps, masks, kind).item() == pytest.approx(as_published(maps, masks, kind), rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bce", "l1", "l2"])
+def test_maps_that_equal_the_masks_cost_nothing(masks: torch.Tensor, kind: str) -> None:
+    perfect = torch.stack([masks == part for part in range(1, 5)], dim=1).float() * 80 - 40
+    assert part_loss([perfect[:, None]], masks, kind).item() < 1e-6
+    assert part_loss([-perfect[:, None]], masks, kind).item() > 0.9
+    assert part_loss([perfect[:, None], -perfect[:, None]], masks, kind).item() > 0.4  # each block counts
+
+
+def test_part_loss_of_clips_is_that_of_their_frames(maps: list[torch.Tensor], masks: torch.Tensor) -> None:
+    clips = [logits.transpose(0, 1) for logits in maps]  # one clip of three frames
+    assert part_loss(clips, masks[None]).item() == pytest.approx(part_loss(maps, masks).item())
+
+
+def test_part_loss_does_not_saturate_and_ignores_autocast(maps: list[torch.Tensor], masks: torch.Tensor) -> None:
+    far = [(1e4 * logits).requires_grad_() for logits in maps]
+    loss = part_loss(far, masks)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert all(logits.grad is not None and logits.grad.abs().max() > 1e-4 for logits in far)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(part_loss(maps, masks), part_loss(maps, masks))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = part_loss(maps, masks)
+    assert torch.equal(inside, part_loss(maps, masks))

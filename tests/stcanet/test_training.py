@@ -13,8 +13,12 @@ import torch
 
 from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.data.datasets import Sample, load_dataset
+from stcanet.data.synthetic import SynthConfig, generate
+from stcanet.data.synthetic.config import MaskLayout
+from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stcanet.engine.devices import resolve_device
+from stcanet.engine.learner import Learner
 from stcanet.engine.trainer import train
 from stcanet.engine.validation import embed, evaluate_model, split_validation
 from stcanet.model import build_model
@@ -101,10 +105,86 @@ def test_an_earlier_run_is_not_overwritten(people: Path, tmp_path: Path) -> None
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
-def test_video_presets_say_that_they_cannot_be_trained_yet(people: Path, tmp_path: Path) -> None:
-    config = make_config({"data": str(people), "preset": "stcanet-video", "backbone_weights": "none"})
-    with pytest.raises(ConfigError, match="tracklets"):
-        train(config, tmp_path / "run")
+def manifest_of_tracklets(people: Path, path: Path) -> Path:
+    """The same people as tracklets: all images of one person by one camera."""
+    lines = ["path,pid,camid,split,track,frame"]
+    for split in ("train", "query", "gallery"):
+        samples = getattr(load_dataset(people), split)
+        tracks = sorted({(sample.pid, sample.camid) for sample in samples})
+        for frame, sample in enumerate(samples):
+            track = tracks.index((sample.pid, sample.camid))
+            lines.append(f"{sample.path},{sample.pid},{sample.camid},{split},{track},{frame}")
+    path.write_text("\n".join(lines))
+    return path
+
+
+VIDEO = {"preset": "stcanet-video", "model": {"backbone": "resnet18", "height": 64, "width": 32, "clip_length": 2}}
+
+
+def test_a_clip_preset_trains_on_tracklets_and_repeats(people: Path, tmp_path: Path) -> None:
+    data = str(manifest_of_tracklets(people, tmp_path / "people.csv"))
+    changes = {**VIDEO, "data": data, "instances": 2, "val_fraction": 0.25, "clips": {"sampling": "random"}}
+    first = train(settings(people, **changes), tmp_path / "a")
+    again = train(settings(people, **changes, workers=1, cache="none"), tmp_path / "b")
+    assert first.metrics["val_mAP"] == again.metrics["val_mAP"] > 0
+    states = [load_checkpoint(result.checkpoint).state_dict for result in (first, again)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_half_size_clips(people: Path, tmp_path: Path) -> None:
+    """Of single images, too: a clip shows one several times."""
+    train(settings(people, **VIDEO, epochs=1, half_size_epochs=1, val_fraction=0.0), tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def masked_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data") / "people"
+    counts = {"identities": 8, "test_identities": 2, "cameras": 2, "images_per_camera": 3}
+    generate(root, SynthConfig(**counts, height=64, width=32, masks=MaskLayout.INDEXED))
+    return root
+
+
+def test_masks_teach_the_part_maps(masked_people: Path) -> None:
+    """One batch, again and again; the mask loss starts with the second epoch."""
+    loss = {"triplet_weight": 0.0, "mask_start_epoch": 2}
+    config = settings(masked_people, masks=str(masked_people / "masks"), optim={"lr": 1e-2}, loss=loss)
+    device = torch.device("cpu")
+    batches = TrainBatches(load_dataset(masked_people).train, config, device)
+    learner = Learner(build_model("stcanet-tiny", 6, height=64, width=32).train(), config, device)
+    batch = next(batches.read(batches.plan(1), 1))
+    assert batch.masks is not None
+    assert batch.masks.unique().tolist() == [0, 1, 2, 3, 4]
+    assert "mask_loss" not in learner.step(batch, 1, 0, 1)
+    values = [learner.step(batch, 2, 0, 1) for _ in range(12)]
+    assert values[-1]["mask_loss"] < 0.7 * values[0]["mask_loss"]
+    assert values[0]["loss"] == pytest.approx(values[0]["identity_loss"] + 0.5 * values[0]["mask_loss"])
+
+
+def test_other_losses_train(people: Path, tmp_path: Path) -> None:
+    loss = {"triplet_weight": 0.0, "circle_weight": 1.0, "center_weight": 0.0005}
+    train(settings(people, epochs=1, val_fraction=0.0, loss=loss), tmp_path / "run")
+    values = json.loads((tmp_path / "run" / "metrics.jsonl").read_text())
+    expected = values["identity_loss"] + values["circle_loss"] + 0.0005 * values["center_loss"]
+    assert values["loss"] == pytest.approx(expected, rel=1e-5)
+    assert "mask_loss" not in values
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (VIDEO, "single images; preset 'stcanet-video' takes clips"),
+        ({"model": {"blocks": []}}, "has none"),
+        ({"model": {"num_parts": 5}}, "num_parts = 5"),
+    ],
+)
+def test_masks_need_part_maps(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_config({"data": "x", "masks": "y", **changes})
+
+
+def test_missing_masks_stop_a_run_before_it_starts(people: Path, masked_people: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="have no part mask"):
+        train(settings(people, masks=str(masked_people / "masks")), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

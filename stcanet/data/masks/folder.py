@@ -51,7 +51,7 @@ class MaskFolder:
             DataError: Some have none. The message says how many, and names the first one and the place looked at.
         """
         images = list(images)
-        missing = [image for image in images if not all(path.is_file() for path in self._files(image))]
+        missing = [image for image in images if not all(path.is_file() for path in self.files(image))]
         if missing:
             raise DataError(f"{len(missing)} of {len(images)} images have no part mask, first {self._missing(missing[0])}")
 
@@ -73,18 +73,19 @@ class MaskFolder:
         """
         if height < 1 or width < 1:
             raise OptionError("size", (height, width), "at least 1 pixel high and wide")
-        if not all(path.is_file() for path in self._files(image)):
+        if not all(path.is_file() for path in self.files(image)):
             raise DataError(f"no part mask of {self._missing(image)}")
         path = self.path(image)
         parts = _read_indexed(path) if self.indexed else _read_reference(path)
         return np.array(Image.fromarray(parts).resize((width, height), Image.Resampling.NEAREST))
 
-    def _files(self, image: str | Path) -> list[Path]:
+    def files(self, image: str | Path) -> list[Path]:
+        """The files that the part map of an image is made of, whether they are there or not."""
         path = self.path(image)
         return [path] if self.indexed else [path / name for name in _FILES]
 
     def _missing(self, image: str | Path) -> str:
-        absent = next(path for path in self._files(image) if not path.is_file())
+        absent = next(path for path in self.files(image) if not path.is_file())
         what = "one indexed PNG per image" if self.indexed else "the five files of the reference's layout"
         return f"{image}: there is no {absent} ({self.root} holds {what}; 'stcanet masks' makes missing ones)"
 

@@ -1,0 +1,45 @@
+"""Supervision of the part maps by part masks: what shows the attention where head, clothes and shoes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+PartLoss = Literal["bce", "l1", "l2"]
+PART_LOSSES: tuple[PartLoss, ...] = ("bce", "l1", "l2")
+
+
+def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss = "bce") -> Tensor:
+    """Mean over parts of the mean over blocks of the distance between a part map and the mask of that part.
+
+    Every block has its own loss (deep supervision), and all count the same, as published. The published cross entropy of
+    probabilities is computed from logits, which is the same number and does not saturate; 'l1' and 'l2' compare
+    probabilities. Autocast does not reach in here.
+
+    Args:
+        part_logits: Of each attention block ``[B, T, N, h, w]``, before the sigmoid.
+        masks: uint8 ``[B, H, W]`` or ``[B, T, H, W]``: 0 background, k for part k of 1 … N. A mask takes the size of the map
+            by bilinear interpolation with aligned corners, so targets lie between 0 and 1.
+        kind: 'bce', 'l1' or 'l2'.
+
+    Returns:
+        A scalar.
+    """
+    with torch.autocast(masks.device.type, enabled=False):
+        num_parts = part_logits[0].shape[2]
+        numbers = torch.arange(1, num_parts + 1, dtype=masks.dtype, device=masks.device)
+        parts = (masks.reshape(-1, 1, *masks.shape[-2:]) == numbers[:, None, None]).float()  # [B·T, N, H, W]
+        # Maps of all parts have the same size, so that one mean over everything is the mean of the parts' means.
+        losses = [_distance(logits.flatten(0, 1).float(), parts, kind) for logits in part_logits]
+        return torch.stack(losses).mean()
+
+
+def _distance(logits: Tensor, parts: Tensor, kind: PartLoss) -> Tensor:
+    target = F.interpolate(parts, logits.shape[-2:], mode="bilinear", align_corners=True)
+    if kind == "bce":
+        return F.binary_cross_entropy_with_logits(logits, target)
+    return (F.l1_loss if kind == "l1" else F.mse_loss)(logits.sigmoid(), target)
