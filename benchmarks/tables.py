@@ -15,6 +15,7 @@ from typing import Any
 
 import tables_evaluate
 import tables_rerank
+import tables_training
 
 ROOT = Path(__file__).parents[1]
 MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
@@ -80,6 +81,7 @@ TABLES: dict[str, Table] = {
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
     "rerank_msmt": tables_rerank.msmt,
+    "training": tables_training.training,
 }
 """By the ``benchmark`` of a result file; those without one are of `deployed`."""
 
