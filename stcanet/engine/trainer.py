@@ -31,7 +31,7 @@ from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_confi
 from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
-from stcanet_runtime.errors import ConfigError, DataError, OptionError
+from stcanet_runtime.errors import DataError, OptionError
 
 BATCH_SIZE = 64
 """Images of a forward pass of the validation."""
