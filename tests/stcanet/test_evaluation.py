@@ -62,7 +62,9 @@ def make_dataset(name: str = "home", tracklets: bool = True, append: bool = Fals
 
     query = tuple(sample(pid, 0) for pid in range(1, 9))
     gallery = (*(sample(pid, camid) for pid in range(1, 12) for camid in (1, 2)), sample(0, 1))
-    return ReIDDataset(name, Path(name), (), query, (*gallery, *query) if append else gallery, tracklets)
+    if append:
+        return ReIDDataset(name, Path(name), (), query, (*gallery, *query), tracklets, protocol={"gallery": "official"})
+    return ReIDDataset(name, Path(name), (), query, gallery, tracklets)
 
 
 def result_of(dataset: ReIDDataset, settings: EvaluationSettings = EvaluationSettings(), **model: object) -> Result:  # noqa: B008
@@ -84,7 +86,7 @@ def test_every_result_carries_its_protocol() -> None:
         "metric": "euclidean",
         "max_rank": 50,
         "ap_rule": "rectangle",
-        "data": {},
+        "data": {"gallery": "official"},
         "queries_in_gallery": 8,
         "frames": "all",
         "clip_length": 4,
@@ -97,8 +99,9 @@ def test_every_result_carries_its_protocol() -> None:
     metric = "euclidean, re-ranked (k1 5, k2 2, lambda 0.4)"
     assert facts["reranked"]["protocol"] == expected | {"reranking": parameters, "metric": metric}
     assert result.protocol() == (
-        "8 queries, 31 in the gallery (8 queries kept there, 1 distractors); camera rule: same identity and same camera "
-        "removed; AP rectangle; euclidean distance; all frames in clips of 4, mean of features of clips; mirror images averaged"
+        "8 queries, 31 in the gallery (8 queries kept there, 1 distractors); gallery: official; "
+        "camera rule: same identity and same camera removed; AP rectangle; euclidean distance; "
+        "all frames in clips of 4, mean of features of clips; mirror images averaged"
     )
 
 
