@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from stcanet.config import TrainConfig, make_config
 from stcanet.data.datasets import ReIDDataset, load_dataset
@@ -13,9 +16,10 @@ from stcanet.data.masks import MaskFolder
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
+from stcanet.engine.parts import part_iou, part_overlap
 from stcanet.engine.validation import QUICK, choose_validation
 from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
-from stcanet.report.attention import draw_part_maps
+from stcanet.report.attention import Blocks, draw_part_maps
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
@@ -28,6 +32,7 @@ from stcanet_runtime.tracklets import ALL_FRAMES
 Progress = Callable[[int, int], None]
 
 _LOG_LINES = 200
+_MASK_SIZE = (128, 64)  # at which maps and masks are compared, whatever the size of the network's input
 
 
 def write_report(
@@ -134,6 +139,7 @@ def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: 
     text = (
         "How sure each attention block is, pixel by pixel, that there is the part: the stronger the colour, the surer. "
         + ("Before: the network as it was built. " if before else "")
+        + (_overlap(images, moments, folder) if folder else "")
         + (
             ""
             if folder
@@ -141,6 +147,19 @@ def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: 
         )
     )
     return [Section("Part attention", paragraph(text) + picture("part maps", drawn))]
+
+
+def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskFolder) -> str:
+    truth = torch.from_numpy(np.stack([masks.read(image, *_MASK_SIZE) for image in images]))
+    values = {
+        moment: part_iou(part_overlap([torch.from_numpy(block)[:, None].logit(eps=1e-4) for block in blocks], truth)).nanmean()
+        for moment, blocks in moments.items()
+    }
+    return (
+        "IoU of maps and masks on these crops: "
+        + ", ".join(f"{name} {100 * value:.0f} %" for name, value in values.items())
+        + "."
+    )
 
 
 def _masks(record: RunRecord, masks: Path | str | None) -> MaskFolder | None:

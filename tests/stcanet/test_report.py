@@ -109,7 +109,9 @@ def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Pat
     for sample in load_dataset(people).train:
         save_indexed(np.ones((64, 32), np.uint8), masks / f"{sample.path.stem}.png")
     assert "no part masks" in " ".join(_Page(write_report(run, device="cpu")).texts)
-    assert "no part masks" not in " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
+    shown = " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
+    assert "no part masks" not in shown
+    assert re.search(r"IoU of maps and masks on these crops: before \d+ %, after \d+ %", shown)
     with pytest.raises(DataError, match="no folder"):
         write_report(run, device="cpu", masks=tmp_path / "absent")
 
