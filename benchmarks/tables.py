@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import tables_ablation
 import tables_evaluate
 import tables_rerank
 import tables_training
@@ -76,6 +77,7 @@ def machine(report: dict[str, Any]) -> str:
 Table = Callable[[dict[str, Any]], Iterator[str]]
 
 TABLES: dict[str, Table] = {
+    "ablation": tables_ablation.ablation,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
     "rerank": tables_rerank.rerank,
