@@ -90,7 +90,8 @@ def test_train_resolves_and_reports(stcanet, checkpoint: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("train",), ("evaluate",), ("cross",), ("export",), ("parity",), ("infer",), ("synth",), ("info",)]
+    "command",
+    [(), ("train",), ("evaluate",), ("cross",), ("convert",), ("export",), ("parity",), ("infer",), ("synth",), ("info",)],
 )
 def test_help_works_without_torch_and_has_examples(stcanet, command: tuple[str, ...]) -> None:
     done = stcanet(*command, "--help", without=("torch", "onnx", "onnxruntime", "numba"))
