@@ -24,7 +24,7 @@ _PARITY_EXAMPLES = """\b
 Examples:
   stcanet parity package/ --checkpoint runs/market/best.pt
   stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
-  stcanet parity new/ --against old/ --out parity.json"""
+  stcanet parity new/ --against old/ --out parity.json --html parity.html"""
 
 
 def export(
@@ -71,6 +71,7 @@ def parity(
     min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="0.99999")] = None,
     max_abs: Annotated[float | None, typer.Option(help="Largest difference of a component.", show_default="0.002")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report here as one HTML page, with a plot by layer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Check that a package computes what its checkpoint, another package, or another provider does."""
@@ -79,6 +80,7 @@ def parity(
     if checkpoint is None and against is None and provider == reference_provider:
         hint = "'--checkpoint'"
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
+    from stcanet_export.page import html_report
     from stcanet_export.parity import check_parity
     from stcanet_runtime.files import write_text
 
@@ -87,6 +89,8 @@ def parity(
         report = check_parity(reference, package, _list(images), provider, reference_provider, _tolerance(min_cosine, max_abs))
     if out is not None:
         write_text(out, report.to_json() + "\n")
+    if html is not None:
+        write_text(html, html_report(report))
     typer.echo(report.to_json() if as_json else report.summary())
     report.raise_if_failed()
 

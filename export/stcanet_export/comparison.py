@@ -8,13 +8,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_export.layers import compare_layers, first_to_part
 from stcanet_export.probes import make_clips
-from stcanet_export.report import Check, Tolerance
+from stcanet_export.report import Check, LayerError, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.manifest import CLIPS
 
 _OTHER_TIMES = (1, 2, 7)
 _TIME_CLIPS = 2
+_LAYER_INPUTS = 3
+"""How many crops or clips are followed through the layers."""
+_ROUNDING = 1e-4
+"""Relative error of a layer that need not be a fault: a third of it at most was seen between right float32 runs."""
+_TOP = 10
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -39,6 +45,8 @@ class Comparison:
         self.reference, self.candidate, self.tolerance = reference, candidate, tolerance
         self.files, self.names, self.crops = files, [path.stem for path in files], crops
         self.inputs = self._inputs(candidate.spec.clip_length)
+        self.layers: list[LayerError] = []
+        self.notes: list[str] = []
 
     def checks(self) -> list[Check]:
         """Compare everything; only the first check where the reference is not finite."""
@@ -56,14 +64,17 @@ class Comparison:
         yield from self._tensors(expected, spread)
         yield from self._files()
         yield from self._times()
+        yield from self._order()
+        yield from self._by_layer()
 
     def _inputs(self, frames: int | None) -> UInt8Array:
         return self.crops if self.candidate.spec.name != CLIPS or frames is None else make_clips(self.crops, frames)
 
     def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
-        """Batches 1, 2 and N, one row against itself in another batch, spread and ranking."""
+        """Batches 1, 2, 3 and N, one row against itself in another batch, spread and ranking."""
         results = {}
-        for size in (1, 2, len(self.inputs)):
+        sizes = (1, 2, 3, len(self.inputs))
+        for size in sizes:
             name = f"batch {size}"
             try:
                 results[size] = _in_batches(self.candidate, self.inputs, size)
@@ -71,13 +82,14 @@ class Comparison:
                 yield _did_not_run(name, error)
                 continue
             yield from self._compare(name, results[size], expected)
-        if len(results) < 3:
+        if len(results) < len(sizes):
             return
         alone, together = results[1][0], results[len(self.inputs)][0]
         yield self._largest("rows independent of their batch: max |Δ|", np.abs(alone - together), self.tolerance.max_abs)
         errors = np.linalg.norm(_f64(alone) - expected[0], axis=1)
         yield self._largest("error against spread", errors[:, None] / max(spread, 1e-30), self.tolerance.max_relative)
         yield self._ranking(together, expected[0])
+        yield from self._agreement(together, expected[0])
 
     def _files(self) -> Iterator[Check]:
         """The way from the image file, which tensors say nothing about: decoding, channel order, resize."""
@@ -129,6 +141,46 @@ class Comparison:
         index = np.arange(len(actual))
         swapped[index, index, :] = swapped[index, :, index] = False  # the crop itself is in no ranking of its own
         return Check.at_most("ranking: swapped pairs", float(swapped.sum()), 0, f"ties within {self.tolerance.tie:g}")
+
+    def _agreement(self, actual: Float32Array, expected: Float32Array) -> Iterator[Check]:
+        """Each crop as the query, the others as the gallery: Kendall's tau, the first match, the first ten."""
+        others = ~np.eye(len(actual), dtype=bool)
+        ours, theirs = (_distances(values)[others].reshape(len(actual), -1) for values in (actual, expected))
+        # [N, G, G]: only pairs that the reference tells apart count.
+        gaps = [distances[:, None, :] - distances[:, :, None] for distances in (theirs, ours)]
+        counted = gaps[0] > self.tolerance.tie
+        tau = float(np.sign(gaps[1])[counted].mean()) if counted.any() else 1.0
+        yield Check.at_least("ranking: Kendall's tau", tau, self.tolerance.min_tau, f"ties within {self.tolerance.tie:g}")
+        for top in (1, min(_TOP, ours.shape[1] - 1)):
+            kept = np.argpartition(ours, top - 1, axis=1)[:, :top]
+            farthest = np.take_along_axis(theirs, kept, axis=1).max(axis=1)
+            right = farthest <= np.partition(theirs, top - 1, axis=1)[:, top - 1] + self.tolerance.tie
+            yield Check.at_least(f"ranking: top-{top}", float(right.mean()), self.tolerance.min_top, "share of the queries")
+
+    def _order(self) -> Iterator[Check]:
+        """A clip read backwards: the network pools over time and its attention has no order."""
+        if self.candidate.spec.name != CLIPS:
+            return
+        clips = self.inputs[-_TIME_CLIPS:]
+        forth, back = (self.candidate.embed(np.ascontiguousarray(values))[0] for values in (clips, clips[:, ::-1]))
+        yield self._largest("order of frames: max |Δ|", np.abs(forth - back), self.tolerance.max_abs, named=False)
+
+    def _by_layer(self) -> Iterator[Check]:
+        """Where the error is made; sees faults, too, that cancel before the embedding."""
+        batch = self.inputs[-_LAYER_INPUTS:]
+        try:
+            actual = self.candidate.layers(batch)
+        except Exception as error:
+            self.notes.append(f"the layers could not be compared: {' '.join(str(error).split())[:200]}")
+            return
+        self.layers = compare_layers(self.reference.layers(batch), actual)
+        if self.layers:
+            worst = max(self.layers, key=lambda layer: layer.output)
+            yield Check.at_most("layers: relative error", worst.output, self.tolerance.max_layer, worst.name)
+
+    def parts_at(self) -> str | None:
+        """The layer at which the two sides part, after :meth:`checks`."""
+        return first_to_part(self.layers, max(_ROUNDING, self.tolerance.max_layer / 100))
 
     def _largest(self, name: str, values: NDArray[np.floating], bound: float, named: bool = True) -> Check:
         """The largest of `values` ``[N, any]`` against a bound, with the name of its crop."""

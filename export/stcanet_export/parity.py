@@ -60,9 +60,23 @@ def check_parity(
     with tempfile.TemporaryDirectory() as folder:
         files = write_procedural(Path(folder), second.spec.height, second.spec.width)
         files, crops = read_distinct([*files, *pick(images)], second.spec.height, second.spec.width)
-        checks = Comparison(first, second, files, crops, tolerance).checks()
-    names = [path.name for path in files]
-    return ParityReport(first.describe(), second.describe(), names, tolerance, checks, _notes(first), _versions())
+        comparison = Comparison(first, second, files, crops, tolerance)
+        checks = comparison.checks()
+    passed = all(check.passed for check in checks)
+    parts_at = None if passed else comparison.parts_at()
+    if not (passed or parts_at) and comparison.layers:
+        comparison.notes.append("every layer agrees: the fault is before the network, or shows at other batches or lengths")
+    return ParityReport(
+        first.describe(),
+        second.describe(),
+        [path.name for path in files],
+        tolerance,
+        checks,
+        comparison.layers,
+        parts_at,
+        [*_notes(first), *comparison.notes],
+        _versions(),
+    )
 
 
 def _check_comparable(first: Side, second: Side) -> None:

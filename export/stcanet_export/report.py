@@ -39,6 +39,12 @@ class Tolerance:
     """Of the feature lengths of clips, relative."""
     max_length: float = 1e-5
     """How far the length of an embedding may be from 1."""
+    max_layer: float = 0.01
+    """Relative error of the output of any layer. Observed are 1.5e-5 in the tests' networks."""
+    min_tau: float = 0.9999
+    """Kendall's tau of the rankings, ties apart."""
+    min_top: float = 1.0
+    """Share of queries whose first match, and whose first ten, are right, ties apart."""
     tie: float = 1e-3
     """Two crops whose distances to a third differ by less than this, according to the reference, may rank either way.
     Embeddings within `min_cosine` can move a distance by 9e-3 at worst; observed are 1e-4."""
@@ -88,6 +94,16 @@ class Check:
 
 
 @dataclass(frozen=True)
+class LayerError:
+    """How far a layer of the candidate is from the reference, as ``‖a − b‖ / ‖b‖``; None where it cannot be said."""
+
+    name: str
+    output: float
+    input: float | None
+    """Of what the layer got: where it is as large as `output`, the error came from before."""
+
+
+@dataclass(frozen=True)
 class ParityReport:
     """Everything the gate compared, and with what."""
 
@@ -99,6 +115,10 @@ class ParityReport:
     """Names of the crops."""
     tolerance: Tolerance
     checks: list[Check]
+    layers: list[LayerError] = field(default_factory=list)
+    """Relative error by layer, in the order of the reference."""
+    parts_at: str | None = None
+    """The layer at which the two sides part, where they do."""
     notes: list[str] = field(default_factory=list)
     """What the figures do not say by themselves."""
     versions: dict[str, str] = field(default_factory=dict)
@@ -131,6 +151,8 @@ class ParityReport:
         """A table for people, one line a check, then the notes and the verdict."""
         width = max((len(check.name) for check in self.checks), default=0)
         lines = [check.row(width) for check in self.checks]
+        if self.parts_at and not self.passed:
+            lines.append(f"they part at: {self.parts_at}")
         verdict = "passed" if self.passed else f"FAILED ({len(self.failures)} of {len(self.checks)} checks)"
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes), f"parity on {len(self.crops)} crops: {verdict}"])
 
@@ -143,8 +165,9 @@ class ParityReport:
         if self.passed:
             return
         shown = "; ".join(str(check) for check in self.failures[:_MAX_IN_MESSAGE])
+        where = f"; they part at {self.parts_at}" if self.parts_at else ""
         more = len(self.failures) - _MAX_IN_MESSAGE
-        raise ParityError(f"parity failed: {shown or 'nothing was compared'}" + (f"; and {more} more" if more > 0 else ""))
+        raise ParityError(f"parity failed: {shown or 'nothing was compared'}" + (f"; and {more} more" if more > 0 else "") + where)
 
 
 def _number(value: float) -> float | None:

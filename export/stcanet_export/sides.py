@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stcanet.data.datasets import Sample
 from stcanet.engine.validation import embed
 from stcanet.model import Embedder, STCABlock, STCANet
+from stcanet_export.layers import Layer, graph_layers, torch_layers
 from stcanet_export.onnx import frozen
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
@@ -36,6 +37,9 @@ class Side(Protocol):
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """Embeddings of image files, a row a group: groups of one file for images, tracklets for clips."""
+
+    def layers(self, batch: UInt8Array) -> list[Layer]:
+        """What each module took and gave on that batch, in the order in which they finish."""
 
     def describe(self) -> dict[str, Any]:
         """What this is, for the report. JSON values."""
@@ -63,6 +67,10 @@ class TorchSide:
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """See :meth:`Side.embed_files`; reads and resizes the files as training does."""
         return embed(self.model, [Sample(tuple(group), 0, 0) for group in groups], sampling=ALL_FRAMES)
+
+    def layers(self, batch: UInt8Array) -> list[Layer]:
+        """See :meth:`Side.layers`."""
+        return torch_layers(self._embedder, batch)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""
@@ -95,6 +103,10 @@ class PackageSide:
         if self.spec.name == CLIPS:
             return self.encoder.encode_tracklets([list(group) for group in groups])
         return self.encoder.encode([path for group in groups for path in group])
+
+    def layers(self, batch: UInt8Array) -> list[Layer]:
+        """See :meth:`Side.layers`."""
+        return graph_layers(model_path(self.package), batch, self.encoder.session.provider)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import threading
@@ -96,11 +97,17 @@ def openvino_devices() -> list[Any]:
     with _REGISTER:
         # Somebody else in the process may have loaded it under another name; twice is an error in ONNX Runtime.
         if not any(device.ep_name == EP_NAMES["openvino"] for device in ort.get_ep_devices()):
-            import onnxruntime_ep_openvino
-
-            ort.register_execution_provider_library(_OPENVINO_LIBRARY, onnxruntime_ep_openvino.get_library_path())
+            _load_openvino()
     mine = [device for device in ort.get_ep_devices() if device.ep_name == EP_NAMES["openvino"]]
     return [device for device in mine if device.ep_metadata.get("ov_device") == "CPU"][:1]
+
+
+@functools.cache
+def _load_openvino() -> None:
+    """Once, also where the library then lists no device (that of version 1.8.1 on a processor that is not Intel's)."""
+    import onnxruntime_ep_openvino
+
+    import_onnxruntime().register_execution_provider_library(_OPENVINO_LIBRARY, onnxruntime_ep_openvino.get_library_path())
 
 
 def add_provider(options: Any, name: str, threads: int | None) -> list[Any]:

@@ -12,7 +12,7 @@ from stcanet_runtime.errors import OptionError, ParityError
 
 
 def _report(*checks: Check) -> ParityReport:
-    return ParityReport({}, {}, ["a"], Tolerance(), list(checks), ["a note"])
+    return ParityReport({}, {}, ["a"], Tolerance(), list(checks), notes=["a note"])
 
 
 @pytest.mark.parametrize(("value", "passed"), [(0.5, True), (0.4, False), (math.nan, False), (math.inf, True)])
