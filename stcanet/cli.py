@@ -20,6 +20,7 @@ from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
 from stcanet_runtime.cli.rank import rank
+from stcanet_runtime.cli.verify import verify
 from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
@@ -29,7 +30,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info):
+for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info, verify):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 

@@ -162,7 +162,11 @@ class Comparison:
         if self.candidate.spec.name != CLIPS:
             return
         clips = self.inputs[-_TIME_CLIPS:]
-        forth, back = (self.candidate.embed(np.ascontiguousarray(values))[0] for values in (clips, clips[:, ::-1]))
+        try:
+            forth, back = (self.candidate.embed(np.ascontiguousarray(values))[0] for values in (clips, clips[:, ::-1]))
+        except Exception as error:
+            yield _did_not_run("order of frames", error)
+            return
         yield self._largest("order of frames: max |Δ|", np.abs(forth - back), self.tolerance.max_abs, named=False)
 
     def _by_layer(self) -> Iterator[Check]:

@@ -1,4 +1,4 @@
-"""Golden vectors: inputs and what the network gives for them, for a check on the target box."""
+"""Writes golden vectors: inputs and what the network gives for them, for a check on the target box."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import numpy as np
 from stcanet_export.probes import make_clips, procedural
 from stcanet_export.sides import Side
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.golden import EMBEDDINGS, GOLDEN_NAME
 from stcanet_runtime.manifest import NORMS
 from stcanet_runtime.preprocess import resize
 
-GOLDEN_NAME = "golden.npz"
+__all__ = ["GOLDEN_NAME", "write_golden"]
+
 _MAX_CLIPS = 4
 
 
@@ -28,7 +30,7 @@ def write_golden(path: Path, reference: Side) -> None:
     if spec.clip_length is not None:
         inputs = make_clips(inputs, spec.clip_length)[-_MAX_CLIPS:]
     rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
-    arrays = {spec.name: inputs, "embeddings": np.concatenate([embeddings for embeddings, _ in rows])}
+    arrays = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
     if norms := [norm for _, norm in rows if norm is not None]:
         arrays[NORMS] = np.concatenate(norms)
     with atomic_path(path) as temporary:

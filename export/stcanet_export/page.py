@@ -10,7 +10,8 @@ from stcanet_export.report import LayerError, ParityReport
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; width: 100% } td, th { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #ddd }
+table { border-collapse: collapse; width: 100% }
+td, th { text-align: left; padding: .2rem .6rem; border-bottom: 1px solid #ddd }
 td.n { text-align: right; font-variant-numeric: tabular-nums } .fail { color: #b3261e; font-weight: 600 } .ok { color: #1b6e3c }
 svg { width: 100%; height: auto } svg text { font: 11px system-ui, sans-serif; fill: #444 }
 """
@@ -78,7 +79,9 @@ def _plot(layers: Sequence[LayerError], bound: float) -> str:
         title = f"<title>{escape(layer.name)}: {layer.output:.1e}</title>"
         parts.append(f'<rect {place} height="{max(y(low) - y(value), 0.5):.1f}" fill="{color}">{title}</rect>')
     limit = y(math.log10(bound))
-    parts.append(f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="#b3261e" stroke-dasharray="5 4"/>')
-    ends = ((_LEFT, "start", layers[0].name), (_WIDTH, "end", layers[-1].name))
-    parts += [f'<text x="{x}" y="{_HEIGHT - 2}" text-anchor="{side}">{escape(name)}</text>' for x, side, name in ends]
+    parts.append(
+        f'<line x1="{_LEFT}" x2="{_WIDTH}" y1="{limit:.1f}" y2="{limit:.1f}" stroke="#b3261e" stroke-dasharray="5 4"/>'
+    )
+    labels = ((_LEFT, "start", layers[0].name), (_WIDTH, "end", layers[-1].name))
+    parts += [f'<text x="{x}" y="{_HEIGHT - 2}" text-anchor="{side}">{escape(name)}</text>' for x, side, name in labels]
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="relative error by layer">{"".join(parts)}</svg>'

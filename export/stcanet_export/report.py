@@ -39,8 +39,9 @@ class Tolerance:
     """Of the feature lengths of clips, relative."""
     max_length: float = 1e-5
     """How far the length of an embedding may be from 1."""
-    max_layer: float = 0.01
-    """Relative error of the output of any layer. Observed are 1.5e-5 in the tests' networks."""
+    max_layer: float = 2e-3
+    """Relative error of the output of any layer. Observed are 4e-5 in the networks of the tests; 9e-4 is what the worst cosine
+    above amounts to. One normalisation with an epsilon of 1e-3 instead of 1e-5 gives 3e-3, and a cosine that passes."""
     min_tau: float = 0.9999
     """Kendall's tau of the rankings, ties apart."""
     min_top: float = 1.0
@@ -167,7 +168,9 @@ class ParityReport:
         shown = "; ".join(str(check) for check in self.failures[:_MAX_IN_MESSAGE])
         where = f"; they part at {self.parts_at}" if self.parts_at else ""
         more = len(self.failures) - _MAX_IN_MESSAGE
-        raise ParityError(f"parity failed: {shown or 'nothing was compared'}" + (f"; and {more} more" if more > 0 else "") + where)
+        raise ParityError(
+            f"parity failed: {shown or 'nothing was compared'}" + (f"; and {more} more" if more > 0 else "") + where
+        )
 
 
 def _number(value: float) -> float | None:

@@ -16,6 +16,7 @@ from stcanet.model.attention import neighbour_mask
 from stcanet_export import check_parity
 from stcanet_export.page import html_report
 from stcanet_export.report import ParityReport
+from stcanet_runtime.errors import PackageError
 
 Edit = Callable[[onnx.ModelProto], None]
 
@@ -52,7 +53,7 @@ def put_after(model: onnx.ModelProto, name: str, operator: str, *constants: str,
     before.output[0] = inner
     module = name.rpartition("/")[0]
     model.graph.node.insert(
-        index + 1, helper.make_node(operator, [inner, *constants], [output], f"{module}/Fault{index}", **attributes)
+        index + 1, helper.make_node(operator, [inner, *constants], [output], f"{module}/Fault{operator}", **attributes)
     )
 
 
@@ -93,7 +94,7 @@ def _epsilon(model: onnx.ModelProto) -> None:
     """1e-3, the default of another framework, in the place of 1e-5, in one of the normalisations that are not folded."""
     (epsilon,) = [item for item in node(model, "head.neck/BatchNormalization").attribute if item.name == "epsilon"]
     assert epsilon.f == pytest.approx(1e-5)
-    epsilon.f = 0.1
+    epsilon.f = 1e-3
 
 
 def _softmax_axis(name: str) -> Edit:
@@ -145,7 +146,8 @@ def test_the_layer_is_named(image_model: STCANet, image_package: Path, tmp_path:
     assert ("(between" in report.parts_at) == where.endswith(" "), report.parts_at
     page = html_report(report)
     assert report.parts_at.split(" ")[0] in page
-    assert "<svg" in page and "http" not in page
+    assert "<svg" in page
+    assert "http" not in page
 
 
 def test_swapped_parts_are_invisible_in_the_embedding(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
@@ -161,8 +163,9 @@ def test_a_baked_batch_names_its_node(image_model: STCANet, image_package: Path,
         reshape = node(model, "blocks.2.channel/Reshape_1")
         reshape.input[1] = constant(model, "baked", np.array([2, 1, 128, 32]))
 
-    report = check_parity(image_model, planted(image_package, tmp_path, bake))
-    assert any("blocks.2.channel/Reshape_1" in check.detail for check in report.failures), report.summary()
+    # ONNX Runtime sees the contradiction with the free batch of the residual before anything runs.
+    with pytest.raises(PackageError, match=r"blocks\.2\.channel/Add"):
+        check_parity(image_model, planted(image_package, tmp_path, bake))
 
 
 def test_a_mask_for_one_length_names_its_node(clip_model: STCANet, clip_package: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import typer
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
 from stcanet_runtime.cli.rank import rank as rank_command
+from stcanet_runtime.cli.verify import verify as verify_command
 from stcanet_runtime.errors import StcanetError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command("infer")(infer_command)
 app.command("rank")(rank_command)
 app.command("info")(info_command)
+app.command("verify")(verify_command)
 
 
 def main() -> NoReturn:

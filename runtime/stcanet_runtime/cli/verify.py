@@ -1,0 +1,35 @@
+"""``stcanet verify``, ``stcanet-runtime verify``: does this machine run a package right?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_EXAMPLES = """\b
+Examples:
+  stcanet-runtime verify package/
+  stcanet-runtime verify package/ --provider openvino --json"""
+
+
+def verify(
+    package: Annotated[Path, typer.Argument(help="Folder of the model package.")],
+    provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Check a package on this machine: its hashes, and the embeddings of the drawn crops that it holds."""
+    from stcanet_runtime.golden import verify_package
+
+    result = verify_package(package, provider)
+    text = (
+        f"{package}: {result.crops} golden embeddings on '{result.provider}', min cosine {result.min_cosine:.9f} "
+        f"(at least {result.bound}): {'verified' if result.passed else 'FAILED'}"
+    )
+    typer.echo(json.dumps({"passed": result.passed, **asdict(result)}, indent=2) if as_json else text)
+    result.raise_if_failed()
+
+
+verify.__doc__ = f"{verify.__doc__}\n\n{_EXAMPLES}"

@@ -1,0 +1,79 @@
+"""Golden vectors: a package is run again where it is, and a difference is seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stcanet_runtime import Encoder
+from stcanet_runtime.errors import PackageError, ParityError
+from stcanet_runtime.golden import verify_package
+
+SHAPE = (5, 32, 16, 3)
+
+
+def _write(package: Path, change: np.ndarray | float = 0.0, **arrays: np.ndarray) -> None:
+    inputs = np.random.default_rng(0).integers(0, 256, SHAPE, dtype=np.uint8)
+    embeddings = Encoder.load(package, "cpu").embed_batch(inputs)[0]
+    np.savez(package / "golden.npz", **({"images": inputs, "embeddings": embeddings + np.float32(change)} | arrays))
+
+
+def test_right_vectors_pass(package: Path) -> None:
+    _write(package)
+    result = verify_package(package, "cpu")
+    assert result.passed
+    assert (result.provider, result.crops) == ("cpu", 5)
+    assert result.min_cosine > 0.999999
+    result.raise_if_failed()
+
+
+@pytest.mark.parametrize("change", [0.01, np.nan])
+def test_other_vectors_fail(package: Path, change: float) -> None:
+    _write(package, change)
+    result = verify_package(package, "cpu")
+    with pytest.raises(ParityError, match="'cpu' does not compute what the package was verified with"):
+        result.raise_if_failed()
+
+
+def test_one_wrong_row_fails(package: Path) -> None:
+    change = np.zeros((5, 1), np.float32)
+    change[3] = 0.1
+    _write(package, change)
+    assert not verify_package(package, "cpu").passed
+
+
+def test_without_golden_vectors(package: Path) -> None:
+    with pytest.raises(PackageError, match=r"has no golden\.npz"):
+        verify_package(package, "cpu")
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"embeddings": np.zeros((4, 8), np.float32)},
+        {"embeddings": np.zeros((5, 8))},
+        {"embeddings": np.array([{"a": 1}])},
+        {"images": np.zeros((0, 32, 16, 3), np.uint8), "embeddings": np.zeros((0, 8), np.float32)},
+    ],
+    ids=["rows", "type", "pickle", "none"],
+)
+def test_damaged_vectors(package: Path, arrays: dict[str, np.ndarray]) -> None:
+    _write(package, **arrays)
+    with pytest.raises(PackageError, match=r"golden\.npz"):
+        verify_package(package, "cpu")
+
+
+def test_no_zip(package: Path) -> None:
+    (package / "golden.npz").write_bytes(b"no zip")
+    with pytest.raises(PackageError, match=r"golden\.npz"):
+        verify_package(package, "cpu")
+
+
+def test_an_altered_model_is_refused(package: Path) -> None:
+    _write(package)
+    with (package / "model.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(PackageError, match="altered"):
+        verify_package(package, "cpu")
