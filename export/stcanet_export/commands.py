@@ -70,6 +70,7 @@ def parity(
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
     min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="0.99999")] = None,
     max_abs: Annotated[float | None, typer.Option(help="Largest difference of a component.", show_default="0.002")] = None,
+    max_layer: Annotated[float | None, typer.Option(help="Relative error of any layer.", show_default="0.002")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here as one HTML page, with a plot by layer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
@@ -86,7 +87,8 @@ def parity(
 
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
-        report = check_parity(reference, package, _list(images), provider, reference_provider, _tolerance(min_cosine, max_abs))
+        bounds = _tolerance(min_cosine, max_abs, max_layer)
+        report = check_parity(reference, package, _list(images), provider, reference_provider, bounds)
     if out is not None:
         write_text(out, report.to_json() + "\n")
     if html is not None:
@@ -122,12 +124,12 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
     return model if model.config.clip_length is None else with_clip_length(model, frames)
 
 
-def _tolerance(min_cosine: float | None, max_abs: float | None) -> Tolerance:
+def _tolerance(min_cosine: float | None, max_abs: float | None, max_layer: float | None) -> Tolerance:
     from dataclasses import replace
 
     from stcanet_export.parity import FP32
 
-    given = {"min_cosine": min_cosine, "max_abs": max_abs}
+    given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
     return replace(FP32, **{name: value for name, value in given.items() if value is not None})
 
 

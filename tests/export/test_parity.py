@@ -283,7 +283,7 @@ def test_too_few_crops(image_model: STCANet, image_package: Path, monkeypatch: p
 
 
 def test_tolerances_decide(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
-    wide = Tolerance(min_cosine=1e-9, max_abs=2, max_relative=1e9, max_length=1e9, tie=3)
+    wide = Tolerance(min_cosine=1e-9, max_abs=2, max_relative=1e9, max_length=1e9, tie=3, max_layer=1e9)
     model = edited(image_package, tmp_path, _scale_one_channel)
     assert check_parity(image_model, model, tolerance=wide).passed
     shutil.rmtree(tmp_path)
