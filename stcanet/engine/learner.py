@@ -17,6 +17,7 @@ from stcanet.engine.devices import has_bf16_units
 from stcanet.engine.distributed import ALONE, World
 from stcanet.engine.objective import Objective
 from stcanet.engine.optim import freeze_backbone, make_optimizer, set_rate
+from stcanet.engine.parts import part_iou, part_overlap
 from stcanet.engine.schedule import lr_factor
 from stcanet.model import ReIDOutput, STCANet
 from stcanet_runtime.errors import ConfigError
@@ -80,7 +81,7 @@ class Learner:
             steps: Batches of the epoch.
 
         Returns:
-            The losses, and the accuracy of the classifier on the batch, of all processes.
+            The losses, the accuracy of the classifier and, with masks, the IoU of the part maps on the batch, of all processes.
 
         Raises:
             ConfigError: The loss is no longer finite.
@@ -90,13 +91,13 @@ class Learner:
         factor = lr_factor(epoch - 1 + first / steps, self._config.epochs, self._config.optim)
         set_rate(self._optimizer, self._config.optim.lr * factor)
         with self._gradients_stay_here(not self.ends_update(step, steps)):
-            losses, accuracy = self._losses(batch, epoch)
+            losses, measures = self._losses(batch, epoch)
             (losses["loss"] / size).backward()
         if not torch.isfinite(losses["loss"]):
             raise ConfigError(f"the loss became {losses['loss'].item()}; lower the learning rate (now {self.rate:.2g})")
         if self.ends_update(step, steps):
             self._update()
-        values = {name: value.item() for name, value in losses.items()} | {"accuracy": accuracy.item()}
+        values = {name: value.item() for name, value in {**losses, **measures}.items()}
         return values if self._config.loss.gather else self._world.mean(values)
 
     def ends_update(self, step: int, steps: int) -> bool:
@@ -120,7 +121,7 @@ class Learner:
         if self._average:
             self._average.load_state_dict(state["average"])
 
-    def _losses(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], Tensor]:
+    def _losses(self, batch: Batch, epoch: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast):
             output = self._network(batch.images)
         features, logits, part_logits = output
@@ -129,8 +130,10 @@ class Learner:
             features, logits, labels = map(self._world.gather, (features, logits, labels))
         if self._config.loss.gather and masks is not None:
             masks, part_logits = self._world.gather(masks), tuple(map(self._world.gather, part_logits))
-        accuracy = (logits.argmax(dim=1) == labels).float().mean()
-        return self._objective(ReIDOutput(features, logits, part_logits), labels, masks, epoch), accuracy
+        measures = {"accuracy": (logits.argmax(dim=1) == labels).float().mean()}
+        if masks is not None:
+            measures["part_iou"] = part_iou(part_overlap(part_logits, masks)).nanmean()
+        return self._objective(ReIDOutput(features, logits, part_logits), labels, masks, epoch), measures
 
     def _gradients_stay_here(self, stay: bool) -> AbstractContextManager[None]:
         """Whether gradients are only summed in this process for now, and averaged over all of them later."""
