@@ -5,6 +5,7 @@
 #include <pybind11/pybind11.h>
 
 #include <functional>
+#include <optional>
 #include <string>
 
 #include "stcanet/distance.hpp"
@@ -54,6 +55,14 @@ inline const std::int64_t* group_ids(const IndexArray& array, std::size_t rows, 
         throw py::value_error(std::string(name) + " must have shape [" + std::to_string(rows) + "], got " +
                               shape_of(array));
     return array.data();
+}
+
+// Both or neither.
+inline Groups as_groups(const std::optional<IndexArray>& query, const std::optional<IndexArray>& gallery,
+                        std::size_t num_query, std::size_t num_gallery) {
+    if (query.has_value() != gallery.has_value()) throw py::value_error("q_groups and g_groups must be given together");
+    if (!query) return {};
+    return {group_ids(*query, num_query, "q_groups"), group_ids(*gallery, num_gallery, "g_groups")};
 }
 
 inline Metric metric(const std::string& name) {

@@ -14,7 +14,7 @@ void bind_rerank(py::module_& m);    // kernels_rerank.cpp
 namespace {
 
 py::array_t<float> distance_matrix(const py::array& query, const py::array& gallery, const std::string& metric_name,
-                                   std::size_t threads, const std::string& isa) {
+                                   std::size_t scratch, std::size_t threads, const std::string& isa) {
     const Features q = any_features(query, "query"), g = any_features(gallery, "gallery");
     require_same_depth(q, g);
     const Metric which = metric(metric_name);
@@ -23,21 +23,18 @@ py::array_t<float> distance_matrix(const py::array& query, const py::array& gall
     const Matrix<float> out = output(result);
     {
         const py::gil_scoped_release release;
-        stcanet::distance_matrix(q, g, which, options, out);
+        stcanet::distance_matrix(q, g, which, options, scratch, out);
     }
     return result;
 }
 
 py::tuple top_k(const py::array& query, const py::array& gallery, std::size_t k, const std::string& metric_name,
                 const std::optional<IndexArray>& q_groups, const std::optional<IndexArray>& g_groups,
-                std::size_t threads, const std::string& isa) {
+                std::size_t scratch, std::size_t threads, const std::string& isa) {
     const Features q = any_features(query, "query"), g = any_features(gallery, "gallery");
     require_same_depth(q, g);
     const Metric which = metric(metric_name);
-    if (q_groups.has_value() != g_groups.has_value())
-        throw py::value_error("q_groups and g_groups must be given together");
-    Groups groups;
-    if (q_groups) groups = {group_ids(*q_groups, q.rows, "q_groups"), group_ids(*g_groups, g.rows, "g_groups")};
+    const Groups groups = as_groups(q_groups, g_groups, q.rows, g.rows);
     const Options options{find_kernels(isa), threads};
     py::array_t<float> distances({q.rows, k});
     py::array_t<std::int64_t> indices({q.rows, k});
@@ -45,7 +42,7 @@ py::tuple top_k(const py::array& query, const py::array& gallery, std::size_t k,
     const Matrix<std::int64_t> out_indices = output(indices);
     {
         const py::gil_scoped_release release;
-        stcanet::top_k(q, g, which, groups, options, out_distances, out_indices);
+        stcanet::top_k(q, g, which, groups, options, scratch, out_distances, out_indices);
     }
     return py::make_tuple(distances, indices);
 }
@@ -64,9 +61,9 @@ PYBIND11_MODULE(_kernels, m) {
     using py::arg;
     m.doc() = "C++ kernels of stcanet_runtime; use them through stcanet_runtime.backends.";
     m.def("distance_matrix", &distance_matrix, arg("query").noconvert(), arg("gallery").noconvert(), arg("metric"),
-          arg("threads") = 0, arg("isa") = "");
+          arg("scratch_bytes"), arg("threads") = 0, arg("isa") = "");
     m.def("top_k", &top_k, arg("query").noconvert(), arg("gallery").noconvert(), arg("k"), arg("metric"),
-          arg("q_groups").noconvert() = py::none(), arg("g_groups").noconvert() = py::none(), arg("threads") = 0,
+          arg("q_groups").noconvert(), arg("g_groups").noconvert(), arg("scratch_bytes"), arg("threads") = 0,
           arg("isa") = "");
     m.def("instruction_sets", &instruction_sets);
     bind_evaluate(m);

@@ -83,7 +83,7 @@ void bind_evaluate(py::module_& m) {
     def_ranks(&ranks<double>);
     m.def("count_closer", &count_closer, arg("query").noconvert(), arg("gallery").noconvert(), arg("start").noconvert(),
           arg("distances").noconvert(), arg("places").noconvert(), arg("metric"), arg("progress") = py::none(),
-          arg("scratch_bytes") = kScratch, arg("threads") = 0, arg("isa") = "");
+          arg("scratch_bytes"), arg("threads") = 0, arg("isa") = "");
 }
 
 }  // namespace stcanet::bindings

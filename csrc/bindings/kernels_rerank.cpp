@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include <optional>
+#include <tuple>
 
 #include "arrays.hpp"
 #include "stcanet/kreciprocal.hpp"
@@ -16,9 +17,23 @@ void require(bool condition, const char* message) {
     if (!condition) throw py::value_error(message);
 }
 
+using ListOutputs = std::tuple<FloatArray, IndexArray, std::optional<IndexArray>, std::optional<IndexArray>>;
+
+GalleryLists gallery_lists(std::optional<ListOutputs>& given, Features query, Features gallery) {
+    if (!given) return {};
+    auto& [distances, indices, q_groups, g_groups] = *given;
+    require(distances.ndim() == 2 && indices.ndim() == 2, "lists must have shape [Q, L]");
+    const GalleryLists lists{output(distances), output(indices),
+                             as_groups(q_groups, g_groups, query.rows, gallery.rows)};
+    require(lists.distances.rows == query.rows && lists.indices.rows == query.rows && lists.distances.cols >= 1 &&
+                lists.indices.cols == lists.distances.cols,
+            "lists must have shape [Q, L]");
+    return lists;
+}
+
 py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::size_t k, const std::string& metric_name,
-                     std::optional<FloatArray> dense, const py::object& progress, std::size_t scratch,
-                     std::size_t threads, const std::string& isa) {
+                     std::optional<FloatArray> dense, std::optional<ListOutputs> lists, const py::object& progress,
+                     std::size_t scratch, std::size_t threads, const std::string& isa) {
     const Features q = features(query, "query"), g = features(gallery, "gallery");
     require_same_depth(q, g);
     const std::size_t n = q.rows + g.rows;
@@ -32,12 +47,13 @@ py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::si
         out = output(*dense);
         require(out.rows == q.rows && out.cols == g.rows, "dense must have shape [Q, G]");
     }
+    const GalleryLists wanted = gallery_lists(lists, q, g);
     ListArray indices({n, k});
     py::array_t<float> distances({n, k}), farthest(static_cast<py::ssize_t>(n));
     const Neighbours result{output(indices), output(distances), farthest.mutable_data()};
     {
         const py::gil_scoped_release release;
-        stcanet::neighbours(q, g, which, options, scratch, result, out, watch(progress));
+        stcanet::neighbours(q, g, which, options, scratch, result, out, wanted, watch(progress));
     }
     return py::make_tuple(indices, distances, farthest);
 }
@@ -157,8 +173,8 @@ void blend(FloatArray distances, const IndexArray& indptr, const ListArray& colu
 void bind_rerank(py::module_& m) {
     using py::arg;
     m.def("neighbours", &neighbours, arg("query").noconvert(), arg("gallery").noconvert(), arg("k"), arg("metric"),
-          arg("dense").noconvert() = py::none(), arg("progress") = py::none(), arg("scratch_bytes") = kScratch,
-          arg("threads") = 0, arg("isa") = "");
+          arg("dense").noconvert(), arg("lists").noconvert(), arg("progress"), arg("scratch_bytes"), arg("threads") = 0,
+          arg("isa") = "");
     m.def("pair_distances", &pair_distances, arg("query").noconvert(), arg("gallery").noconvert(),
           arg("rows").noconvert(), arg("cols").noconvert(), arg("metric"), arg("threads") = 0, arg("isa") = "");
     m.def("smallest", &smallest, arg("values").noconvert(), arg("k"), arg("threads") = 0);

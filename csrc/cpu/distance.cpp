@@ -17,9 +17,10 @@ float exact_distance(const Kernels& kernels, Metric metric, const float* q, cons
     return static_cast<float>(std::clamp(1.0 - cosine, 0.0, 2.0));
 }
 
-void distance_matrix(Features query, Features gallery, Metric metric, Options options, Matrix<float> out) {
+void distance_matrix(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
+                     Matrix<float> out) {
     const Screen screen(query, gallery, metric, options, options.kernels->accurate);
-    sweep(screen, kScratch, [&](const Block& block) {
+    sweep(screen, scratch, [&](const Block& block) {
         for (std::size_t i = block.row; i < block.row + block.rows; ++i)
             screen.distances(i, block.col, block.cols, block.products(i), out.row(i) + block.col);
     });

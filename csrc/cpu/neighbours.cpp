@@ -18,8 +18,12 @@ constexpr std::size_t kChunk = 64;  // rows of a unit of work outside the sweep
 class Candidates {
   public:
     // Blocks do not cross row `split`.
-    Candidates(const Screen& screen, std::size_t k, std::size_t split)
-        : screen_(screen), locks_(size(), kBlock, split) {
+    Candidates(const Screen& screen, std::size_t k, std::size_t split, const GalleryLists& lists)
+        : screen_(screen), lists_(lists), locks_(size(), kBlock, split) {
+        listed_.reserve(lists.distances.rows);
+        const std::size_t gallery = std::max<std::size_t>(1, size() - lists.distances.rows);
+        for (std::size_t i = 0; i < lists.distances.rows; ++i)
+            listed_.emplace_back(screen, i, std::min(lists.distances.cols, gallery));
         nearest_.reserve(size());
         farthest_.reserve(size());
         for (std::size_t i = 0; i < size(); ++i) {
@@ -48,6 +52,12 @@ class Candidates {
                 result.farthest[i] = farthest_[i].finish();
             }
         });
+        const std::size_t queries = listed_.size();
+        parallel_ranges(queries, kChunk, screen_.options.threads, [&](std::size_t begin, std::size_t end) {
+            for (std::size_t i = begin; i < end; ++i)
+                write_places(listed_[i].finish(), lists_.distances.cols, queries, lists_.distances.row(i),
+                             lists_.indices.row(i));
+        });
     }
 
   private:
@@ -57,13 +67,17 @@ class Candidates {
         const std::size_t first = block.first_col(i), n = block.col + block.cols - first;
         const float* dots = block.products(i) + (first - block.col);
         const std::vector<float>& offset = screen_.query().offset;
+        // Gallery rows come after all queries: those of a query are columns of its row, never the other way round.
+        const bool lists = i < listed_.size() && block.col + block.cols > listed_.size();
+        const float near = lists ? std::max(near_[i], listed_[i].limit()) : near_[i];
         const ScanRow row{
-            dots, n, near_[i], far_[i], offset[i], offset.data() + first, near_.data() + first, far_.data() + first};
+            dots, n, near, far_[i], offset[i], offset.data() + first, near_.data() + first, far_.data() + first};
         std::uint32_t hits[kBlock];
         const std::size_t count = screen_.options.kernels->scan(row, hits);
         for (std::size_t h = 0; h < count; ++h) {
             const std::size_t j = first + hits[h];
             push(i, j, offset[j] - 2.0F * dots[hits[h]]);
+            if (lists) list(i, j, offset[j] - 2.0F * dots[hits[h]]);
             if (j >= block.first_mirrored(i)) push(j, i, offset[i] - 2.0F * dots[hits[h]]);
         }
     }
@@ -75,9 +89,15 @@ class Candidates {
         far_[i] = farthest_[i].limit();
     }
 
+    void list(std::size_t i, std::size_t j, float key) {
+        const std::size_t queries = listed_.size();
+        if (j >= queries && !lists_.groups.hides(i, j - queries)) listed_[i].push(key, j);
+    }
+
     const Screen& screen_;
+    const GalleryLists& lists_;
     StripedLock locks_;
-    std::vector<Nearest> nearest_;
+    std::vector<Nearest> nearest_, listed_;
     std::vector<Farthest> farthest_;
     std::vector<float> near_, far_;
 };
@@ -99,12 +119,13 @@ void write_dense(const Screen& screen, const Block& block, Matrix<float> dense) 
 }  // namespace
 
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense, const std::function<void(std::size_t, std::size_t)>& watch) {
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists,
+                const std::function<void(std::size_t, std::size_t)>& watch) {
     search_with_best(*options.kernels, [&](const Product& product) {
         const Screen screen(Features::joint(query, gallery), metric, options, product);
         // [Q, G] has to be accurate where it is wanted, and is multiplied apart from the rest.
         const std::size_t split = dense.data != nullptr ? query.rows : 0;
-        Candidates candidates(screen, result.distances.cols, split);
+        Candidates candidates(screen, result.distances.cols, split, lists);
         sweep(
             screen, parts_of(screen, split), scratch,
             [&](const Block& block) {

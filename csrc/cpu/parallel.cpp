@@ -17,6 +17,7 @@ std::size_t resolve_threads(std::size_t threads) {
 void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,
                   const Watch& watch) {
     std::atomic<std::size_t> next{0}, done{0};
+    std::size_t last_told = 0;
     std::exception_ptr error;
     std::mutex error_mutex;
     const auto loop = [&](const Watch& told) {
@@ -24,7 +25,7 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
             for (std::size_t unit; (unit = next.fetch_add(1)) < units;) {
                 work(unit);
                 const std::size_t finished = done.fetch_add(1) + 1;
-                if (told) told(finished);
+                if (told) told(last_told = finished);
             }
         } catch (...) {
             next = units;
@@ -43,6 +44,7 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
     loop(watch);
     for (std::thread& helper : helpers) helper.join();
     if (error) std::rethrow_exception(error);
+    if (watch && last_told < units) watch(units);  // another thread did the last
 }
 
 void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,

@@ -53,6 +53,14 @@ void Nearest::settle() {
 
 void Nearest::tighten(double key) { limit_ = std::min(limit_, std::nextafter(static_cast<float>(key), kInfinity)); }
 
+void write_places(const std::vector<Hit>& best, std::size_t places, std::size_t first, float* distances,
+                  std::int64_t* indices) {
+    for (std::size_t r = 0; r < places; ++r) {
+        distances[r] = r < best.size() ? best[r].value : kInfinity;
+        indices[r] = r < best.size() ? best[r].index - static_cast<std::int64_t>(first) : -1;
+    }
+}
+
 void Farthest::push(float key, std::size_t index) {
     if (key < limit_) return;
     pending_.push_back({key, static_cast<std::int32_t>(index)});

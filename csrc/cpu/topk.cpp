@@ -43,10 +43,10 @@ void scan_directly(const Screen& screen, Groups groups, std::size_t k, Lists& li
         for (const Hit& hit : found[unit]) lists[unit / stripes].add_exact(hit);
 }
 
-void scan_by_keys(const Screen& screen, Groups groups, Lists& lists) {
+void scan_by_keys(const Screen& screen, Groups groups, std::size_t scratch, Lists& lists) {
     const std::vector<float> never_near(kBlock, -kInfinity), never_far(kBlock, kInfinity);
     StripedLock locks(lists.size(), kBlock);
-    sweep(screen, kScratch, [&](const Block& block) {
+    sweep(screen, scratch, [&](const Block& block) {
         std::uint32_t hits[kBlock];
         const auto guard = locks.hold(block.row);
         const float* offsets = screen.gallery().offset.data() + block.col;
@@ -65,8 +65,8 @@ void scan_by_keys(const Screen& screen, Groups groups, Lists& lists) {
 
 }  // namespace
 
-void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, Matrix<float> distances,
-           Matrix<std::int64_t> indices) {
+void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t scratch,
+           Matrix<float> distances, Matrix<std::int64_t> indices) {
     const std::size_t k = std::min(distances.cols, gallery.rows);
     search_with_best(*options.kernels, [&](const Product& product) {
         const Screen screen(query, gallery, metric, options, product);
@@ -74,13 +74,10 @@ void top_k(Features query, Features gallery, Metric metric, Groups groups, Optio
         if (k > 0 && query.rows < kDirectRows)
             scan_directly(screen, groups, k, lists);
         else if (k > 0)
-            scan_by_keys(screen, groups, lists);
+            scan_by_keys(screen, groups, scratch, lists);
         parallel_for(query.rows, options.threads, [&](std::size_t i) {
             const std::vector<Hit> best = k > 0 ? lists[i].finish() : std::vector<Hit>{};
-            for (std::size_t r = 0; r < distances.cols; ++r) {
-                distances.row(i)[r] = r < best.size() ? best[r].value : kInfinity;
-                indices.row(i)[r] = r < best.size() ? best[r].index : -1;
-            }
+            write_places(best, distances.cols, 0, distances.row(i), indices.row(i));
         });
     });
 }

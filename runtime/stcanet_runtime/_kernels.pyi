@@ -8,6 +8,7 @@ def distance_matrix(
     query: NDArray[np.float32],
     gallery: NDArray[np.float32],
     metric: str,
+    scratch_bytes: int,
     threads: int = 0,
     isa: str = "",
 ) -> NDArray[np.float32]: ...
@@ -16,8 +17,9 @@ def top_k(
     gallery: NDArray[np.float32],
     k: int,
     metric: str,
-    q_groups: NDArray[np.int64] | None = None,
-    g_groups: NDArray[np.int64] | None = None,
+    q_groups: NDArray[np.int64] | None,
+    g_groups: NDArray[np.int64] | None,
+    scratch_bytes: int,
     threads: int = 0,
     isa: str = "",
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
@@ -27,9 +29,10 @@ def neighbours(
     gallery: NDArray[np.float32],
     k: int,
     metric: str,
-    dense: NDArray[np.float32] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    scratch_bytes: int = ...,
+    dense: NDArray[np.float32] | None,
+    lists: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None] | None,
+    progress: Callable[[int, int], None] | None,
+    scratch_bytes: int,
     threads: int = 0,
     isa: str = "",
 ) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]: ...

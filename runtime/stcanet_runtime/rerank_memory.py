@@ -50,7 +50,8 @@ class Task:
 
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
-            return self.total * (2 * self.k + _SHORTLIST) * 8
+            listed = 0 if self.top is None else list_length(self.top, self.num_gallery)
+            return 8 * (self.total * (2 * self.k + _SHORTLIST) + self.num_query * (3 * listed + _SHORTLIST))
         # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.
         tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
         pairs = 40 * min(1 << 18, self.total * self.k * self.dim)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.backends import Backend, reference
-from stcanet_runtime.backends.neighbours import Neighbours, Progress
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress
 from stcanet_runtime.distance import MAX_MAGNITUDE
 from stcanet_runtime.errors import ShapeError
 
@@ -30,8 +30,8 @@ class Source(Protocol):
         """Exact distances [P] of pairs of joint rows."""
         ...
 
-    def block(self, queries: slice) -> NDArray[np.float32]:
-        """Distances [R, G] of some queries, in an array of its own."""
+    def block(self, queries: slice, scratch: int) -> NDArray[np.float32]:
+        """Distances [R, G] of some queries, in an array of its own, made in about `scratch` bytes."""
         ...
 
     def joint(self) -> NDArray[np.float32]:
@@ -46,19 +46,26 @@ class EmbeddingSource:
         self.query, self.gallery, self.metric, self.backend = query, gallery, metric, backend
         self.num_query, self.num_gallery, self.dim = len(query), len(gallery), query.shape[1]
 
-    def neighbours(self, k: int, dense: NDArray[np.float32] | None, progress: Progress | None, scratch: int) -> Neighbours:
-        """The k nearest of each of the N rows."""
+    def neighbours(
+        self,
+        k: int,
+        dense: NDArray[np.float32] | None,
+        progress: Progress | None,
+        scratch: int,
+        lists: GalleryLists | None = None,
+    ) -> Neighbours:
+        """The k nearest of each of the N rows; from the same products `lists`, which matrices have no need for."""
         return self.backend.neighbours(
-            self.query, self.gallery, k, self.metric, dense=dense, progress=progress, scratch_bytes=scratch
+            self.query, self.gallery, k, self.metric, dense=dense, lists=lists, progress=progress, scratch_bytes=scratch
         )
 
     def measure(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact distances [P] of pairs of joint rows."""
         return self.backend.pair_distances(self.query, self.gallery, rows, cols, self.metric)
 
-    def block(self, queries: slice) -> NDArray[np.float32]:
+    def block(self, queries: slice, scratch: int) -> NDArray[np.float32]:
         """Distances [R, G] of some queries."""
-        return self.backend.distance_matrix(self.query[queries], self.gallery, self.metric)
+        return self.backend.distance_matrix(self.query[queries], self.gallery, self.metric, scratch_bytes=scratch)
 
     def joint(self) -> NDArray[np.float32]:
         """The joint matrix [N, N]."""
@@ -126,7 +133,7 @@ class MatrixSource:
             result[mask] = matrix[first[mask], second[mask]]
         return result
 
-    def block(self, queries: slice) -> NDArray[np.float32]:
+    def block(self, queries: slice, scratch: int) -> NDArray[np.float32]:  # noqa: ARG002  (a copy, no more)
         """Distances [R, G] of some queries."""
         return np.array(self._q_g[queries], np.float32, order="C")
 

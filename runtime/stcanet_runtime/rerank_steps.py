@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import reference
-from stcanet_runtime.backends.neighbours import Progress, Sparse, row_groups
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse, row_groups
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.kreciprocal import Settings, encode, overlap_costs
 from stcanet_runtime.ranking import SearchResult, best_of, check_count
 from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch
 from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
 from stcanet_runtime.rerank_sources import EmbeddingSource, Source
-from stcanet_runtime.rerank_top import Groups, TopSelector, empty_result
+from stcanet_runtime.rerank_top import Groups, TopSelector, empty_result, list_length
 
 _OVERLAP_BYTES = 24  # an entry with its temporaries
 
@@ -77,15 +77,25 @@ class Run:
         whole = self.request.top is None and not isinstance(out, Path)
         dense = (np.empty(shape, np.float32) if out is None else np.asarray(out)) if whole else None
         length = self.settings.list_length(self._task.total)
+        if self.request.top is not None and isinstance(self.source, EmbeddingSource):
+            return self._run_top(self.source, length, min(self.request.top, shape[1]), scratch)
         neighbours = self.source.neighbours(length, dense, self._report_search, scratch)
+        rows = self._encode(neighbours)
+        return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
+
+    def _run_top(self, source: EmbeddingSource, length: int, places: int, scratch: int) -> SearchResult:
+        listed = empty_result(source.num_query, list_length(places, source.num_gallery))
+        lists = GalleryLists(listed.distances, listed.indices, *self.request.groups)
+        neighbours = source.neighbours(length, None, self._report_search, scratch, lists)
+        selector = TopSelector(source, self.settings, self._encode(neighbours), neighbours.farthest, places, lists)
+        return selector.select(scratch, self._report_queries)
+
+    def _encode(self, neighbours: Neighbours) -> Sparse:
+        """The rows V, within the limit."""
         rows = encode(self.source.backend, neighbours, self.settings, self.source.measure)
         check_sets(len(rows[1]), self._task, self.request.max_memory)
         self._report_queries(0)
-        if self.request.top is not None and isinstance(self.source, EmbeddingSource):
-            places = min(self.request.top, shape[1])
-            selector = TopSelector(self.source, self.settings, rows, neighbours.farthest, places, self.request.groups)
-            return selector.select(scratch, self._report_queries)
-        return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
+        return rows
 
     @cached_property
     def _task(self) -> Task:
@@ -108,8 +118,10 @@ class Run:
         """Blocks of final distances [R, G]: of `dense`, in place, or one at a time."""
         backend, count = self.source.backend, self.source.num_query
         row_bytes = 0 if dense is not None else 8 * self.source.num_gallery
+        if dense is None:
+            scratch = max(1, scratch // 2)  # half for the rows of a block, half for what makes them
         for queries in row_groups(overlap_costs(rows, count) * _OVERLAP_BYTES + row_bytes, scratch):
-            block = self.source.block(queries) if dense is None else dense[queries]
+            block = self.source.block(queries, scratch) if dense is None else dense[queries]
             nearness = backend.overlaps(*rows, count, queries.start, queries.stop)
             backend.blend(block, nearness, farthest[queries], self.settings.power, self.settings.lambda_value)
             yield queries, block

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.neighbours import Sparse, row_groups
+from stcanet_runtime.backends.neighbours import GalleryLists, Sparse, row_groups
 from stcanet_runtime.backends.numpy_neighbours import place_best
 from stcanet_runtime.kreciprocal import Settings, overlap_costs
 from stcanet_runtime.ranking import SearchResult
@@ -47,25 +47,22 @@ class TopSelector:
     """[N]."""
     places: int
     """m, at most G."""
-    groups: Groups
-    """Cameras [Q] and [G], or None twice: gallery rows of the query's camera are left out."""
+    lists: GalleryLists
+    """The L > m nearest of every query, or all of G; what its groups hide is left out."""
 
     def select(self, scratch: int, report: Callable[[int], None]) -> SearchResult:
         """The m best of every query, [Q, m], in about `scratch` bytes; reports the number of queries done."""
-        source, length = self.source, list_length(self.places, self.source.num_gallery)
-        result = empty_result(source.num_query, self.places)
-        listed = source.backend.top_k(source.query, source.gallery, length, source.metric, *self.groups)
-        costs = (overlap_costs(self.rows, source.num_query) + length) * _CANDIDATE_BYTES
+        result = empty_result(self.source.num_query, self.places)
+        costs = (overlap_costs(self.rows, self.source.num_query) + self.lists.distances.shape[1]) * _CANDIDATE_BYTES
         for queries in row_groups(costs, scratch):
-            for q in queries.start + self._select_block(queries, listed[0][queries], listed[1][queries], result):
+            for q in queries.start + self._select_block(queries, result):
                 self._select_row(int(q), result)
             report(queries.stop)
         return result
 
-    def _select_block(
-        self, queries: slice, distances: NDArray[np.float32], indices: NDArray[np.int64], result: SearchResult
-    ) -> NDArray[np.int64]:
+    def _select_block(self, queries: slice, result: SearchResult) -> NDArray[np.int64]:
         """Fill in some queries from their candidates; returns those, counted within the block, that need the whole row."""
+        distances, indices = self.lists.distances[queries], self.lists.indices[queries]
         farthest, last = self.farthest[queries], distances[:, -1]  # nothing that is not listed is closer than the last
         touched, touched_overlap = self._touched(queries)
         row, place = np.nonzero(indices >= 0)
@@ -94,7 +91,7 @@ class TopSelector:
 
     def _touched(self, queries: slice) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Visible gallery rows that overlap with some queries, as row · G + column, ascending, and their overlaps."""
-        source, (q_groups, g_groups) = self.source, self.groups
+        source, q_groups, g_groups = self.source, self.lists.q_groups, self.lists.g_groups
         indptr, columns, overlap = source.backend.overlaps(*self.rows, source.num_query, queries.start, queries.stop)
         row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
         keys = row * np.int64(source.num_gallery) + columns
@@ -116,7 +113,7 @@ class TopSelector:
         keys, found = self._touched(queries)
         overlap = np.zeros(len(columns))
         overlap[keys] = found
-        q_groups, g_groups = self.groups
+        q_groups, g_groups = self.lists.q_groups, self.lists.g_groups
         if q_groups is not None and g_groups is not None:
             columns = columns[g_groups != q_groups[q]]
         if self.settings.lambda_value == 0.0:  # plain distances count for nothing

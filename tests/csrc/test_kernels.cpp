@@ -20,6 +20,8 @@ using namespace stcanet;
 
 namespace {
 
+constexpr std::size_t kScratch = std::size_t{1} << 26;
+
 int failures = 0;
 
 void check(bool condition, const char* what, const Options& options) {
@@ -67,10 +69,17 @@ void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric
     const std::vector<float> expected = all_distances(data, metric, *options.kernels);
     std::vector<std::int32_t> indices(n * k);
     std::vector<float> distances(n * k), farthest(n), dense(q * g), matrix(q * g);
+    // Gallery lists: every third row is hidden from every third query.
+    std::vector<std::int64_t> q_groups(q), g_groups(g), found(q * k), listed(q * k);
+    for (std::size_t i = 0; i < q; ++i) q_groups[i] = static_cast<std::int64_t>(i % 3);
+    for (std::size_t j = 0; j < g; ++j) g_groups[j] = static_cast<std::int64_t>(j % 3);
+    const Groups groups{q_groups.data(), g_groups.data()};
+    std::vector<float> near(q * k), listed_distances(q * k);
     // Hardly any scratch: many panels.
     neighbours(data.view(0, q), data.view(q, g), metric, options, 1,
-               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g});
-    distance_matrix(data.view(0, q), data.view(q, g), metric, options, {matrix.data(), q, g});
+               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g},
+               {{listed_distances.data(), q, k}, {listed.data(), q, k}, groups});
+    distance_matrix(data.view(0, q), data.view(q, g), metric, options, 1, {matrix.data(), q, g});
     for (std::size_t i = 0; i < n; ++i) {
         const float* row = expected.data() + i * n;
         const auto order = order_of(row, n);
@@ -84,13 +93,8 @@ void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric
             check(std::abs(matrix[i * g + j] - row[q + j]) <= bound, "distance_matrix", options);
         }
     }
-    // Top-k of the gallery for the queries, every third row hidden from every third query.
-    std::vector<std::int64_t> q_groups(q), g_groups(g), found(q * k);
-    for (std::size_t i = 0; i < q; ++i) q_groups[i] = static_cast<std::int64_t>(i % 3);
-    for (std::size_t j = 0; j < g; ++j) g_groups[j] = static_cast<std::int64_t>(j % 3);
-    std::vector<float> near(q * k);
-    top_k(data.view(0, q), data.view(q, g), metric, {q_groups.data(), g_groups.data()}, options, {near.data(), q, k},
-          {found.data(), q, k});
+    top_k(data.view(0, q), data.view(q, g), metric, groups, options, 1, {near.data(), q, k}, {found.data(), q, k});
+    check(found == listed && near == listed_distances, "gallery lists", options);
     for (std::size_t i = 0; i < q; ++i) {
         std::size_t place = 0;
         bool same = true;
@@ -136,7 +140,7 @@ void test_rerank(const Data& data, std::size_t q, std::size_t k, const Options& 
     std::vector<std::int32_t> indices(n * k);
     std::vector<float> distances(n * k), farthest(n), dense(q * g);
     neighbours(data.view(0, q), data.view(q, g), Metric::cosine, options, kScratch,
-               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g});
+               {{indices.data(), n, k}, {distances.data(), n, k}, farthest.data()}, {dense.data(), q, g}, {});
     const Lists lists{indices.data(), n, k};
     const SparseRows sets = expand(lists, k / 2, options.threads);
     std::vector<float> weights(sets.indices.size(), 0.25F);
@@ -223,7 +227,7 @@ void test_cancellation(const Data& data, const Options& options) {
     bool stopped = false;
     try {
         neighbours(data.view(0, 1), data.view(1, n - 1), Metric::cosine, options, 1,
-                   {{indices.data(), n, 1}, {distances.data(), n, 1}, farthest.data()}, {},
+                   {{indices.data(), n, 1}, {distances.data(), n, 1}, farthest.data()}, {}, {},
                    [](std::size_t, std::size_t) { throw std::runtime_error("enough"); });
     } catch (const std::runtime_error&) {
         stopped = true;

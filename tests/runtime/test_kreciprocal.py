@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import reference
-from stcanet_runtime.backends.neighbours import Neighbours, row_groups
+from stcanet_runtime.backends import get_backend, reference
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, row_groups
 from stcanet_runtime.backends.screen import kth_bound
 
 Embeddings = NDArray[np.float32]
@@ -95,6 +95,18 @@ def test_neighbours_equal_reference(implementation: Any, problem: dict[str, Any]
     assert_same(found, reference.neighbours(**problem))
 
 
+@settings(max_examples=80, deadline=None)
+@given(problem=joint_sets(), scratch=st.sampled_from([1, 5000, 1 << 26]), places=st.integers(1, 60), seed=SEEDS)
+def test_gallery_lists_equal_top_k(implementation: Any, problem: dict[str, Any], scratch: int, places: int, seed: int) -> None:
+    """From the products of the neighbour search, longer or shorter than its lists, with and without groups."""
+    rng, sizes = np.random.default_rng(seed), (len(problem["query"]), len(problem["gallery"]))
+    groups = [rng.integers(0, 3, size) for size in sizes] if seed % 2 else [None, None]
+    lists = GalleryLists(np.empty((sizes[0], places), np.float32), np.empty((sizes[0], places), np.int64), *groups)
+    found = implementation.bind("neighbours")(**problem, lists=lists, scratch_bytes=scratch)
+    assert_same(found, reference.neighbours(**problem))
+    assert_same(lists[:2], reference.top_k(problem["query"], problem["gallery"], places, problem["metric"], *groups))
+
+
 # Around the blocks of the sweep (256), the packed panels, the group minima of the screen (8 groups a place, 16 members).
 @pytest.mark.parametrize(
     ("rows", "cols", "depth"),
@@ -117,6 +129,17 @@ def test_neighbours_around_block_sizes(implementation: Any, rows: int, cols: int
     joint, expected = _case_with_copies(rows + cols, depth, rows, metric)
     for k, wanted in expected.items():
         assert_same(implementation.bind("neighbours")(joint[:rows], joint[rows:], k, metric), wanted)
+
+
+@pytest.mark.parametrize(("rows", "cols"), [(1, 800), (383, 600), (384, 500), (400, 20), (500, 900)])
+@pytest.mark.parametrize("metric", METRICS)
+def test_gallery_lists_around_block_sizes(implementation: Any, rows: int, cols: int, metric: str) -> None:
+    """Queries and gallery rows meet within blocks and across them; copies tie."""
+    joint, _ = _case_with_copies(rows + cols, 24, rows, metric)
+    groups, places = (np.arange(rows) % 3, np.arange(cols) % 3), 30
+    lists = GalleryLists(np.empty((rows, places), np.float32), np.empty((rows, places), np.int64), *groups)
+    implementation.bind("neighbours")(joint[:rows], joint[rows:], 21, metric, lists=lists, scratch_bytes=1 << 18)
+    assert_same(lists[:2], get_backend("numpy").top_k(joint[:rows], joint[rows:], places, metric, *groups))
 
 
 @cache

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import SearchResult, evaluate, kreciprocal, rerank, rerank_distances, rerank_memory, rerank_top
 from stcanet_runtime.backends import get_backend, numpy_kreciprocal, reference
+from stcanet_runtime.backends.neighbours import GalleryLists
 from stcanet_runtime.errors import MemoryLimitError, OptionError, ShapeError
 from stcanet_runtime.kreciprocal import Settings, encode
 from stcanet_runtime.rerank import Reranking
@@ -397,7 +398,8 @@ def test_top_of_a_tie_outside_the_list(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rerank_top, "list_length", lambda top, _: top)
     source = EmbeddingSource(np.array([[0]], np.float32), np.array([[2], [1]], np.float32), "euclidean", get_backend("numpy"))
     rows = np.array([0, 1, 3, 5]), np.array([0, 0, 1, 0, 2], np.int32), np.array([1, 0.5, 0.5, 0.5, 0.5], np.float32)
-    selector = TopSelector(source, Settings(1, 1, 0.0), rows, np.array([2, 2, 1], np.float32), 1, (None, None))
+    lists = GalleryLists(*source.backend.top_k(source.query, source.gallery, 1, "euclidean"), None, None)
+    selector = TopSelector(source, Settings(1, 1, 0.0), rows, np.array([2, 2, 1], np.float32), 1, lists)
     assert selector.select(1 << 20, lambda _: None).indices == [[0]]
 
 

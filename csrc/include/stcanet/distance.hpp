@@ -21,7 +21,9 @@ float exact_distance(const Kernels& kernels, Metric metric, const float* q, cons
                      double g_sq);
 
 // out[i, j] = distance(query i, gallery j), [Q, G], from float32 tiles; pairs that are very close come from
-// exact_distance, since the tile formula cancels there. Error bound: Screen::error in screen.hpp.
-void distance_matrix(Features query, Features gallery, Metric metric, Options options, Matrix<float> out);
+// exact_distance, since the tile formula cancels there. Error bound: Screen::error in screen.hpp. At most about
+// `scratch` bytes of packed rows are held at a time.
+void distance_matrix(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
+                     Matrix<float> out);
 
 }  // namespace stcanet

@@ -15,10 +15,17 @@ struct Neighbours {
     float* farthest;               // [N] exact
 };
 
-// Queries come before gallery rows in the joint set of N = Q + G rows; 1 <= k <= N. `dense` [Q, G], if it has data,
-// receives the distance matrix of queries and gallery from the same products.
+// The nearest visible gallery rows of every query, as `top_k` gives them.
+struct GalleryLists {
+    Matrix<float> distances;       // [Q, L]
+    Matrix<std::int64_t> indices;  // [Q, L]
+    Groups groups;
+};
+
+// Queries come before gallery rows in the joint set of N = Q + G rows; 1 <= k <= N. `dense` [Q, G] and `lists`, if they
+// have data, are filled from the same products.
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense,
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists,
                 const std::function<void(std::size_t, std::size_t)>& watch = {});
 
 // Distances of the pairs (rows[p], cols[p]) of the joint set, by definition.

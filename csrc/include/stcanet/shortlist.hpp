@@ -47,6 +47,10 @@ class Nearest {
     std::vector<Hit> best_;     // exact distances, sorted, at most k
 };
 
+// Writes a list into `places` places; those that are left hold +infinity and -1. Indices are counted from `first`.
+void write_places(const std::vector<Hit>& best, std::size_t places, std::size_t first, float* distances,
+                  std::int64_t* indices);
+
 // The largest distance to any row.
 class Farthest {
   public:

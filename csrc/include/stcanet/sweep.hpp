@@ -11,8 +11,6 @@
 
 namespace stcanet {
 
-constexpr std::size_t kScratch = std::size_t{128} << 20;  // bytes of packed rows that a search may hold
-
 // The products of query rows [row, row + rows) with gallery rows [col, col + cols).
 struct Block {
     std::size_t row, rows, col, cols;

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, Sparse
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
 
 
@@ -28,7 +28,14 @@ class Backend(Protocol):
     READS_FLOAT16: bool
     """Whether `distance_matrix` and `top_k` take float16 rows as they are."""
 
-    def distance_matrix(self, query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+    def distance_matrix(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        metric: str,
+        *,
+        scratch_bytes: int = DEFAULT_SCRATCH,
+    ) -> NDArray[np.float32]:
         """All distances [Q, G] between query [Q, D] and gallery [G, D]."""
         ...
 
@@ -52,6 +59,7 @@ class Backend(Protocol):
         metric: str,
         *,
         dense: NDArray[np.float32] | None = None,
+        lists: GalleryLists | None = None,
         progress: Progress | None = None,
         scratch_bytes: int = DEFAULT_SCRATCH,
     ) -> Neighbours:

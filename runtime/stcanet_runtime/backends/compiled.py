@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
 from stcanet_runtime.errors import BackendError, OptionError
 
 READS_FLOAT16 = True
@@ -71,11 +71,12 @@ def distance_matrix(
     gallery: NDArray[np.float32],
     metric: str,
     *,
+    scratch_bytes: int = DEFAULT_SCRATCH,
     threads: int | None = None,
     isa: str | None = None,
 ) -> NDArray[np.float32]:
     """All distances, as `reference.distance_matrix` up to the bound stated in the module."""
-    return _kernels.distance_matrix(query, gallery, metric, resolve_threads(threads), resolve_isa(isa))
+    return _kernels.distance_matrix(query, gallery, metric, scratch_bytes, resolve_threads(threads), resolve_isa(isa))
 
 
 def top_k(
@@ -90,7 +91,8 @@ def top_k(
     isa: str | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k nearest visible gallery rows; arguments and result as `reference.top_k`."""
-    return _kernels.top_k(query, gallery, k, metric, q_groups, g_groups, resolve_threads(threads), resolve_isa(isa))
+    count, name = resolve_threads(threads), resolve_isa(isa)
+    return _kernels.top_k(query, gallery, k, metric, q_groups, g_groups, DEFAULT_SCRATCH, count, name)
 
 
 def neighbours(
@@ -100,6 +102,7 @@ def neighbours(
     metric: str,
     *,
     dense: NDArray[np.float32] | None = None,
+    lists: GalleryLists | None = None,
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,
     threads: int | None = None,
@@ -107,10 +110,10 @@ def neighbours(
 ) -> Neighbours:
     """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`.
 
-    Every product is computed once, for both of its rows, and for ``dense``.
+    Every product is computed once, for both of its rows, for ``dense`` and for ``lists``.
     """
     count, name = resolve_threads(threads), resolve_isa(isa)
-    return Neighbours(*_kernels.neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, count, name))
+    return Neighbours(*_kernels.neighbours(query, gallery, k, metric, dense, lists, progress, scratch_bytes, count, name))
 
 
 def pair_distances(

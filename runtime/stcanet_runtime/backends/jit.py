@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import numpy_
 from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, overlaps, smallest
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress
-from stcanet_runtime.backends.numpy_neighbours import screened_neighbours
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
+from stcanet_runtime.backends.numpy_neighbours import hide, screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
 from stcanet_runtime.backends.screen import make_screen
 
@@ -175,8 +175,7 @@ def top_k(
     screen, squared, cosine = make_screen(query, gallery, metric), _squared(query, gallery, metric), metric == "cosine"
     loops = _compile()
     for start, keys in screen.blocks():
-        if q_groups is not None and g_groups is not None:
-            keys[q_groups[start : start + len(keys), None] == g_groups] = np.inf
+        hide(keys, start, q_groups, g_groups)
         limits = screen.limits(keys, min(k, len(gallery)))
         loops.select(query, gallery, squared, keys, limits, start, cosine, distances, indices)
     return distances, indices
@@ -189,11 +188,12 @@ def neighbours(
     metric: str,
     *,
     dense: NDArray[np.float32] | None = None,
+    lists: GalleryLists | None = None,
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> Neighbours:
     """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`."""
-    squared, loops = _squared(query, gallery, metric), _compile()
+    squared, loops, cosine = _squared(query, gallery, metric), _compile(), metric == "cosine"
 
     def select(
         start: int,
@@ -202,9 +202,12 @@ def neighbours(
         far_limits: NDArray[np.float32],
         result: Neighbours,
     ) -> None:
-        loops.select_joint(query, gallery, squared, keys, limits, far_limits, start, metric == "cosine", tuple(result))
+        loops.select_joint(query, gallery, squared, keys, limits, far_limits, start, cosine, tuple(result))
 
-    return screened_neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, select)
+    def select_listed(start: int, keys: NDArray[np.float32], limits: NDArray[np.float32], lists: GalleryLists) -> None:
+        loops.select(query, gallery, squared, keys, limits, start, cosine, lists.distances, lists.indices)
+
+    return screened_neighbours(query, gallery, k, metric, dense, lists, progress, scratch_bytes, select, select_listed)
 
 
 def pair_distances(

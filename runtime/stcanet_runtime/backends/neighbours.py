@@ -19,6 +19,19 @@ Sparse = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """Sparse rows: indptr [R + 1], columns and values; row i has the entries ``indptr[i]:indptr[i + 1]``, columns ascending."""
 
 
+class GalleryLists(NamedTuple):
+    """Arrays for the nearest visible gallery rows of every query, to be filled with what `Backend.top_k` gives."""
+
+    distances: NDArray[np.float32]
+    """[Q, L]."""
+    indices: NDArray[np.int64]
+    """[Q, L]."""
+    q_groups: NDArray[np.int64] | None
+    """[Q], or None; gallery rows of a query's own group are invisible to it."""
+    g_groups: NDArray[np.int64] | None
+    """[G], together with ``q_groups``."""
+
+
 class Neighbours(NamedTuple):
     """The nearest rows of the joint set to each of its rows, itself included."""
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_kreciprocal import average, blend, expand, overlaps
-from stcanet_runtime.backends.numpy_neighbours import neighbours, place_best, smallest
+from stcanet_runtime.backends.numpy_neighbours import hide, neighbours, place_candidates, smallest
 from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
 from stcanet_runtime.backends.numpy_ranks import count_closer, ranks
 from stcanet_runtime.backends.screen import make_screen
@@ -50,8 +50,6 @@ def top_k(
     screen, meter = make_screen(query, gallery, metric), PairMeter(query, gallery, metric)
     kept = min(k, len(gallery))
     for start, keys in screen.blocks():
-        if q_groups is not None and g_groups is not None:
-            keys[q_groups[start : start + len(keys), None] == g_groups] = np.inf
-        i, j = np.divmod(np.flatnonzero((keys <= screen.limits(keys, kept)[:, None]) & np.isfinite(keys)), len(gallery))
-        place_best(start + i, j, meter.measure(start + i, len(query) + j), distances, indices)
+        hide(keys, start, q_groups, g_groups)
+        place_candidates(start, keys, screen.limits(keys, kept), meter, distances, indices)
     return distances, indices

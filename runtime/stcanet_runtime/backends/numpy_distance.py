@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import inverse_lengths
 
@@ -13,7 +14,13 @@ _TILE_ELEMENTS = 1 << 20
 _CONVERTED_ELEMENTS = 1 << 22
 
 
-def distance_matrix(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+def distance_matrix(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    metric: str,
+    *,
+    scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001  (the tiles are small already)
+) -> NDArray[np.float32]:
     """All distances, as `reference.distance_matrix` up to the bound stated in `numpy_`."""
     result = np.empty((len(query), len(gallery)), np.float32)
     meter = PairMeter(query, gallery, metric)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, row_groups
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, row_groups
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import kth_bound, make_joint_screen
@@ -22,6 +22,10 @@ Select = Callable[[int, NDArray[np.float32], NDArray[np.float32], NDArray[np.flo
 """``select(start, keys, limits, far_limits, result)`` fills in the rows from `start`, whose keys [R, N] these are: candidates
 are those with a key up to the limit [R] of their row, and for the farthest those from the other limit [R] on."""
 
+SelectListed = Callable[[int, NDArray[np.float32], NDArray[np.float32], GalleryLists], None]
+"""``select_listed(start, keys, limits, lists)`` fills in the lists of the queries from `start`, whose keys [R, G] these are,
+infinite for what is hidden; candidates have a finite key up to the limit [R] of their row."""
+
 
 def screened_neighbours(
     query: NDArray[np.float32],
@@ -29,11 +33,15 @@ def screened_neighbours(
     k: int,
     metric: str,
     dense: NDArray[np.float32] | None,
+    lists: GalleryLists | None,
     progress: Progress | None,
     scratch_bytes: int,
     select: Select,
+    select_listed: SelectListed,
 ) -> Neighbours:
-    """The k nearest of each joint row; `select` chooses among candidates. Arguments and result as `reference.neighbours`.
+    """The k nearest of each joint row; `select` and `select_listed` choose among candidates.
+
+    Arguments and result as `reference.neighbours`.
 
     Besides ``scratch_bytes``, a scaled copy of the rows is held, 4 N D bytes.
     """
@@ -41,14 +49,44 @@ def screened_neighbours(
     result = Neighbours(np.empty((total, k), np.int32), np.empty((total, k), np.float32), np.empty(total, np.float32))
     if dense is not None:
         dense[:] = distance_matrix(query, gallery, metric)
+    if lists is not None:
+        lists.distances[:], lists.indices[:] = np.inf, -1
     screen = make_joint_screen(query, gallery, metric)
     for start, keys in screen.blocks(max(1, scratch_bytes // _KEY_BYTES)):
         if progress is not None:
             progress(start, total)
         select(start, keys, screen.limits(keys, k), screen.far_limits(keys), result)
+        if lists is not None and start < len(query) and len(gallery):
+            of_gallery = keys[: len(query) - start, len(query) :]
+            hide(of_gallery, start, lists.q_groups, lists.g_groups)
+            limits = screen.limits(of_gallery, min(lists.distances.shape[1], len(gallery)))
+            select_listed(start, of_gallery, limits, lists)
     if progress is not None:
         progress(total, total)
     return result
+
+
+def hide(keys: NDArray[np.float32], start: int, q_groups: NDArray[np.int64] | None, g_groups: NDArray[np.int64] | None) -> None:
+    """Make the keys [R, G] of the queries from `start` infinite where the gallery row is of the query's group."""
+    if q_groups is not None and g_groups is not None:
+        keys[q_groups[start : start + len(keys), None] == g_groups] = np.inf
+
+
+def place_candidates(
+    start: int,
+    keys: NDArray[np.float32],
+    limits: NDArray[np.float32],
+    meter: PairMeter,
+    distances: NDArray[np.float32],
+    indices: NDArray[np.int64],
+    pairs_at_once: int = DEFAULT_SCRATCH // _PAIR_BYTES,
+) -> None:
+    """Measure the candidates of the queries from `start` by their keys [R, G], and write the best of each to [Q, L]."""
+    near, num_query = (keys <= limits[:, None]) & np.isfinite(keys), len(distances)
+    for rows in row_groups(np.count_nonzero(near, axis=1), pairs_at_once):
+        i, j = _pairs(near, rows)
+        i += start + rows.start
+        place_best(i, j, meter.measure(i, num_query + j), distances, indices)
 
 
 def neighbours(
@@ -58,6 +96,7 @@ def neighbours(
     metric: str,
     *,
     dense: NDArray[np.float32] | None = None,
+    lists: GalleryLists | None = None,
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> Neighbours:
@@ -83,7 +122,10 @@ def neighbours(
             measured = meter.measure(start + rows.start + i, j)
             result.farthest[start + rows.start : start + rows.stop] = np.maximum.reduceat(measured, starts)
 
-    return screened_neighbours(query, gallery, k, metric, dense, progress, scratch_bytes, select)
+    def select_listed(start: int, keys: NDArray[np.float32], limits: NDArray[np.float32], lists: GalleryLists) -> None:
+        place_candidates(start, keys, limits, meter, lists.distances, lists.indices, pairs_at_once)
+
+    return screened_neighbours(query, gallery, k, metric, dense, lists, progress, scratch_bytes, select, select_listed)
 
 
 def _pairs(mask: NDArray[np.bool_], rows: slice) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import reference_ranks, reference_stages
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Neighbours, Progress, joint_rows
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, joint_rows
 
 READS_FLOAT16 = False
 PARTIALS = 16
@@ -73,13 +73,20 @@ def pair_distance(query: NDArray[np.float32], gallery: NDArray[np.float32], metr
     return np.clip(1.0 - cosine, 0.0, 2.0).astype(np.float32)
 
 
-def distance_matrix(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> NDArray[np.float32]:
+def distance_matrix(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    metric: str,
+    *,
+    scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001  (the definition takes the memory that it takes)
+) -> NDArray[np.float32]:
     """All distances between Q query and G gallery rows.
 
     Args:
         query: [Q, D] float32, finite.
         gallery: [G, D] float32, finite.
         metric: ``"cosine"`` or ``"euclidean"``.
+        scratch_bytes: memory for packed blocks, about; the result does not depend on it.
 
     Returns:
         [Q, G] float32.
@@ -133,6 +140,7 @@ def neighbours(
     metric: str,
     *,
     dense: NDArray[np.float32] | None = None,
+    lists: GalleryLists | None = None,
     progress: Progress | None = None,
     scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001  (the definition takes the memory that it takes)
 ) -> Neighbours:
@@ -146,6 +154,7 @@ def neighbours(
         k: from 1 to N.
         metric: ``"cosine"`` or ``"euclidean"``.
         dense: [Q, G], filled with what `distance_matrix` would give.
+        lists: filled with what `top_k` would give.
         progress: called between blocks; what it raises ends the search.
         scratch_bytes: memory for blocks, about; the result does not depend on it.
     """
@@ -155,6 +164,9 @@ def neighbours(
     matrix = distance_matrix(joint, joint, metric)
     if dense is not None:
         dense[:] = matrix[: len(query), len(query) :]
+    if lists is not None:
+        places = lists.distances.shape[1]
+        lists.distances[:], lists.indices[:] = top_k(query, gallery, places, metric, lists.q_groups, lists.g_groups)
     distances, indices = smallest(matrix, k)
     if progress is not None:
         progress(len(joint), len(joint))

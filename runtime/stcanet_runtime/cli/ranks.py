@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
-from stcanet_runtime.distance import as_embeddings, distance_matrix
+from stcanet_runtime.distance import as_embeddings
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError
-from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate
+from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
@@ -130,7 +131,8 @@ def rank(
     known = queries.pids is not None and gallery.pids is not None
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
-        evaluation, note = _evaluate(queries, gallery, distance_matrix(q, g, metric), metric) if known else (None, None)
+        figures = partial(evaluate_embeddings, q, g, metric=metric)
+        evaluation, note = _evaluate(queries, gallery, figures) if known else (None, None)
         return Ranks(queries, gallery, result, evaluation, note)
     k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
     if not known:
@@ -139,19 +141,17 @@ def rank(
         return Ranks(queries, gallery, result, None, None, reranking)
     # The figures need the whole matrix, so the lists are taken from it, too.
     distances = rerank(q, g, k1, k2, weight, metric=metric, progress=progress)
-    evaluation, note = _evaluate(queries, gallery, distances, f"{metric}, {reranking}")
+    evaluation, note = _evaluate(queries, gallery, partial(evaluate, distances, metric=f"{metric}, {reranking}"))
     result = best_of(distances, min(top_k, len(g)), *groups, get_backend())
     return Ranks(queries, gallery, result, evaluation, note, reranking)
 
 
-def _evaluate(
-    queries: Crops, gallery: Crops, distances: NDArray[np.float32], metric: str
-) -> tuple[Evaluation | None, str | None]:
+def _evaluate(queries: Crops, gallery: Crops, figures: Callable[..., Evaluation]) -> tuple[Evaluation | None, str | None]:
     """The figures, or why there are none although the identities are known."""
     assert queries.pids is not None
     assert gallery.pids is not None
     try:
-        return evaluate(distances, queries.pids, gallery.pids, queries.camids, gallery.camids, metric=metric), None
+        return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=queries.camids, g_camids=gallery.camids), None
     except DataError as error:
         return None, str(error)
 
