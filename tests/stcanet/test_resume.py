@@ -142,11 +142,11 @@ class Interrupter:
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_every_optimiser_resumes(people: Path, tmp_path: Path, optimizer: str) -> None:
-    config = settings(
-        people, epochs=2, optim={"optimizer": optimizer, "clip_norm": 1.0, "decay_norms": False, "ema_decay": 0.0}
-    )
+    optim = {"optimizer": optimizer, "clip_norm": 1.0, "decay_norms": False, "ema_decay": 0.0}
+    config = settings(people, epochs=1, checkpoint_minutes=1e-9, optim=optim)
     with pytest.raises(InterruptedRunError):
         train(config, tmp_path / "run", Interrupter(3))
+    assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["progress"]["step"] == 2
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "untouched")
     assert_same_run(tmp_path / "run", tmp_path / "untouched")
