@@ -12,8 +12,8 @@ def ablation(report: dict[str, Any]) -> Iterator[str]:
     settings, arms = report["settings"], report["arms"]
     seeds = len(arms["attention"])
     yield (
-        f"`{settings['preset']}` on {report['data']}, {settings['epochs']} epochs, {settings['half_size_epochs']} of them at half "
-        f"size, {seeds} seeds: mean ± standard deviation, in percent."
+        f"`{settings['preset']}` on {report['data']}, {settings['epochs']} epochs, {settings['half_size_epochs']} of them at "
+        f"half size, {seeds} seeds: mean ± standard deviation, in percent."
     )
     yield ""
     yield "| | mAP | rank-1 | mINP | mAP of each seed | minutes a run |"
