@@ -39,15 +39,22 @@ def test_the_published_steps_are_the_specification(pair, c_order, k1, k2, lambda
     np.testing.assert_allclose(outcome.arrays["distances"], expected(*pair, k1, k2, lambda_value), rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("measured", [peers_rerank.ours_dense, functools.partial(peers_rerank.ours_top, top=5)])
-def test_phases_add_up_and_the_backend_is_left_as_it_was(pair, measured):
+@pytest.mark.parametrize(
+    ("measured", "idle"),
+    [
+        (peers_rerank.ours_dense, set()),
+        # Lists come from the search itself: nothing is done with a distance matrix.
+        (functools.partial(peers_rerank.ours_top, top=5), {"gallery_s"}),
+    ],
+)
+def test_phases_add_up_and_the_backend_is_left_as_it_was(pair, measured, idle):
     backend = get_backend("numpy")
     before = dict(vars(backend))
     start = time.perf_counter()
     seconds = measured(*pair, backend="numpy", **PARAMETERS).facts
     wall = time.perf_counter() - start
     assert dict(vars(backend)) == before
-    assert all(seconds[phase] > 0 for phase in seconds)
+    assert {phase for phase in seconds if seconds[phase] <= 0} == idle
     assert 0.5 * wall < sum(seconds.values()) <= wall
 
 
