@@ -165,9 +165,9 @@ class Comparison:
         try:
             forth, back = (self.candidate.embed(np.ascontiguousarray(values))[0] for values in (clips, clips[:, ::-1]))
         except Exception as error:
-            yield _did_not_run("order of frames", error)
+            yield _did_not_run("time order", error)
             return
-        yield self._largest("order of frames: max |Δ|", np.abs(forth - back), self.tolerance.max_abs, named=False)
+        yield self._largest("time order: max |Δ|", np.abs(forth - back), self.tolerance.max_abs, named=False)
 
     def _by_layer(self) -> Iterator[Check]:
         """Where the error is made; sees faults, too, that cancel before the embedding."""
