@@ -44,8 +44,10 @@ def test_a_package_with_its_checkpoint(
     assert any(name.endswith(".jpg") for name in report["crops"])
 
 
-def test_a_difference_is_a_table_and_an_error(stcanet: Callable, package: Path, other: Path) -> None:
-    done = stcanet("parity", other, "--against", package)
+def test_a_difference_is_a_table_and_an_error(stcanet: Callable, package: Path, other: Path, tmp_path: Path) -> None:
+    done = stcanet("parity", other, "--against", package, "--html", tmp_path / "parity.html")
+    assert "they part at: head.neck" in done.stdout
+    assert "<b>head.neck</b>" in (tmp_path / "parity.html").read_text(encoding="utf-8")
     _error(done, "parity failed", "min cosine")
     assert done.returncode == 1
     assert "FAIL  batch 1: min cosine" in done.stdout
@@ -84,3 +86,13 @@ def test_a_damaged_package(stcanet: Callable, package: Path, tmp_path: Path, dam
     else:
         model.write_bytes({"byte": bytes(content), "cut": bytes(content[:1000]), "text": b"hello"}[damage])
     _error(stcanet("parity", copy, "--against", package), "altered" if damage != "gone" else "package")
+
+
+def test_verify(stcanet: Callable, package: Path, tmp_path: Path) -> None:
+    done = stcanet("verify", package, "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
+    assert "golden embeddings on 'cpu'" in done.stdout
+    shutil.copytree(package, tmp_path / "copy")
+    with (tmp_path / "copy" / "model.onnx").open("ab") as file:
+        file.write(b"x")
+    _error(stcanet("verify", tmp_path / "copy"), "was altered")
