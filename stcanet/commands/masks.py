@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _EXAMPLES = """\b
 Examples:
   stcanet masks labels/ --out market1501/masks
-  stcanet masks labels/ --out masks/ --grouping recipes/masks-ccp.toml --images photos/ --sheet look.png
+  stcanet masks labels/ --out masks/ --grouping recipes/masks/ccp.toml --images photos/ --sheet look.png
   stcanet masks --parser schp.onnx --images market1501/bounding_box_train --out market1501/masks --provider cuda"""
 
 

@@ -172,5 +172,5 @@ def test_the_sheet_shows_images_with_masks(tmp_path: Path, picture: Path) -> Non
 
 
 def test_the_recipe_for_ccp_is_a_grouping() -> None:
-    table = load_grouping(RECIPES / "masks-ccp.toml").table
+    table = load_grouping(RECIPES / "masks/ccp.toml").table
     assert (table[19], table[38], table[25], table[39], table[41]) == (1, 2, 3, 4, 0)  # hair, shirt, jeans, shoes, skin

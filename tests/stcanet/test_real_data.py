@@ -56,7 +56,7 @@ def test_tracklets_in_the_layout_of_mars() -> None:
 
 def test_part_masks_of_clothing_photographs(tmp_path: Path) -> None:
     ccp = Path(os.environ["STCANET_REAL_DATA"]) / "ccp"
-    recipe = Path(__file__).parents[2] / "recipes" / "masks-ccp.toml"
+    recipe = Path(__file__).parents[2] / "recipes" / "masks/ccp.toml"
     with recipe.open("rb") as file:
         assert tomllib.load(file)["labels"] == read_names(ccp / "label_list.mat")
     sources = sorted((ccp / "labels").glob("*.mat"))
