@@ -4,7 +4,8 @@
         --recipe recipes/tiny-scratch.toml --epochs 10 --set half_size_epochs=8
 
 Writes mAP and rank-1 of every run, mean and spread to ``benchmarks/results/NAME.json``. Runs that are finished are not
-repeated. The budget is a number of epochs, so other work on the machine changes the minutes and not the figures.
+repeated, interrupted ones go on. The budget is a number of epochs, so other work on the machine changes the minutes and not
+the figures.
 """
 
 from __future__ import annotations
@@ -44,8 +45,8 @@ def main() -> None:
             if not (run / "best.pt").is_file() or not finished(run, options.epochs):
                 fit(options, run, seed, arguments)
             checkpoint = load_checkpoint(run / "best.pt")
-            row = {"seed": seed, "epoch": checkpoint.epoch, **figures(evaluate_model(checkpoint.build(), *sides(dataset)))}
-            report["arms"][arm].append({**row, "minutes": training(run)["minutes"]})
+            row = figures(evaluate_model(checkpoint.build(), dataset.query, dataset.gallery))
+            report["arms"][arm].append({"seed": seed, "epoch": checkpoint.epoch, **row, "minutes": training(run)["minutes"]})
             print(arm, seed, f"mAP {row['mAP']:.4f}, rank-1 {row['rank1']:.4f}", flush=True)
     report["settings"] = training(options.runs / "attention-1")["settings"]
     write_result(RESULTS / f"{options.name}.json", report)
@@ -55,11 +56,11 @@ def finished(run: Path, epochs: int) -> bool:
     return len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) >= epochs
 
 
-def sides(dataset: Any) -> tuple[Any, Any]:
-    return dataset.query, dataset.gallery
-
-
 def fit(options: argparse.Namespace, run: Path, seed: int, arguments: list[str]) -> None:
+    """Train, or go on where an earlier call of this script was interrupted."""
+    if (run / "config.toml").is_file():
+        subprocess.run([sys.executable, "-m", "stcanet", "train", "--resume", str(run)], check=True)
+        return
     command = [sys.executable, "-m", "stcanet", "train", "--config", str(options.recipe), "--data", str(options.data)]
     command += ["--out", str(run), "--seed", str(seed), "--epochs", str(options.epochs), *arguments]
     command += [part for setting in options.settings for part in ("--set", setting)]
