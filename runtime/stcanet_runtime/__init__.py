@@ -14,6 +14,7 @@ from stcanet_runtime.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    GalleryError,
     ImageError,
     ManifestError,
     MemoryLimitError,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from stcanet_runtime.crops import list_images, parse_name
     from stcanet_runtime.distance import distance_matrix
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.gallery import Gallery, Where
     from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
     from stcanet_runtime.preprocess import load_image, resize
     from stcanet_runtime.ranking import SearchResult, search
@@ -45,6 +47,7 @@ _LAZY = {
     "crops": ("list_images", "parse_name"),
     "distance": ("distance_matrix",),
     "encoder": ("Encoder",),
+    "gallery": ("Gallery", "Where"),
     "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
     "preprocess": ("load_image", "resize"),
     "ranking": ("SearchResult", "search"),
@@ -61,6 +64,8 @@ __all__ = [
     "DataError",
     "Encoder",
     "Evaluation",
+    "Gallery",
+    "GalleryError",
     "ImageError",
     "InputSpec",
     "Manifest",
@@ -80,6 +85,7 @@ __all__ = [
     "ShapeError",
     "SheetRow",
     "StcanetError",
+    "Where",
     "__version__",
     "available_providers",
     "distance_matrix",

@@ -74,6 +74,14 @@ class BackendError(StcanetError):
         super().__init__(f"backend '{backend}' cannot run: {reason}" + (f"; {hint}" if hint else ""))
 
 
+class GalleryError(StcanetError):
+    """A gallery file cannot be read or written, is not one, or holds embeddings of another model."""
+
+    def __init__(self, path: object, reason: str, hint: str = "") -> None:
+        self.path, self.reason, self.hint = path, reason, hint
+        super().__init__(f"gallery {path}: {reason}" + (f"; {hint}" if hint else ""))
+
+
 class MemoryLimitError(StcanetError):
     """The work needs more memory than it was allowed."""
 

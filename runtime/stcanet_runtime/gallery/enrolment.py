@@ -1,0 +1,89 @@
+"""From what is given at enrolment to entries: one value for all or one for each, all of them checked."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.gallery.entry import Entry
+
+Names = Sequence[str | None] | str | None
+"""One name for each, or one for all, or none."""
+
+
+def make_entries(
+    count: int,
+    identities: Sequence[str] | str,
+    cameras: Names,
+    times: ArrayLike | None,
+    tracks: Names,
+    metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None,
+) -> list[Entry]:
+    """Entries [count]; see `Gallery.enrol`.
+
+    Raises:
+        ShapeError: A list of another length.
+        OptionError: A name, time or value that cannot be kept.
+    """
+    columns = {
+        "identities": identities,
+        "times": time.time() if times is None else times,
+        "cameras": cameras,
+        "tracks": tracks,
+        "metadata": {} if metadata is None else metadata,
+    }
+    rows = zip(*(_spread(value, count, name) for name, value in columns.items()), strict=True)
+    return [_make_entry(*row) for row in rows]
+
+
+def _spread(value: Any, count: int, name: str) -> list[Any]:
+    if value is None or isinstance(value, str | Mapping) or np.ndim(value) == 0:
+        return [value] * count
+    values = list(value)
+    if len(values) != count:
+        raise ShapeError(f"{name} must be {count}, one of each embedding, or one for all; got {len(values)}")
+    return values
+
+
+def _make_entry(identity: Any, moment: Any, camera: Any, track: Any, metadata: Any) -> Entry:
+    return Entry(
+        check_name(identity, "identities"),
+        _check_time(moment),
+        None if camera is None else check_name(camera, "cameras"),
+        None if track is None else check_name(track, "tracks"),
+        _check_metadata(metadata),
+    )
+
+
+def check_name(name: Any, option: str) -> str:
+    """The name, or OptionError."""
+    if not isinstance(name, str) or not name or not _is_unicode(name):
+        raise OptionError(option, name, "names: text that is not empty")
+    return name
+
+
+def _is_unicode(text: str) -> bool:
+    # Not so for file names in other encodings, which Python reads with lone surrogates; SQLite keeps UTF-8.
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_time(moment: Any) -> float:
+    if isinstance(moment, str) or moment is None or not math.isfinite(float(moment)):
+        raise OptionError("times", moment, "finite numbers of seconds")
+    return float(moment)
+
+
+def _check_metadata(metadata: Any) -> dict[str, Any]:
+    try:
+        text = json.dumps(dict(metadata), allow_nan=False)
+    except (TypeError, ValueError):
+        raise OptionError("metadata", metadata, "objects that JSON can say") from None
+    found: dict[str, Any] = json.loads(text)  # as a reader will have it: tuples are lists, keys are strings
+    return found

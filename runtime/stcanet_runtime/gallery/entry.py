@@ -1,0 +1,111 @@
+"""What a gallery knows about an embedding, and how entries are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from stcanet_runtime.distance import check_metric
+from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.ranking import check_count
+
+DTYPES = ("float32", "float16")
+"""How embeddings may be stored. float16 halves file, memory and search time; what it costs in accuracy depends on the model."""
+
+MAX_DIM = 1 << 16
+
+
+@dataclass(frozen=True)
+class Space:
+    """Which embeddings belong into a gallery: those of one model."""
+
+    model: str
+    """SHA-256 of the model file, or another name that no other model has."""
+    dim: int
+    """D."""
+    metric: str = "cosine"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str) or not self.model:
+            raise OptionError("model", self.model, "the SHA-256 of the model, or another name of it")
+        if check_count(self.dim, "dim") > MAX_DIM:
+            raise OptionError("dim", self.dim, f"at most {MAX_DIM}")
+        check_metric(self.metric)
+        if self.dtype not in DTYPES:
+            raise OptionError("dtype", self.dtype, quote_choices(DTYPES))
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one stored embedding."""
+        return self.dim * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One enrolled embedding, without the embedding."""
+
+    identity: str
+    time: float
+    """Seconds; by default, those since 1970 at which it was enrolled."""
+    camera: str | None = None
+    track: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    """Whatever JSON can say."""
+    id: int = 0
+    """Given at enrolment, ascending and never again; 0 before."""
+
+
+@dataclass(frozen=True)
+class Where:
+    """Which entries are meant; what is not given does not matter, what is given must all hold."""
+
+    identities: tuple[str, ...] | None = None
+    cameras: tuple[str, ...] | None = None
+    after: float | None = None
+    """Time at or after this."""
+    before: float | None = None
+    """Time before this."""
+    metadata: Mapping[str, str | float | bool | None] | None = None
+    """Values of top-level keys; a key that is missing is not equal to anything."""
+
+    def __post_init__(self) -> None:
+        for name in ("identities", "cameras"):
+            if isinstance(getattr(self, name), str):  # would be read letter by letter
+                raise OptionError(name, getattr(self, name), "a tuple of names")
+        for value in (self.metadata or {}).values():
+            if not isinstance(value, str | int | float | bool | None):
+                raise OptionError("metadata", value, "compared with a string, number, true, false or null")
+
+
+EVERYTHING = Where()
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One place of a ranked list."""
+
+    distance: float
+    """Of the query to the embedding or template; after re-ranking, the re-ranked distance."""
+    entry: Entry
+    """The entry found; for the template ``"mean"``, the entry of that identity that is nearest to it."""
+
+    @property
+    def identity(self) -> str:
+        """Whose it is."""
+        return self.entry.identity
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Who a query is, or that the gallery does not know."""
+
+    identity: str | None
+    """None: unknown, since nothing is within the threshold."""
+    threshold: float
+    nearest: Hit | None
+    """The nearest entry, whether accepted or not; None where nothing matches the filter."""

@@ -1,0 +1,315 @@
+"""Named embeddings of people: enrol, search, decide, forget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stcanet_runtime import ranking
+from stcanet_runtime.distance import as_embeddings
+from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
+from stcanet_runtime.gallery.enrolment import Names, check_name, make_entries
+from stcanet_runtime.gallery.entry import EVERYTHING, Decision, Entry, Hit, Space, Where
+from stcanet_runtime.gallery.sqlite import SqliteStore
+from stcanet_runtime.gallery.store import Ids, Rows, Store
+from stcanet_runtime.gallery.templates import Templates, check_templates, make_templates
+from stcanet_runtime.rerank import Reranking, rerank
+
+
+class _Prepared(NamedTuple):
+    """Templates that the last search made, and what they were made of."""
+
+    revision: int
+    where: Where
+    templates: Templates
+    rows: Rows
+
+    def pick(self, ids: Ids) -> Rows:
+        """The templates of these entries."""
+        chosen = np.isin(self.rows.ids, ids)
+        return Rows(self.rows.ids[chosen], self.rows.identities[chosen], self.rows.embeddings[chosen])
+
+
+class Gallery:
+    """A gallery of one model's embeddings. Safe to call from several threads; one process writes at a time, any number read.
+
+    Example:
+        >>> gallery = Gallery.create("site.gallery", encoder.dim, encoder.manifest.model_sha256)  # doctest: +SKIP
+        >>> gallery.enrol(encoder.encode(crops), ["anna", "anna", "ben"], cameras="door")  # doctest: +SKIP
+        >>> gallery.decide(encoder.encode([crop]), threshold=0.35)[0].identity  # doctest: +SKIP
+        'anna'
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._prepared: _Prepared | None = None
+
+    @classmethod
+    def create(
+        cls, path: str | Path, dim: int, model: str, metric: str = "cosine", dtype: str = "float32", timeout: float = 10.0
+    ) -> Gallery:
+        """Make an empty gallery.
+
+        Args:
+            path: The file, which must not exist.
+            dim: D.
+            model: SHA-256 of the model, or another name that no other model has.
+            metric: ``"cosine"`` or ``"euclidean"``.
+            dtype: ``"float32"`` or ``"float16"``: how embeddings are stored and searched.
+            timeout: Seconds to wait while another process writes.
+
+        Raises:
+            GalleryError: There is something at `path`.
+            OptionError: A value is not one of its choices.
+        """
+        return cls(SqliteStore.create(path, Space(model, dim, metric, dtype), timeout))
+
+    @classmethod
+    def open(cls, path: str | Path, model: str | None = None, read_only: bool = False, timeout: float = 10.0) -> Gallery:
+        """Open a gallery.
+
+        Args:
+            path: The file.
+            model: The model whose embeddings will be enrolled and searched; another than the gallery's is refused.
+            read_only: Whether writing shall be impossible.
+            timeout: Seconds to wait while another process writes.
+
+        Raises:
+            GalleryError: No gallery, damaged, of a newer version, or of another model.
+        """
+        store = SqliteStore(path, read_only, timeout)
+        if model is not None and model != store.space.model:
+            store.close()
+            reason = f"it holds embeddings of model {store.space.model[:16]}, this one is {model[:16]}"
+            raise GalleryError(
+                path, reason, "embeddings of different models cannot be compared; enrol into a gallery of its own"
+            )
+        return cls(store)
+
+    @property
+    def space(self) -> Space:
+        """Model, dimension, metric and storage type."""
+        return self.store.space
+
+    def enrol(
+        self,
+        embeddings: ArrayLike,
+        identities: Sequence[str] | str,
+        cameras: Names = None,
+        times: ArrayLike | None = None,
+        tracks: Names = None,
+        metadata: Sequence[Mapping[str, Any]] | Mapping[str, Any] | None = None,
+    ) -> list[int]:
+        """Add embeddings, all or none; when the call returns, they are on the disk.
+
+        Args:
+            embeddings: [N, D].
+            identities: N names, or one for all.
+            cameras: N names, or one for all, or None.
+            times: N or one, seconds; by default, now.
+            tracks: N names, or one for all, or None.
+            metadata: N JSON objects, or one for all.
+
+        Returns:
+            N ids.
+
+        Raises:
+            ShapeError: Embeddings of another dimension, not finite, too large for float16, or lists of different lengths.
+            OptionError: A name, time or value that cannot be kept.
+            GalleryError: The file cannot be written.
+        """
+        x = self._checked(embeddings, "embeddings")
+        if self.space.dtype == "float16" and len(x) and float(np.abs(x).max()) > float(np.finfo(np.float16).max):
+            raise ShapeError("embeddings must be at most 65504 in magnitude to be stored as float16")
+        entries = make_entries(len(x), identities, cameras, times, tracks, metadata)
+        return self.store.add(entries, x) if entries else []
+
+    def search(
+        self,
+        queries: ArrayLike,
+        k: int = 10,
+        where: Where = EVERYTHING,
+        cameras: Sequence[str | None] | None = None,
+        templates: Templates = "all",
+        reranking: Reranking | None = None,
+        shortlist: int = 100,
+    ) -> list[list[Hit]]:
+        """The nearest entries of every query; exact, ties by id.
+
+        Args:
+            queries: [Q, D].
+            k: Places wanted of each.
+            where: Which entries are searched.
+            cameras: [Q] the camera of each query, to leave out entries of the same camera; with all entries only.
+            templates: What stands for an identity: ``"all"``, ``"mean"`` or a number; see `templates.make_templates`. They are
+                kept until the gallery changes or another `where` is asked for.
+            reranking: Re-rank the shortlist of each query by k-reciprocal neighbours, each query by itself.
+            shortlist: Places that are re-ranked.
+
+        Returns:
+            Q lists of at most k hits, nearest first.
+
+        Raises:
+            ShapeError: Queries of another dimension or not finite; `cameras` of another length.
+            OptionError: A value out of its range.
+        """
+        q = self._checked(queries, "queries")
+        places = ranking.check_count(k, "k")
+        wanted = max(places, ranking.check_count(shortlist, "shortlist")) if reranking else places
+        if cameras is not None and (isinstance(cameras, str) or len(cameras) != len(q)):
+            raise ShapeError(f"cameras must be {len(q)} names, one of each query")
+        if check_templates(templates) == "all":
+            distances, ids = self.store.nearest(q, wanted, where, cameras)
+            pick = self.store.pick
+        elif cameras is not None:
+            raise OptionError("templates", templates, "'all' where cameras are left out: a template may be of several cameras")
+        else:
+            prepared = self._templates(where, templates)
+            found = ranking.search(q, prepared.rows.embeddings, wanted, self.space.metric)
+            distances, ids = found.distances, prepared.rows.ids[found.indices]
+            pick = prepared.pick
+        ranked = list(zip(distances, ids, strict=True))
+        if reranking:
+            ranked = [self._rerank(query, pick(near), reranking, places) for query, (_, near) in zip(q, ranked, strict=True)]
+        return self._hits(ranked)
+
+    def decide(
+        self,
+        queries: ArrayLike,
+        threshold: float | None = None,
+        where: Where = EVERYTHING,
+        cameras: Sequence[str | None] | None = None,
+        templates: Templates = "all",
+    ) -> list[Decision]:
+        """Who each query is: the identity of the nearest entry within the threshold, or unknown.
+
+        Args:
+            queries: [Q, D].
+            threshold: Largest distance at which somebody is recognised; by default the calibrated one of the gallery.
+            where: Which entries are considered.
+            cameras: As in `search`.
+            templates: As in `search`; a threshold is valid for the kind of templates that it was calibrated with.
+
+        Raises:
+            GalleryError: Neither `threshold` nor a calibrated one.
+        """
+        limit = self.threshold if threshold is None else float(threshold)
+        if limit is None:
+            raise GalleryError(self.store.facts().get("path"), "it has no threshold", "give one, or run `stcanet calibrate`")
+        found = self.search(queries, 1, where, cameras, templates)
+        return [
+            Decision(hits[0].identity if hits and hits[0].distance <= limit else None, limit, hits[0] if hits else None)
+            for hits in found
+        ]
+
+    @property
+    def threshold(self) -> float | None:
+        """The calibrated one, or None."""
+        calibration = self.calibration
+        return None if calibration is None else float(calibration["threshold"])
+
+    @property
+    def calibration(self) -> dict[str, Any] | None:
+        """How the threshold was found, with ``threshold`` in it, or None."""
+        found = self.store.setting("calibration")
+        if found is None:
+            return None
+        try:
+            if math.isfinite(float(found["threshold"])):
+                return dict(found)
+        except (TypeError, KeyError, ValueError):
+            pass
+        raise GalleryError(self.store.facts().get("path"), "its calibration is damaged", "calibrate again")
+
+    @calibration.setter
+    def calibration(self, value: Mapping[str, Any] | None) -> None:
+        if value is not None and not math.isfinite(float(value["threshold"])):
+            raise OptionError("threshold", value["threshold"], "a finite number")
+        self.store.set_setting("calibration", None if value is None else dict(value))
+
+    def forget(self, identity: str) -> int:
+        """Delete an identity and prove that it is gone: no file of the gallery holds bytes of its embeddings any more.
+
+        The file is written anew, which takes as long as copying it. Copies elsewhere, and what a disk keeps of blocks that were
+        freed, are beyond its reach.
+
+        Returns:
+            Entries deleted.
+
+        Raises:
+            GalleryError: There is no such identity, or its bytes could not be removed since another process reads.
+        """
+        count = self.store.purge(Where(identities=(identity,)))
+        if not count:
+            raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
+        return count
+
+    def expire(self, before: float) -> int:
+        """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        return self.store.remove(Where(before=before))
+
+    def rename(self, ids: Sequence[int], identity: str) -> None:
+        """Give entries another identity: two that are one person, or one that is two."""
+        self.store.rename(ids, check_name(identity, "identity"))
+
+    def rows(self, where: Where = EVERYTHING) -> tuple[Rows, list[Entry]]:
+        """Copies of entries and their embeddings, by id."""
+        rows = self.store.rows(where)
+        entries = self.store.entries(rows.ids.tolist())
+        return rows, [entries[i] for i in rows.ids.tolist()]
+
+    def stats(self) -> dict[str, Any]:
+        """Counts, the span of times, model and files, as JSON values."""
+        facts = self.store.facts()
+        return {
+            **facts,
+            "memory_bytes": facts["entries"] * self.space.row_bytes,
+            "model": self.space.model,
+            "dim": self.space.dim,
+            "metric": self.space.metric,
+            "dtype": self.space.dtype,
+            "threshold": self.threshold,
+        }
+
+    def close(self) -> None:
+        """Let go of file and memory; what was enrolled is safe without it."""
+        self.store.close()
+
+    def __enter__(self) -> Gallery:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _checked(self, x: ArrayLike, name: str) -> NDArray[np.float32]:
+        array = as_embeddings(x, name)
+        if array.shape[1] != self.space.dim:
+            raise ShapeError(f"{name} must have {self.space.dim} columns, as the gallery has, got {list(array.shape)}")
+        return array
+
+    def _templates(self, where: Where, templates: Templates) -> _Prepared:
+        kept, revision = self._prepared, self.store.revision
+        if kept is None or (kept.revision, kept.where, kept.templates) != (revision, where, templates):
+            rows = make_templates(self.store.rows(where), templates, self.space.metric)
+            self._prepared = kept = _Prepared(revision, where, templates, rows)
+        return kept
+
+    def _rerank(self, query: NDArray[np.float32], rows: Rows, reranking: Reranking, k: int) -> tuple[NDArray[np.float32], Ids]:
+        if not len(rows.ids):
+            return np.empty(0, np.float32), rows.ids
+        settings = (reranking.k1, reranking.k2, reranking.lambda_value)
+        found = rerank(query[None], rows.embeddings, *settings, top=k, metric=self.space.metric)
+        return found.distances[0], rows.ids[found.indices[0]]
+
+    def _hits(self, ranked: Sequence[tuple[NDArray[np.float32], Ids]]) -> list[list[Hit]]:
+        entries = self.store.entries([i for _, ids in ranked for i in ids.tolist() if i])
+        return [
+            [Hit(d, entries[i]) for d, i in zip(distances.tolist(), ids.tolist(), strict=True) if i in entries]
+            for distances, ids in ranked
+        ]

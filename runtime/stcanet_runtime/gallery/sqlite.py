@@ -1,0 +1,268 @@
+"""A gallery in one SQLite file, searched in memory."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime import ranking
+from stcanet_runtime.errors import GalleryError, StcanetError
+from stcanet_runtime.gallery import database, erasure
+from stcanet_runtime.gallery.entry import Entry, Space, Where
+from stcanet_runtime.gallery.follower import Follower
+from stcanet_runtime.gallery.mirror import Mirror
+from stcanet_runtime.gallery.store import Ids, Rows
+
+_GATHERED_SHARE = 0.5  # of the gallery below which chosen rows are copied rather than the others hidden
+
+
+class SqliteStore:
+    """Entries in a file, and a copy of them in memory that follows the commits of all processes.
+
+    One process writes at a time, others wait; readers never wait and see whole calls only. Threads take turns.
+    """
+
+    def __init__(self, path: str | Path, read_only: bool = False, timeout: float = 10.0) -> None:
+        self.path = Path(path)
+        self._connection = database.connect(self.path, read_only, timeout)
+        self._lock = threading.RLock()
+        try:
+            self._space = self._read_space()
+        except BaseException:
+            self._connection.close()
+            raise
+        self._follower = Follower(self.path, self._connection, self._space)
+
+    @classmethod
+    def create(cls, path: str | Path, space: Space, timeout: float = 10.0) -> SqliteStore:
+        """Make an empty gallery and open it for writing."""
+        path = Path(path)
+        with database.explained(path):
+            database.create(path, {"space": json.dumps(asdict(space)), "edits": "0"})
+        return cls(path, timeout=timeout)
+
+    @property
+    def space(self) -> Space:
+        """Which embeddings it takes."""
+        return self._space
+
+    @property
+    def revision(self) -> int:
+        """Another number whenever the entries are others."""
+        with self._reading():
+            return self._follower.revision
+
+    def _read_space(self) -> Space:
+        try:
+            return Space(**self.setting("space"))
+        except (TypeError, StcanetError) as error:
+            raise GalleryError(self.path, f"it does not say whose embeddings it holds: {error}", "restore a copy") from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[Mirror]:
+        """The mirror, up to date."""
+        with self._lock, database.explained(self.path):
+            self._follower.refresh()
+            yield self._follower.mirror
+
+    @contextmanager
+    def _writing(self, edit: bool) -> Iterator[sqlite3.Connection]:
+        """A transaction; an `edit` changes entries that others may have read already."""
+        with self._lock, database.explained(self.path):
+            with database.transaction(self._connection):
+                yield self._connection
+                if edit:
+                    self._connection.execute("UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE name = 'edits'")
+            self._follower.own_commit()
+
+    # ---- changing ----
+
+    def add(self, entries: Sequence[Entry], embeddings: NDArray[np.float32]) -> list[int]:
+        """Keep entries; see `Store`."""
+        rows = np.ascontiguousarray(embeddings, self._space.dtype)
+        ids = []
+        with self._writing(edit=False) as connection:
+            for entry, row in zip(entries, rows, strict=True):
+                fields = (
+                    entry.identity,
+                    entry.camera,
+                    entry.time,
+                    entry.track,
+                    json.dumps(dict(entry.metadata), allow_nan=False),
+                )
+                done = connection.execute(
+                    "INSERT INTO entries (identity, camera, time, track, metadata) VALUES (?, ?, ?, ?, ?)", fields
+                )
+                ids.append(int(done.lastrowid or 0))
+                connection.execute("INSERT INTO embeddings VALUES (?, ?)", (ids[-1], row.tobytes()))
+        return ids
+
+    def remove(self, where: Where) -> int:
+        """Delete entries; see `Store`. SQLite overwrites them with zeros, and the log is emptied."""
+        with self._lock:
+            ids = self._ids(where)
+            if ids:
+                self._delete(ids)
+                with self._reading():
+                    self._empty_log()
+        return len(ids)
+
+    def _delete(self, ids: list[int]) -> None:
+        with self._writing(edit=True) as connection:
+            for table in ("entries", "embeddings"):
+                connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
+
+    def purge(self, where: Where) -> int:
+        """Delete entries and prove it; see `Store`.
+
+        The whole file is written anew: overwriting leaves copies in pages that SQLite has rearranged before.
+        """
+        with self._lock:
+            removed = self.rows(where)
+            if len(removed.ids):
+                self._delete(removed.ids.tolist())
+                with self._reading() as mirror:
+                    pieces = erasure.needles(removed.embeddings, mirror.embeddings)
+                    self._connection.execute("VACUUM")
+                    self._empty_log()
+                if traces := erasure.find_traces(database.sidecars(self.path), pieces):
+                    raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
+        return len(removed.ids)
+
+    def _empty_log(self) -> None:
+        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            hint = "the entries are gone, their bytes are not yet; close other readers and do it again"
+            raise GalleryError(self.path, "another process reads, so that the log cannot be emptied", hint)
+
+    def rename(self, ids: Sequence[int], identity: str) -> None:
+        """Give entries another identity; see `Store`."""
+        with self._writing(edit=True) as connection:
+            connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", ((identity, i) for i in ids))
+
+    # ---- reading ----
+
+    def _select(self, mirror: Mirror, where: Where) -> NDArray[np.int64] | None:
+        return mirror.select(where, None if where.metadata is None else self._matching(where.metadata))
+
+    def _matching(self, metadata: Any) -> Ids:
+        """Ids of the entries that have all these values."""
+        test = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value IS ?)"
+        query = "SELECT id FROM entries WHERE " + " AND ".join([test] * len(metadata) or ["1"])  # noqa: S608
+        values = [value for pair in metadata.items() for value in pair]
+        return np.fromiter((row[0] for row in self._connection.execute(query, values)), np.int64)
+
+    def _ids(self, where: Where) -> list[int]:
+        with self._reading() as mirror:
+            chosen = self._select(mirror, where)
+            ids: list[int] = (mirror.ids if chosen is None else mirror.ids[chosen]).tolist()
+            return ids
+
+    def nearest(
+        self, queries: NDArray[np.float32], k: int, where: Where, cameras: Sequence[str | None] | None
+    ) -> tuple[NDArray[np.float32], Ids]:
+        """The nearest entries; see `Store`. Exact, ties by id."""
+        with self._reading() as mirror:
+            ids, rows, chosen = mirror.ids, mirror.embeddings, self._select(mirror, where)
+            q_groups, g_groups = (None, None) if cameras is None else mirror.camera_groups(cameras)
+            if chosen is not None and (cameras is not None or len(chosen) < _GATHERED_SHARE * len(ids)):
+                ids, rows = ids[chosen], rows[chosen]
+                g_groups = None if g_groups is None else g_groups[chosen]
+            elif chosen is not None:
+                q_groups, g_groups = np.zeros(len(queries), np.int64), np.zeros(len(ids), np.int64)
+                g_groups[chosen] = 1
+            found = ranking.search(queries, rows, k, self._space.metric, q_groups, g_groups)
+            return found.distances, np.where(found.indices < 0, 0, np.append(ids, 0)[found.indices])
+
+    def entries(self, ids: Sequence[int]) -> dict[int, Entry]:
+        """Entries by id; see `Store`."""
+        wanted = ",".join(str(int(i)) for i in set(ids))
+        query = f"SELECT identity, time, camera, track, metadata, id FROM entries WHERE id IN ({wanted})"  # noqa: S608
+        with self._lock, database.explained(self.path):
+            rows = self._connection.execute(query).fetchall()
+        return {row[5]: Entry(row[0], row[1], row[2], row[3], self._json(row[4], dict), row[5]) for row in rows}
+
+    def rows(self, where: Where) -> Rows:
+        """Copies of embeddings; see `Store`."""
+        with self._reading() as mirror:
+            return mirror.rows(self._select(mirror, where))
+
+    def pick(self, ids: Ids) -> Rows:
+        """Embeddings by id; see `Store`."""
+        with self._reading() as mirror:
+            return mirror.rows(np.flatnonzero(np.isin(mirror.ids, ids)))
+
+    # ---- settings and facts ----
+
+    def setting(self, name: str) -> Any:
+        """A JSON value; see `Store`."""
+        with self._lock, database.explained(self.path):
+            row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        return None if row is None else self._json(row[0])
+
+    def set_setting(self, name: str, value: Any) -> None:
+        """Keep a JSON value; see `Store`."""
+        with self._writing(edit=False) as connection:
+            if value is None:
+                connection.execute("DELETE FROM settings WHERE name = ?", (name,))
+            else:
+                text = json.dumps(value, allow_nan=False)
+                connection.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", (name, text))
+
+    def _json(self, text: Any, kind: type = object) -> Any:
+        try:
+            value = json.loads(text)
+        except (TypeError, ValueError, RecursionError):
+            value = None
+        if not isinstance(value, kind) or value is None:
+            raise GalleryError(self.path, "it is damaged: a value is not JSON", "restore a copy")
+        return value
+
+    def facts(self) -> dict[str, Any]:
+        """Files, counts and the span of times; see `Store`."""
+        with self._lock, database.explained(self.path), database.transaction(self._connection, "DEFERRED"):
+            counts = self._connection.execute(
+                "SELECT count(*), count(DISTINCT identity), min(time), max(time) FROM entries"
+            ).fetchone()
+            cameras = self._connection.execute(
+                "SELECT DISTINCT camera FROM entries WHERE camera IS NOT NULL ORDER BY 1"
+            ).fetchall()
+        return {
+            "path": str(self.path),
+            "bytes": sum(file.stat().st_size for file in database.sidecars(self.path) if file.exists()),
+            **dict(zip(("entries", "identities", "first_time", "last_time"), counts, strict=True)),
+            "cameras": [camera for (camera,) in cameras],
+        }
+
+    def check(self) -> None:
+        """Read everything; see `Store`."""
+        with self._lock, database.explained(self.path):
+            problem = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
+        if problem != "ok":
+            raise GalleryError(self.path, f"it is damaged: {problem}", "restore a copy")
+        fresh = SqliteStore(self.path, read_only=True)
+        try:
+            fresh.rows(Where(identities=()))
+        finally:
+            fresh.close()
+
+    def close(self) -> None:
+        """Close the file; it may be closed twice."""
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> SqliteStore:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

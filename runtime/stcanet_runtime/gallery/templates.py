@@ -1,0 +1,73 @@
+"""What stands for an identity in a search: all of its embeddings, their mean, or the few that differ most."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.distance import distance_matrix
+from stcanet_runtime.errors import OptionError
+from stcanet_runtime.gallery.store import Embeddings, Ids, Rows
+from stcanet_runtime.ranking import check_count
+
+Templates = str | int
+"""``"all"``, ``"mean"``, or how many of the most distinct embeddings."""
+
+
+def check_templates(templates: Templates) -> Templates:
+    """The value, or OptionError."""
+    if isinstance(templates, str):
+        if templates not in ("all", "mean"):
+            raise OptionError("templates", templates, "'all', 'mean' or a number of embeddings per identity")
+        return templates
+    return check_count(templates, "templates")
+
+
+def make_templates(rows: Rows, templates: Templates, metric: str) -> Rows:
+    """The templates of all identities.
+
+    ``"mean"`` is the mean of an identity's embeddings, for the cosine of their directions. A number n takes the embedding that
+    is nearest to that mean, and then n - 1 times the one that is farthest from those taken (Gonzalez, 1985: Clustering to
+    minimize the maximum intercluster distance).
+
+    Returns:
+        Templates [M, D], each with the id of an entry: itself, or the nearest to the mean; ordered by id.
+    """
+    parts = [_of_one(rows.embeddings[own], rows.ids[own], templates, metric) for own in _by_identity(rows.identities)]
+    if not parts:
+        return rows
+    ids = np.concatenate([part[1] for part in parts])
+    order = np.argsort(ids)
+    whose = rows.identities[np.searchsorted(rows.ids, ids[order])]
+    return Rows(ids[order], whose, np.concatenate([part[0] for part in parts])[order])
+
+
+def _by_identity(identities: NDArray[np.object_]) -> list[NDArray[np.int64]]:
+    """Positions of each identity."""
+    if not len(identities):
+        return []
+    _, codes, counts = np.unique(identities.astype(str), return_inverse=True, return_counts=True)
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+
+
+def _of_one(x: Embeddings, ids: Ids, templates: Templates, metric: str) -> tuple[Embeddings, Ids]:
+    mean = _mean(x, metric)
+    central = int(distance_matrix(mean[None], x, metric)[0].argmin())
+    if isinstance(templates, str):
+        return mean[None], ids[central : central + 1]
+    taken = [central]
+    nearest = distance_matrix(x[central][None], x, metric)[0]
+    while len(taken) < min(templates, len(x)):
+        taken.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, distance_matrix(x[taken[-1]][None], x, metric)[0])
+    chosen = np.sort(taken)
+    return x[chosen], ids[chosen]
+
+
+def _mean(x: Embeddings, metric: str) -> NDArray[np.float32]:
+    rows = x.astype(np.float64)
+    if metric == "cosine":
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
+        total = rows.sum(axis=0)
+        return np.asarray(total / max(float(np.linalg.norm(total)), np.finfo(np.float64).tiny), np.float32)
+    return np.asarray(rows.mean(axis=0), np.float32)

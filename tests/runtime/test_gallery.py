@@ -1,0 +1,448 @@
+"""Galleries: what is enrolled is found, decided, forgotten; files of strangers are refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from stcanet_runtime import Gallery, Where, rerank, search
+from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
+from stcanet_runtime.gallery import database
+from stcanet_runtime.gallery.erasure import find_traces
+from stcanet_runtime.gallery.gallery import Reranking
+
+DIM, MODEL = 48, "a" * 64
+Embeddings = NDArray[np.float32]
+
+
+def make_people(count: int = 60, identities: int = 6, seed: int = 0, noise: float = 0.6) -> tuple[Embeddings, list[str]]:
+    rng = np.random.default_rng(seed)
+    centres = rng.standard_normal((identities, DIM))
+    whose = np.arange(count) % identities
+    x = centres[whose] + noise * rng.standard_normal((count, DIM))
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    return x.astype(np.float32), [f"p{i}" for i in whose]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "site.gallery"
+
+
+@pytest.fixture
+def gallery(path: Path) -> Iterator[Gallery]:
+    with Gallery.create(path, DIM, MODEL) as made:
+        yield made
+
+
+@pytest.fixture
+def filled(gallery: Gallery) -> Gallery:
+    x, identities = make_people()
+    cameras = [f"c{i % 4}" for i in range(len(x))]
+    extra = [{"zone": i % 3, "path": f"{i}.png", "shop": "north" if i % 2 else "south"} for i in range(len(x))]
+    gallery.enrol(x, identities, cameras, times=np.arange(len(x)), tracks=[f"t{i}" for i in range(len(x))], metadata=extra)
+    return gallery
+
+
+# ---- search ----
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_search_is_that_of_the_kernels(path: Path, dtype: str) -> None:
+    x, identities = make_people(1500)
+    q, _ = make_people(9, seed=0, noise=0.9)
+    with Gallery.create(path, DIM, MODEL, dtype=dtype) as gallery:
+        ids = gallery.enrol(x[:700], identities[:700]) + gallery.enrol(x[700:], identities[700:])
+        hits = gallery.search(q, 7)
+    expected = search(q, x.astype(dtype), 7)
+    assert ids == list(range(1, 1501))
+    assert [[hit.entry.id - 1 for hit in row] for row in hits] == expected.indices.tolist()
+    np.testing.assert_array_equal([[hit.distance for hit in row] for row in hits], expected.distances)
+
+
+def test_entries_come_back_as_they_were(filled: Gallery) -> None:
+    x, _ = make_people()
+    (hit,) = filled.search(x[[17]], 1)[0]
+    entry = hit.entry
+    assert (entry.identity, entry.camera, entry.time, entry.track, entry.id) == ("p5", "c1", 17.0, "t17", 18)
+    assert entry.metadata == {"zone": 2, "path": "17.png", "shop": "north"}
+    assert hit.distance == 0.0
+
+
+WHERES: list[tuple[Where, Callable[[int], bool]]] = [
+    (Where(cameras=("c1", "c2")), lambda i: i % 4 in (1, 2)),
+    (Where(cameras=("c1", "nowhere")), lambda i: i % 4 == 1),
+    (Where(identities=("p3",)), lambda i: i % 6 == 3),
+    (Where(after=10, before=20), lambda i: 10 <= i < 20),
+    (Where(metadata={"zone": 2}), lambda i: i % 3 == 2),
+    (Where(metadata={"zone": 1, "shop": "north"}), lambda i: i % 3 == 1 and i % 2 == 1),
+    (Where(metadata={"missing": None}), lambda i: False),
+    (Where(cameras=("c0",), after=30, metadata={"shop": "south"}), lambda i: i % 4 == 0 and i >= 30),
+    (Where(before=55), lambda i: i < 55),
+    (Where(identities=()), lambda i: False),
+    (Where(), lambda i: True),
+]
+
+
+@pytest.mark.parametrize(("where", "meant"), WHERES, ids=str)
+@pytest.mark.parametrize("own_camera", [True, False])
+def test_filters(filled: Gallery, where: Where, meant: Callable[[int], bool], own_camera: bool) -> None:
+    q, _ = make_people(5, seed=3)
+    cameras = ["c0", "c1", None, "elsewhere", "c3"]
+    hits = filled.search(q, 100, where, None if own_camera else cameras)
+    for camera, row in zip(cameras, hits, strict=True):
+        expected = {i for i in range(60) if meant(i) and (own_camera or f"c{i % 4}" != camera)}
+        assert {hit.entry.id - 1 for hit in row} == expected
+        assert [hit.distance for hit in row] == sorted(hit.distance for hit in row)
+
+
+def test_an_empty_gallery_finds_nobody(gallery: Gallery) -> None:
+    q, _ = make_people(3)
+    assert gallery.search(q) == [[], [], []]
+    assert gallery.search(q, templates="mean") == [[], [], []]
+    assert gallery.search(q, reranking=Reranking()) == [[], [], []]
+    assert [d.identity for d in gallery.decide(q, 0.5)] == [None] * 3
+    assert gallery.search(q[:0]) == []
+    assert gallery.enrol(q[:0], []) == []
+
+
+def test_the_shortlist_is_reranked(filled: Gallery) -> None:
+    x, _ = make_people()
+    q, _ = make_people(4, noise=0.9)
+    settings = Reranking(5, 2, 0.3)
+    hits = filled.search(q, 5, reranking=settings, shortlist=20)
+    for query, row in zip(q, hits, strict=True):
+        short = np.sort(search(query[None], x, 20).indices[0])
+        expected = rerank(query[None], x[short], 5, 2, 0.3, top=5)
+        assert [hit.entry.id - 1 for hit in row] == short[expected.indices[0]].tolist()
+        np.testing.assert_array_equal([hit.distance for hit in row], expected.distances[0])
+
+
+# ---- templates and decisions ----
+
+
+def test_the_mean_stands_for_an_identity(filled: Gallery) -> None:
+    x, identities = make_people()
+    q, _ = make_people(4, noise=0.9)
+    names = sorted(set(identities))
+    means = np.stack([x[np.array(identities) == name].astype(np.float64).mean(axis=0) for name in names])
+    expected = search(q, means, 6)
+    hits = filled.search(q, 10, templates="mean")
+    assert [[hit.identity for hit in row] for row in hits] == [[names[i] for i in row] for row in expected.indices]
+    np.testing.assert_allclose([[hit.distance for hit in row] for row in hits], expected.distances, atol=1e-6)
+
+
+def test_distinct_templates_cover_an_identity(gallery: Gallery) -> None:
+    rng = np.random.default_rng(0)
+    poses = np.repeat(np.eye(3, DIM), 5, axis=0) + 0.01 * rng.standard_normal((15, DIM))
+    gallery.enrol(poses, "anna")
+    gallery.enrol(-poses[:2], "ben")
+    entries = [hit.entry for hit in gallery.search(poses[:1], 99, templates=3)[0]]
+    assert {(entry.id - 1) // 5 for entry in entries if entry.identity == "anna"} == {0, 1, 2}
+    assert [entry.identity for entry in entries].count("ben") == 2
+    assert len(gallery.search(poses[:1], 99, templates=100)[0]) == 17
+
+
+def test_templates_follow_the_gallery(filled: Gallery) -> None:
+    x, _ = make_people()
+    assert {hit.identity for hit in filled.search(x[:1], 99, templates="mean")[0]} == {f"p{i}" for i in range(6)}
+    filled.enrol(x[:1], "new")
+    assert len(filled.search(x[:1], 99, templates="mean")[0]) == 7
+    filled.forget("p0")
+    assert filled.search(x[:1], 99, templates="mean")[0][0].identity == "new"
+    assert {hit.identity for hit in filled.search(x[:1], 99, Where(cameras=("c1",)), templates="mean")[0]} == {"p1", "p3", "p5"}
+
+
+def test_decisions_and_unknown(filled: Gallery) -> None:
+    x, _ = make_people()
+    stranger = np.random.default_rng(9).standard_normal((1, DIM))
+    known, unknown = filled.decide(np.concatenate([x[[8]], stranger]), threshold=0.3)
+    assert known.identity == "p2"
+    assert unknown.identity is None
+    assert unknown.nearest is not None
+    assert unknown.nearest.distance > 0.3
+    assert filled.decide(stranger, threshold=unknown.nearest.distance)[0].identity == unknown.nearest.identity  # at most
+
+
+def test_the_calibrated_threshold_is_taken(filled: Gallery, path: Path) -> None:
+    x, _ = make_people()
+    with pytest.raises(GalleryError, match="has no threshold"):
+        filled.decide(x[:1])
+    filled.calibration = {"threshold": 0.25, "far": 0.001}
+    with Gallery.open(path, read_only=True) as reader:
+        assert reader.threshold == 0.25
+        assert reader.decide(x[:1])[0].threshold == 0.25
+    filled.calibration = None
+    assert filled.threshold is None
+
+
+# ---- retention ----
+
+
+def test_expire(filled: Gallery) -> None:
+    x, _ = make_people()
+    assert filled.expire(before=40) == 40
+    assert filled.expire(before=40) == 0
+    assert {hit.entry.id for hit in filled.search(x[:1], 99)[0]} == set(range(41, 61))
+    assert filled.enrol(x[:1], "p0") == [61]  # ids are never given again
+
+
+def test_forgotten_is_gone_from_every_file(path: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    with Gallery.create(path, DIM, MODEL) as gallery:
+        rows: dict[str, list[Embeddings]] = {}
+        for step in range(120):  # single rows and rewritten pages: what SQLite rearranges, it leaves copies of
+            name = f"somebody-{step % 5}"
+            rows.setdefault(name, []).append(rng.standard_normal((3, DIM)).astype(np.float32))
+            gallery.enrol(rows[name][-1], name, tracks=f"track of {name}", metadata={"note": f"seen {name}"})
+            if step % 40 == 39:
+                gallery.rename([1, 2], f"somebody-{step % 3}")
+        wanted = [x.tobytes() for x in np.concatenate(rows["somebody-4"])]
+        assert find_traces(database.sidecars(path), wanted)
+        assert gallery.forget("somebody-4") == 72
+        for file in tmp_path.iterdir():
+            data = file.read_bytes()
+            assert b"somebody-4" not in data, file
+            assert not any(x[start : start + 16] in data for x in wanted for start in range(0, len(x) - 16, 16)), file
+        assert {hit.identity for hit in gallery.search(rows["somebody-4"][0], 400)[0]} == {f"somebody-{i}" for i in range(4)}
+        with pytest.raises(GalleryError, match="no identity 'somebody-4'"):
+            gallery.forget("somebody-4")
+
+
+def test_forgetting_says_when_bytes_remain(filled: Gallery, path: Path) -> None:
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM entries").fetchall()
+    filled.store._connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+    with pytest.raises(GalleryError, match="another process reads"):
+        filled.forget("p1")
+    other.close()
+
+
+def test_rename_merges_and_splits(filled: Gallery) -> None:
+    x, _ = make_people()
+    filled.rename([1, 7], "p1")
+    assert filled.decide(x[[0]], 0.1)[0].identity == "p1"
+    assert filled.decide(x[[12]], 0.1)[0].identity == "p0"
+
+
+# ---- processes and threads ----
+
+
+def test_a_reader_follows_the_writer(filled: Gallery, path: Path) -> None:
+    x, _ = make_people()
+    with Gallery.open(path, MODEL, read_only=True) as reader:
+        assert len(reader.search(x[:1], 99)[0]) == 60
+        filled.enrol(x[:2], "late")
+        assert len(reader.search(x[:1], 99)[0]) == 62
+        filled.forget("p0")
+        assert {hit.identity for hit in reader.search(x[:1], 99)[0]} == {"p1", "p2", "p3", "p4", "p5", "late"}
+        filled.rename([2], "late")
+        assert reader.decide(x[[1]], 0.01)[0].identity == "late"
+        with pytest.raises(GalleryError, match="reading only"):
+            reader.enrol(x[:1], "p0")
+
+
+def test_a_second_writer_waits_and_then_says_so(filled: Gallery, path: Path) -> None:
+    x, _ = make_people()
+    with Gallery.open(path, timeout=0.05) as other:
+        filled.store._connection.execute("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+        with pytest.raises(GalleryError, match="another process is writing"):
+            other.enrol(x[:1], "p0")
+        assert len(other.search(x[:1], 99)[0]) == 60  # readers do not wait
+        filled.store._connection.execute("ROLLBACK")  # type: ignore[attr-defined]
+        other.enrol(x[:1], "p0")
+        assert len(filled.search(x[:1], 99)[0]) == 61
+
+
+def test_threads_share_a_gallery(filled: Gallery) -> None:
+    x, identities = make_people()
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        try:
+            for i in range(number, 60, 6):
+                filled.enrol(x[[i]], f"extra{number}")
+                if filled.search(x[[i]], 1)[0][0].identity != identities[i]:
+                    wrong.append(i)
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert filled.stats()["entries"] == 120
+
+
+WRITER = """
+import sys, numpy as np
+from stcanet_runtime import Gallery
+gallery = Gallery.open(sys.argv[1])
+rng, step = np.random.default_rng(int(sys.argv[2])), 0
+while True:
+    x = rng.standard_normal((int(rng.integers(1, 9)), gallery.space.dim)).astype(np.float32)
+    ids = gallery.enrol(x, f"p{step % 7}")
+    step += 1
+    print(ids[-1], flush=True)
+"""
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kill_during_enrolment(path: Path, seed: int) -> None:
+    """All that was acknowledged is there, and of the call that was killed all or nothing."""
+    Gallery.create(path, DIM, MODEL).close()
+    command = [sys.executable, "-c", WRITER, str(path), str(seed)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3 + 25 * seed)]
+        process.kill()
+        lines += process.stdout.read().splitlines()
+    acknowledged = int(lines[-1])
+    rng = np.random.default_rng(seed)
+    with Gallery.open(path) as gallery:
+        gallery.store.check()
+        rows, _ = gallery.rows()
+        count = 0
+        while count < len(rows.ids):
+            x = rng.standard_normal((int(rng.integers(1, 9)), DIM)).astype(np.float32)
+            np.testing.assert_array_equal(rows.embeddings[count : count + len(x)], x)
+            count += len(x)
+        assert acknowledged <= count == len(rows.ids) <= acknowledged + 8
+        gallery.enrol(x, "after")
+
+
+# ---- what is refused ----
+
+
+def test_another_model_is_refused(filled: Gallery, path: Path) -> None:
+    with pytest.raises(GalleryError, match="embeddings of model aaaaaaaa"):
+        Gallery.open(path, "b" * 64)
+    with pytest.raises(ShapeError, match=f"must have {DIM} columns"):
+        filled.enrol(np.ones((1, DIM + 1)), "p0")
+    with pytest.raises(ShapeError, match=f"must have {DIM} columns"):
+        filled.search(np.ones((1, DIM - 1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"identities": ["a"]}, ShapeError),
+        ({"identities": ["a", ""]}, OptionError),
+        ({"identities": ["a", 3]}, OptionError),
+        ({"identities": "\udcff"}, OptionError),
+        ({"identities": "a", "times": [1.0, np.nan]}, OptionError),
+        ({"identities": "a", "metadata": {"x": np.nan}}, OptionError),
+        ({"identities": "a", "metadata": {"x": object()}}, OptionError),
+        ({"identities": "a", "cameras": ["c", "d", "e"]}, ShapeError),
+    ],
+)
+def test_what_cannot_be_kept(gallery: Gallery, arguments: dict[str, Any], error: type[Exception]) -> None:
+    with pytest.raises(error):
+        gallery.enrol(np.ones((2, DIM)), **arguments)
+    assert gallery.stats()["entries"] == 0
+
+
+def test_float16_says_what_it_cannot_hold(path: Path) -> None:
+    with Gallery.create(path, DIM, MODEL, dtype="float16") as gallery, pytest.raises(ShapeError, match="65504"):
+        gallery.enrol(np.full((1, DIM), 1e5), "a")
+
+
+def test_no_gallery(tmp_path: Path, path: Path) -> None:
+    with pytest.raises(GalleryError, match="no such file"):
+        Gallery.open(path)
+    path.write_bytes(b"")
+    with pytest.raises(GalleryError, match="not a gallery"):
+        Gallery.open(path)
+    with pytest.raises(GalleryError, match="exists already"):
+        Gallery.create(path, DIM, MODEL)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE entries (id)")
+    connection.close()
+    with pytest.raises(GalleryError, match="not a gallery"):
+        Gallery.open(other)
+
+
+def alter(path: Path, *statements: str) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("PRAGMA user_version = 2", "newer version"),
+        ("PRAGMA application_id = 7", "not a gallery"),
+        ("CREATE TRIGGER run AFTER INSERT ON entries BEGIN DELETE FROM embeddings; END", "not those of a gallery"),
+        ("CREATE VIEW more AS SELECT 1", "not those of a gallery"),
+        ("DROP TABLE embeddings", "not those of a gallery"),
+        ("UPDATE settings SET value = '{' WHERE name = 'space'", "damaged"),
+        ("UPDATE settings SET value = '{\"model\": \"m\", \"dim\": -4}' WHERE name = 'space'", "whose embeddings"),
+        ("DELETE FROM settings WHERE name = 'space'", "whose embeddings"),
+        ("DELETE FROM settings WHERE name = 'edits'", "a part of it is missing"),
+        ("DELETE FROM embeddings WHERE id = 30", "do not belong together"),
+        ("UPDATE embeddings SET row = x'00' WHERE id = 60", "do not belong together"),
+        ("UPDATE embeddings SET row = 'text'", "do not belong together"),
+        (f"UPDATE embeddings SET row = x'{'ff' * 4 * DIM}' WHERE id = 2", "damaged: stored embeddings must be finite"),
+        ("UPDATE entries SET identity = 7 || x'ff'", "cannot be used"),
+        ("UPDATE entries SET time = 'noon'", "do not belong together"),
+        ("UPDATE entries SET metadata = '[1'", "not JSON"),
+    ],
+)
+def test_damaged_and_foreign_files(filled: Gallery, path: Path, statement: str, message: str) -> None:
+    filled.close()
+    alter(path, statement)
+
+    def use() -> None:
+        with Gallery.open(path) as gallery:
+            gallery.search(np.ones((1, DIM)), 99)
+
+    with pytest.raises(GalleryError, match=message):
+        use()
+
+
+@pytest.mark.parametrize("damage", ["cut", "overwritten"])
+def test_damaged_pages(filled: Gallery, path: Path, damage: str) -> None:
+    filled.close()
+    data = bytearray(path.read_bytes())
+    if damage == "cut":
+        data = data[: len(data) // 2]
+    else:
+        data[70_000:200_000] = bytes(range(256)) * 507 + bytes(208)
+    path.write_bytes(data)
+
+    def use() -> None:
+        with Gallery.open(path) as gallery:
+            gallery.search(np.ones((1, DIM)), 99)
+            gallery.store.check()
+
+    with pytest.raises(GalleryError):
+        use()
+
+
+def test_stats(filled: Gallery, path: Path) -> None:
+    stats = filled.stats()
+    assert {key: stats[key] for key in ("entries", "identities", "cameras", "first_time", "last_time", "dim")} == {
+        "entries": 60,
+        "identities": 6,
+        "cameras": ["c0", "c1", "c2", "c3"],
+        "first_time": 0.0,
+        "last_time": 59.0,
+        "dim": DIM,
+    }
+    assert stats["memory_bytes"] == 60 * DIM * 4
+    assert stats["bytes"] >= path.stat().st_size
