@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
 from stcanet_runtime.gallery import database
+from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces
 from stcanet_runtime.gallery.gallery import Reranking
+from stcanet_runtime.gallery.mirror import Column
 
 DIM, MODEL = 48, "a" * 64
 Embeddings = NDArray[np.float32]
@@ -103,6 +105,12 @@ def test_filters(filled: Gallery, where: Where, meant: Callable[[int], bool], ow
         expected = {i for i in range(60) if meant(i) and (own_camera or f"c{i % 4}" != camera)}
         assert {hit.entry.id - 1 for hit in row} == expected
         assert [hit.distance for hit in row] == sorted(hit.distance for hit in row)
+
+
+def test_an_unknown_camera_hides_nothing(gallery: Gallery) -> None:
+    x, identities = make_people(4)
+    gallery.enrol(x, identities, [None, None, "c0", "c1"])
+    assert [len(hits) for hits in gallery.search(x[:3], 9, cameras=[None, "c0", "c7"])] == [4, 3, 4]
 
 
 def test_an_empty_gallery_finds_nobody(gallery: Gallery) -> None:
@@ -196,6 +204,24 @@ def test_expire(filled: Gallery) -> None:
     assert filled.enrol(x[:1], "p0") == [61]  # ids are never given again
 
 
+def test_expired_bytes_are_overwritten(path: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).standard_normal((40, DIM)).astype(np.float32)
+    with Gallery.create(path, DIM, MODEL) as gallery:
+        gallery.enrol(x, "p", times=np.arange(40))
+        gallery.expire(before=20)
+        for file in tmp_path.iterdir():
+            found = [row.tobytes() in file.read_bytes() for row in x]
+            assert found == [False] * 20 + [file == path] * 20, file
+
+
+def test_memory_is_overwritten() -> None:
+    column = Column("float32", (2,))
+    column.append(np.arange(1, 5001).reshape(2500, 2))
+    column.keep(np.arange(2500) % 3 == 0)
+    np.testing.assert_array_equal(column.values[:, 0], np.arange(2500)[::3] * 2 + 1)
+    assert not column._array[len(column.values) : 2500].any()
+
+
 def test_forgotten_is_gone_from_every_file(path: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     with Gallery.create(path, DIM, MODEL) as gallery:
@@ -218,6 +244,16 @@ def test_forgotten_is_gone_from_every_file(path: Path, tmp_path: Path) -> None:
             gallery.forget("somebody-4")
 
 
+def test_a_file_that_was_not_overwritten_is_written_anew(filled: Gallery, path: Path) -> None:
+    x, _ = make_people()
+    wanted = [row.tobytes() for row in x[::6]]
+    filled.store._connection.execute("PRAGMA secure_delete = OFF")  # type: ignore[attr-defined]
+    filled.expire(before=12)
+    assert find_traces([path], wanted[:2])
+    assert filled.forget("p0") == 8
+    assert not find_traces(database.sidecars(path), wanted[2:])
+
+
 def test_forgetting_says_when_bytes_remain(filled: Gallery, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN")
@@ -230,6 +266,7 @@ def test_forgetting_says_when_bytes_remain(filled: Gallery, path: Path) -> None:
 
 def test_rename_merges_and_splits(filled: Gallery) -> None:
     x, _ = make_people()
+    assert filled.decide(x[[0]], 0.1)[0].identity == "p0"
     filled.rename([1, 7], "p1")
     assert filled.decide(x[[0]], 0.1)[0].identity == "p1"
     assert filled.decide(x[[12]], 0.1)[0].identity == "p0"
@@ -245,6 +282,7 @@ def test_a_reader_follows_the_writer(filled: Gallery, path: Path) -> None:
         filled.enrol(x[:2], "late")
         assert len(reader.search(x[:1], 99)[0]) == 62
         filled.forget("p0")
+        assert reader.search(x[6:7], 1)[0][0].identity == "late"
         assert {hit.identity for hit in reader.search(x[:1], 99)[0]} == {"p1", "p2", "p3", "p4", "p5", "late"}
         filled.rename([2], "late")
         assert reader.decide(x[[1]], 0.01)[0].identity == "late"
@@ -352,6 +390,15 @@ def test_what_cannot_be_kept(gallery: Gallery, arguments: dict[str, Any], error:
     with pytest.raises(error):
         gallery.enrol(np.ones((2, DIM)), **arguments)
     assert gallery.stats()["entries"] == 0
+
+
+def test_a_call_is_kept_whole_or_not_at_all(filled: Gallery) -> None:
+    x, _ = make_people()
+    bad = [Entry("a", 0.0), Entry("b", 0.0, metadata={"x": {1, 2}})]
+    with pytest.raises(TypeError):
+        filled.store.add(bad, x[:2])
+    assert filled.stats()["entries"] == 60
+    assert len(filled.search(x[:1], 99)[0]) == 60
 
 
 def test_float16_says_what_it_cannot_hold(path: Path) -> None:

@@ -236,8 +236,8 @@ class Gallery:
     def forget(self, identity: str) -> int:
         """Delete an identity and prove that it is gone: no file of the gallery holds bytes of its embeddings any more.
 
-        The file is written anew, which takes as long as copying it. Copies elsewhere, and what a disk keeps of blocks that were
-        freed, are beyond its reach.
+        SQLite overwrites what it deletes; then the files are searched for it. Copies elsewhere, and what a disk keeps of blocks
+        that were overwritten, are beyond its reach.
 
         Returns:
             Entries deleted.

@@ -123,21 +123,22 @@ class SqliteStore:
                 connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
 
     def purge(self, where: Where) -> int:
-        """Delete entries and prove it; see `Store`.
-
-        The whole file is written anew: overwriting leaves copies in pages that SQLite has rearranged before.
-        """
+        """Delete entries and prove it; see `Store`. The file is read once to its end."""
         with self._lock:
             removed = self.rows(where)
             if len(removed.ids):
-                self._delete(removed.ids.tolist())
+                self.remove(where)
                 with self._reading() as mirror:
-                    pieces = erasure.needles(removed.embeddings, mirror.embeddings)
-                    self._connection.execute("VACUUM")
-                    self._empty_log()
-                if traces := erasure.find_traces(database.sidecars(self.path), pieces):
-                    raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
+                    self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))
         return len(removed.ids)
+
+    def _prove_gone(self, pieces: list[bytes]) -> None:
+        files = database.sidecars(self.path)
+        if erasure.find_traces(files, pieces):  # of a file that was written without overwriting: write it anew
+            self._connection.execute("VACUUM")
+            self._empty_log()
+            if traces := erasure.find_traces(files, pieces):
+                raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
 
     def _empty_log(self) -> None:
         busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
