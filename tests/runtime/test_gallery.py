@@ -87,11 +87,11 @@ WHERES: list[tuple[Where, Callable[[int], bool]]] = [
     (Where(after=10, before=20), lambda i: 10 <= i < 20),
     (Where(metadata={"zone": 2}), lambda i: i % 3 == 2),
     (Where(metadata={"zone": 1, "shop": "north"}), lambda i: i % 3 == 1 and i % 2 == 1),
-    (Where(metadata={"missing": None}), lambda i: False),
+    (Where(metadata={"missing": None}), lambda _: False),
     (Where(cameras=("c0",), after=30, metadata={"shop": "south"}), lambda i: i % 4 == 0 and i >= 30),
     (Where(before=55), lambda i: i < 55),
-    (Where(identities=()), lambda i: False),
-    (Where(), lambda i: True),
+    (Where(identities=()), lambda _: False),
+    (Where(), lambda _: True),
 ]
 
 
@@ -438,7 +438,7 @@ def alter(path: Path, *statements: str) -> None:
         ("CREATE VIEW more AS SELECT 1", "not those of a gallery"),
         ("DROP TABLE embeddings", "not those of a gallery"),
         ("UPDATE settings SET value = '{' WHERE name = 'space'", "damaged"),
-        ("UPDATE settings SET value = '{\"model\": \"m\", \"dim\": -4}' WHERE name = 'space'", "whose embeddings"),
+        ('UPDATE settings SET value = \'{"model": "m", "dim": -4}\' WHERE name = \'space\'', "whose embeddings"),
         ("DELETE FROM settings WHERE name = 'space'", "whose embeddings"),
         ("DELETE FROM settings WHERE name = 'edits'", "a part of it is missing"),
         ("DELETE FROM embeddings WHERE id = 30", "do not belong together"),
