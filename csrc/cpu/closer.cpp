@@ -99,8 +99,7 @@ class Closer {
 }  // namespace
 
 void count_closer(Features query, Features gallery, Metric metric, Thresholds thresholds, Options options,
-                  std::size_t scratch, std::int64_t* counts,
-                  const std::function<void(std::size_t, std::size_t)>& watch) {
+                  std::size_t scratch, std::int64_t* counts, const Progress& watch) {
     const Screen screen(query, gallery, metric, options, options.kernels->accurate);
     Closer closer(screen, thresholds, counts);
     sweep(screen, scratch, [&](const Block& block) { closer.visit(block); }, watch);

@@ -119,9 +119,8 @@ void write_dense(const Screen& screen, const Block& block, Matrix<float> dense) 
 }  // namespace
 
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense, const GalleryLists& lists,
-                const std::function<void(std::size_t, std::size_t)>& watch) {
-    search_with_best(*options.kernels, [&](const Product& product) {
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& watch) {
+    search_with_best(*options.kernels, watch, [&](const Product& product, const Progress& told) {
         const Screen screen(Features::joint(query, gallery), metric, options, product);
         // [Q, G] has to be accurate where it is wanted, and is multiplied apart from the rest.
         const std::size_t split = dense.data != nullptr ? query.rows : 0;
@@ -132,7 +131,7 @@ void neighbours(Features query, Features gallery, Metric metric, Options options
                 if (block.row < split && block.col >= split) write_dense(screen, block, dense);
                 candidates.visit(block);
             },
-            watch);
+            told);
         candidates.finish(result);
     });
 }

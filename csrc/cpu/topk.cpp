@@ -68,7 +68,7 @@ void scan_by_keys(const Screen& screen, Groups groups, std::size_t scratch, List
 void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t scratch,
            Matrix<float> distances, Matrix<std::int64_t> indices) {
     const std::size_t k = std::min(distances.cols, gallery.rows);
-    search_with_best(*options.kernels, [&](const Product& product) {
+    search_with_best(*options.kernels, {}, [&](const Product& product, const Progress&) {
         const Screen screen(query, gallery, metric, options, product);
         Lists lists = make_lists(screen, query.rows, k);
         if (k > 0 && query.rows < kDirectRows)

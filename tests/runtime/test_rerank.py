@@ -544,6 +544,16 @@ def test_progress(backend: str, options: dict[str, Any], tmp_path: Path, monkeyp
     assert calls[-1] == (420, 420)
 
 
+def test_progress_of_a_search_that_begins_again(backend: str) -> None:
+    """The last rows point in one direction, where a coarse screen tells nothing apart and the accurate one takes over."""
+    x = np.random.default_rng(0).normal(size=(1500, 16)).astype(np.float32)
+    x[1100:] = x[1100]
+    calls: list[tuple[int, int]] = []
+    rerank(x[:1100], x[1100:], top=5, progress=lambda *call: calls.append(call), backend=backend)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1] == (2600, 2600)
+
+
 @pytest.mark.parametrize("last", [0, 360, 420])
 def test_cancelled_work_leaves_no_file(backend: str, last: int, tmp_path: Path) -> None:
     q, g, *_ = market_like()

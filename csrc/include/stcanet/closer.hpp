@@ -21,7 +21,6 @@ struct Thresholds {
 // index). The result does not depend on instruction set, threads or scratch. Values as for top_k. `watch` is told
 // (blocks done, of how many).
 void count_closer(Features query, Features gallery, Metric metric, Thresholds thresholds, Options options,
-                  std::size_t scratch, std::int64_t* counts,
-                  const std::function<void(std::size_t, std::size_t)>& watch = {});
+                  std::size_t scratch, std::int64_t* counts, const Progress& watch = {});
 
 }  // namespace stcanet

@@ -25,8 +25,7 @@ struct GalleryLists {
 // Queries come before gallery rows in the joint set of N = Q + G rows; 1 <= k <= N. `dense` [Q, G] and `lists`, if they
 // have data, are filled from the same products.
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense, const GalleryLists& lists,
-                const std::function<void(std::size_t, std::size_t)>& watch = {});
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& watch = {});
 
 // Distances of the pairs (rows[p], cols[p]) of the joint set, by definition.
 void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,

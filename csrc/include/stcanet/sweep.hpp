@@ -27,6 +27,9 @@ struct Block {
     std::size_t tile_start(std::size_t i) const { return (i - row) / kTileWidth * kTileWidth; }
 };
 
+// Told (blocks done, of how many) from the calling thread; what it throws ends the work. May be empty.
+using Progress = std::function<void(std::size_t done, std::size_t total)>;
+
 struct Range {
     std::size_t first, count;
 };
@@ -44,23 +47,29 @@ struct ScreenTooCoarse : std::exception {
 
 // Visits every pair of rows of the parts once, from several threads; of a range with itself, every unordered pair (see
 // Block). Scaled copies of the rows are packed into at most about `scratch` bytes at a time; the products do not depend
-// on it. `watch` is told (blocks done, of how many).
+// on it.
 // Throws ScreenTooCoarse when the product of the screen is not the accurate one and very many pairs were measured.
 void sweep(const Screen& screen, const std::vector<Part>& parts, std::size_t scratch,
-           const std::function<void(const Block&)>& visit,
-           const std::function<void(std::size_t, std::size_t)>& watch = {});
+           const std::function<void(const Block&)>& visit, const Progress& watch = {});
 
 // All rows, with the product of the screen.
 void sweep(const Screen& screen, std::size_t scratch, const std::function<void(const Block&)>& visit,
-           const std::function<void(std::size_t, std::size_t)>& watch = {});
+           const Progress& watch = {});
 
-// Calls search(product) with the fastest product, and again with the accurate one if that was too coarse.
+// Calls search(product, watch) with the fastest product, and again with the accurate one if that was too coarse. The
+// second search has what the first left of the way, so that `watch` is never told less than before.
 template <typename Search>
-void search_with_best(const Kernels& kernels, const Search& search) {
+void search_with_best(const Kernels& kernels, const Progress& watch, const Search& search) {
+    std::size_t reached = 0;
     try {
-        search(kernels.screen);
+        search(kernels.screen, [&](std::size_t done, std::size_t total) {
+            reached = done;
+            if (watch) watch(done, total);
+        });
     } catch (const ScreenTooCoarse&) {
-        search(kernels.accurate);
+        search(kernels.accurate, [&](std::size_t done, std::size_t total) {
+            if (watch) watch(reached + (total - reached) * done / total, total);
+        });
     }
 }
 
