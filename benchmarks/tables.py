@@ -15,6 +15,7 @@ from typing import Any
 
 import tables_ablation
 import tables_evaluate
+import tables_preprocess
 import tables_rerank
 import tables_training
 
@@ -80,6 +81,7 @@ TABLES: dict[str, Table] = {
     "ablation": tables_ablation.ablation,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
+    "preprocess": tables_preprocess.preprocess,
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
     "rerank_msmt": tables_rerank.msmt,

@@ -10,6 +10,7 @@ namespace stcanet::bindings {
 
 void bind_evaluate(py::module_& m);  // kernels_evaluate.cpp
 void bind_rerank(py::module_& m);    // kernels_rerank.cpp
+void bind_resize(py::module_& m);    // kernels_resize.cpp
 
 namespace {
 
@@ -68,4 +69,5 @@ PYBIND11_MODULE(_kernels, m) {
     m.def("instruction_sets", &instruction_sets);
     bind_evaluate(m);
     bind_rerank(m);
+    bind_resize(m);
 }

@@ -36,23 +36,26 @@ bool tiles_permitted() {
 #endif
 
 std::vector<const Kernels*> detect() {
-    static const Kernels generic_table =
-        make(Isa::generic, "generic", {generic::fill_tile, generic::fill_exact, generic::fill_count});
+    static const Kernels generic_table = make(
+        Isa::generic, "generic", {generic::fill_tile, generic::fill_exact, generic::fill_count, generic::fill_pixels});
     std::vector<const Kernels*> tables{&generic_table};
 #ifdef STCANET_X86
     __builtin_cpu_init();  // also asks whether the operating system saves the wide registers
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
         static const Kernels avx2_table =
-            make(Isa::avx2, "avx2", {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_int16});
+            make(Isa::avx2, "avx2",
+                 {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_pixels, avx2::fill_int16});
         tables.push_back(&avx2_table);
         if (__builtin_cpu_supports("avx512f")) {
             static const Kernels avx512_table =
-                make(Isa::avx512, "avx512", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count});
+                make(Isa::avx512, "avx512",
+                     {avx512::fill_tile, avx512::fill_exact, avx512::fill_count, avx512::fill_pixels});
             tables.push_back(&avx512_table);
 #ifdef STCANET_AMX
             if (has_amx() && tiles_permitted()) {
-                static const Kernels amx_table = make(
-                    Isa::amx, "amx", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count, amx::fill_bfloat16});
+                static const Kernels amx_table = make(Isa::amx, "amx",
+                                                      {avx512::fill_tile, avx512::fill_exact, avx512::fill_count,
+                                                       avx512::fill_pixels, amx::fill_bfloat16});
                 tables.push_back(&amx_table);
             }
 #endif

@@ -5,11 +5,12 @@
 
 namespace stcanet {
 
-#define STCANET_DECLARE_ISA(name)    \
-    namespace name {                 \
-    void fill_tile(Kernels& table);  \
-    void fill_exact(Kernels& table); \
-    void fill_count(Kernels& table); \
+#define STCANET_DECLARE_ISA(name)     \
+    namespace name {                  \
+    void fill_tile(Kernels& table);   \
+    void fill_exact(Kernels& table);  \
+    void fill_count(Kernels& table);  \
+    void fill_pixels(Kernels& table); \
     }
 
 STCANET_DECLARE_ISA(generic)

@@ -34,7 +34,7 @@ from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
 if TYPE_CHECKING:
     from stcanet_runtime.crops import list_images, parse_name
     from stcanet_runtime.distance import distance_matrix
-    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.encoder import BoxEmbeddings, Encoder
     from stcanet_runtime.gallery import Gallery, Where
     from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
     from stcanet_runtime.preprocess import load_image, resize
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "crops": ("list_images", "parse_name"),
     "distance": ("distance_matrix",),
-    "encoder": ("Encoder",),
+    "encoder": ("BoxEmbeddings", "Encoder"),
     "gallery": ("Gallery", "Where"),
     "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
     "preprocess": ("load_image", "resize"),
@@ -59,6 +59,7 @@ _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "BackendError",
+    "BoxEmbeddings",
     "CheckpointError",
     "ConfigError",
     "DataError",

@@ -95,3 +95,12 @@ def count_closer(
     threads: int = 0,
     isa: str = "",
 ) -> NDArray[np.int64]: ...
+def resize_boxes(
+    planes: list[NDArray[np.uint8]],
+    format: str,
+    boxes: NDArray[np.int64],
+    height: int,
+    width: int,
+    threads: int = 0,
+    isa: str = "",
+) -> NDArray[np.uint8]: ...

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from stcanet_runtime.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.errors import ImageError, ManifestError, OptionError, PackageError, ShapeError
+from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import (
     CLIPS,
     NORMS,
@@ -28,6 +31,15 @@ from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_trac
 Float32Array = NDArray[np.float32]
 OnError = Callable[[int, ImageError], None]
 """Called with the position of an image that cannot be read and the reason; that image then has no row."""
+
+
+class BoxEmbeddings(NamedTuple):
+    """A row for each box of a frame."""
+
+    embeddings: Float32Array
+    """``[N, D]``, unit length; zeros where `valid` is False, so at cosine distance 1 from everything."""
+    valid: NDArray[np.bool_]
+    """``[N]``: whether the box has a pixel in the frame."""
 
 
 class Encoder:
@@ -103,21 +115,53 @@ class Encoder:
             OptionError: `color` is missing for arrays, or an option is out of range.
         """
         _check_list("images", images)
-        frames = self.manifest.input.clip_length if self.manifest.input.name == CLIPS else None
         seen = 0
 
-        def inputs() -> Iterator[UInt8Array]:
+        def crops() -> Iterator[UInt8Array]:
             nonlocal seen
             for number, crop in self._readable(images, color, on_error):
                 seen = number
-                yield crop if frames is None else np.repeat(crop[None], frames, axis=0)
+                yield crop
 
         rows = []
-        for batch in _batches(inputs(), batch_size):
+        for batch in _batches(self._as_inputs(crops()), batch_size):
             rows.append(self.embed_batch(batch)[0])
             if progress:
                 progress(seen, len(images))
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
+
+    def encode_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, batch_size: int = 32) -> BoxEmbeddings:
+        """Embed people in a frame, by the boxes of a detector or tracker.
+
+        Crops are those that `encode` makes of the same pixels, bit for bit; the frame is neither copied nor converted. No box
+        is an error: :func:`stcanet_runtime.boxes.clip_boxes` says how they are cut and rounded, and what is not valid.
+
+        Args:
+            frame: uint8, ``[H, W, 3]`` for "rgb" and "bgr", ``[H * 3/2, W]`` or planes for "nv12" and "i420"; see
+                :func:`stcanet_runtime.frames.as_frame`. Rows may lie apart.
+            xyxy: ``[N, 4]``: left, upper, right and lower edges in pixels, integers or not.
+            format: "rgb", "bgr", "nv12" or "i420".
+            batch_size: Crops per run.
+
+        Raises:
+            OptionError: An unknown format, or an option is out of range.
+            ShapeError: The frame or the boxes have an unexpected shape or type.
+        """
+        crops, valid = self.crop_boxes(frame, xyxy, format)
+        rows = [self.embed_batch(batch)[0] for batch in _batches(self._as_inputs(crops), batch_size)]
+        embeddings = np.zeros((len(valid), self.dim), np.float32)
+        embeddings[valid] = np.concatenate(rows) if rows else 0
+        return BoxEmbeddings(embeddings, valid)
+
+    def crop_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str) -> BoxCrops:
+        """The crops of boxes in the size of the model, ``[V, H, W, 3]``, and which boxes are valid; see `encode_boxes`."""
+        size = self.manifest.input.height, self.manifest.input.width
+        return crop_boxes(frame, xyxy, format, *size, threads=self.session.threads)
+
+    def _as_inputs(self, crops: Iterable[UInt8Array]) -> Iterator[UInt8Array]:
+        """Crops as the model takes them: to a clip package each is a tracklet of one frame."""
+        frames = self.manifest.input.clip_length if self.manifest.input.name == CLIPS else None
+        return (crop if frames is None else np.repeat(crop[None], frames, axis=0) for crop in crops)
 
     def encode_tracklets(
         self,

@@ -52,10 +52,11 @@ class Session:
         inputs: The inputs of the graph.
         outputs: The outputs of the graph.
         nodes: Number of graph nodes per provider, as ONNX Runtime assigned them (empty where it cannot tell).
+        threads: Of one run; None where it was left to the provider.
     """
 
-    def __init__(self, ort_session: Any, provider: str, nodes: Mapping[str, int], why: str) -> None:
-        self._session, self._why = ort_session, why
+    def __init__(self, ort_session: Any, provider: str, nodes: Mapping[str, int], why: str, threads: int | None = None) -> None:
+        self._session, self._why, self.threads = ort_session, why, threads
         self.provider = provider
         self.nodes = dict(nodes)
         self.inputs = tuple(_tensor(item) for item in ort_session.get_inputs())
@@ -108,7 +109,7 @@ def open_session(onnx_path: str | Path, providers: str | Sequence[str] = "auto",
         except ProviderError as error:
             failures.append(error)
         else:
-            return Session(session, name, nodes, _why(providers, failures))
+            return Session(session, name, nodes, _why(providers, failures), threads)
     raise failures[0] if len(failures) == 1 else _none_can_run(failures)
 
 

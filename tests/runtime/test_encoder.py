@@ -131,6 +131,33 @@ def test_a_broken_model_gives_an_error_and_no_nan(encoder: Encoder) -> None:
         encoder.embed_batch(np.zeros((1, 32, 16, 3), np.uint8))
 
 
+# --- boxes
+
+
+def test_boxes_are_the_crops_at_their_places(encoder: Encoder, make_crop: MakeCrop) -> None:
+    frame = make_crop(height=90, width=120)
+    boxes = [[3, 4, 40, 80], [500, 0, 600, 90], [100, 10, 130, 60], [np.nan] * 4]
+    embeddings, valid = encoder.encode_boxes(frame, boxes, "bgr")
+    assert valid.tolist() == [True, False, True, False]
+    expected = encoder.encode([frame[4:80, 3:40], frame[10:60, 100:120]], "bgr")
+    assert_allclose(embeddings[valid], expected, atol=TOLERANCE)
+    assert not embeddings[~valid].any()
+    assert_allclose(encoder.encode_boxes(frame, boxes, "bgr", batch_size=1).embeddings, embeddings, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("boxes", [[], [[-5, -5, 0, 0]], [[7, 7, 7, 7], [9, 9, 3, 3]]])
+def test_frames_without_people(encoder: Encoder, make_crop: MakeCrop, boxes: list[list[int]]) -> None:
+    embeddings, valid = encoder.encode_boxes(make_crop(), boxes, "rgb")
+    assert embeddings.shape == (len(boxes), encoder.dim)
+    assert not valid.any()
+
+
+def test_a_box_is_a_tracklet_of_one_frame(clip_encoder: Encoder, make_crop: MakeCrop) -> None:
+    frame = make_crop(height=60, width=60)
+    embeddings, _ = clip_encoder.encode_boxes(frame, [[1, 2, 30, 50]], "rgb")
+    assert_allclose(embeddings, clip_encoder.encode_tracklets([[frame[2:50, 1:30]]], "rgb"), atol=TOLERANCE)
+
+
 # --- tracklets
 
 

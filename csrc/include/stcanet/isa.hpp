@@ -83,6 +83,23 @@ struct Counting {
     std::int64_t (*equal)(const Key* keys, std::size_t n, Key level);
 };
 
+constexpr std::size_t kPixelTile = 16;
+constexpr int kWeightBits = 22;  // weights of a resize are integers of this many fractional bits, as in Pillow
+
+// The loops of a resize; nothing is read or written beyond what is said.
+struct Resampling {
+    // out[i] = sum_k weights[k] * rows[k * stride + i], rounded to the nearest integer and clipped to a byte; n bytes.
+    void (*weigh)(const std::uint8_t* rows, std::ptrdiff_t stride, const std::int32_t* weights, std::size_t taps,
+                  std::size_t n, std::uint8_t* out);
+
+    // out[j][i] = in[i][j], i and j below kPixelTile.
+    void (*transpose)(const std::uint8_t* const* in, std::uint8_t* const* out);
+
+    // Pixels [first, first + n) of a row, by their absolute column, to planes of red, green and blue.
+    void (*yuv_to_rgb)(const std::uint8_t* y, const std::uint8_t* u, const std::uint8_t* v, std::size_t step,
+                       std::size_t first, std::size_t n, std::uint8_t* const* rgb);
+};
+
 struct Kernels {
     Isa isa;
     const char* name;
@@ -107,6 +124,8 @@ struct Kernels {
 
     Counting<float, std::int32_t> of_float;
     Counting<double, std::int64_t> of_double;
+
+    Resampling resampling;
 };
 
 // The instruction sets that were compiled in and that this processor has, slowest first; never empty.

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
+from stcanet_runtime.frames import Frame
 
 
 class Backend(Protocol):
@@ -129,6 +130,12 @@ class Backend(Protocol):
         scratch_bytes: int = DEFAULT_SCRATCH,
     ) -> NDArray[np.int64]:
         """How many gallery rows come before each threshold in the order of (distance, index)."""
+        ...
+
+    def resize_boxes(
+        self, frame: Frame, boxes: NDArray[np.int64], height: int, width: int, *, threads: int | None = None
+    ) -> NDArray[np.uint8]:
+        """Boxes [N, 4] of a frame as RGB crops [N, height, width, 3]."""
         ...
 
 

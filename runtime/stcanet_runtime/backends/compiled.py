@@ -22,6 +22,7 @@ from stcanet_runtime import _kernels
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
 from stcanet_runtime.errors import BackendError, OptionError
+from stcanet_runtime.frames import Frame
 
 READS_FLOAT16 = True
 
@@ -204,3 +205,11 @@ def count_closer(
     """Rows before each threshold; arguments and result as `reference.count_closer`."""
     count, name = resolve_threads(threads), resolve_isa(isa)
     return _kernels.count_closer(query, gallery, *thresholds, metric, progress, scratch_bytes, count, name)
+
+
+def resize_boxes(
+    frame: Frame, boxes: NDArray[np.int64], height: int, width: int, *, threads: int | None = None, isa: str | None = None
+) -> NDArray[np.uint8]:
+    """The bits of `reference.resize_boxes`, without a copy of the frame or of a crop."""
+    chosen = resolve_threads(threads), resolve_isa(isa)
+    return _kernels.resize_boxes(list(frame.planes), frame.format, boxes, height, width, *chosen)

@@ -42,6 +42,8 @@ count_closer = numpy_.count_closer
 """Nearly all of it is such products."""
 ranks = numpy_.ranks
 """Sorts little; compiling would take longer than a whole test set."""
+resize_boxes = numpy_.resize_boxes
+"""Pillow is compiled already."""
 
 
 def _fold(partial: NDArray[np.float64]) -> float:

@@ -16,6 +16,7 @@ from stcanet_runtime.backends.numpy_kreciprocal import average, blend, expand, o
 from stcanet_runtime.backends.numpy_neighbours import hide, neighbours, place_candidates, smallest
 from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
 from stcanet_runtime.backends.numpy_ranks import count_closer, ranks
+from stcanet_runtime.backends.reference_resize import resize_boxes
 from stcanet_runtime.backends.screen import make_screen
 
 READS_FLOAT16 = False
@@ -29,6 +30,7 @@ __all__ = [
     "overlaps",
     "pair_distances",
     "ranks",
+    "resize_boxes",
     "smallest",
     "top_k",
 ]

@@ -23,7 +23,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import reference_ranks, reference_stages
+from stcanet_runtime.backends import reference_ranks, reference_resize, reference_stages
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, joint_rows
 
 READS_FLOAT16 = False
@@ -250,6 +250,7 @@ def _working(distances: NDArray[np.float32], power: int) -> tuple[NDArray[np.flo
 average = reference_stages.average
 blend = reference_stages.blend
 count_closer = reference_ranks.count_closer
+resize_boxes = reference_resize.resize_boxes
 expand = reference_stages.expand
 overlaps = reference_stages.overlaps
 ranks = reference_ranks.ranks
