@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import tables_ablation
+import tables_cuda
 import tables_evaluate
 import tables_preprocess
 import tables_rerank
@@ -79,6 +80,8 @@ Table = Callable[[dict[str, Any]], Iterator[str]]
 
 TABLES: dict[str, Table] = {
     "ablation": tables_ablation.ablation,
+    "attention": tables_cuda.attention,
+    "cuda_registers": tables_cuda.registers,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
     "preprocess": tables_preprocess.preprocess,

@@ -1,8 +1,13 @@
 // stcanet_runtime._kernels_cuda: links the static CUDA runtime, so that it imports on a machine without CUDA or GPU.
+#include <pybind11/stl.h>
+
+#include <array>
+#include <cstdint>
 #include <limits>
 #include <memory>
 
 #include "arrays.hpp"
+#include "stcanet/cuda_channel_attention.hpp"
 #include "stcanet/cuda_distance.hpp"
 
 namespace stcanet::bindings {
@@ -67,6 +72,45 @@ py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& ga
     return result;
 }
 
+// A device pointer as PyTorch and CuPy give it.
+using Pointer = std::uintptr_t;
+
+template <typename T>
+T* to_pointer(Pointer address) {
+    return reinterpret_cast<T*>(address);  // NOLINT: that is what a device pointer is in Python
+}
+
+cuda::Precision precision(const std::string& name) {
+    if (name == "fp16") return cuda::Precision::fp16;
+    if (name == "bf16") return cuda::Precision::bf16;
+    if (name == "tf32") return cuda::Precision::tf32;
+    if (name == "tf32x3") return cuda::Precision::tf32x3;
+    throw py::value_error("precision must be 'fp16', 'bf16', 'tf32' or 'tf32x3', got '" + name + "'");
+}
+
+using Sizes = std::array<std::size_t, 3>;
+
+cuda::ChannelShape channel_shape(const Sizes& sizes) {
+    return {to_int(sizes[0], "B"), to_int(sizes[1], "R"), to_int(sizes[2], "P")};
+}
+
+void channel_forward(Pointer rows, Pointer mixed, Pointer log_sum, const Sizes& shape, const std::string& how,
+                     int device, Pointer stream) {
+    check(cudaSetDevice(device), "choosing the device");
+    check(cuda::channel_forward(to_pointer<void>(rows), to_pointer<void>(mixed), to_pointer<float>(log_sum),
+                                channel_shape(shape), precision(how), to_pointer<CUstream_st>(stream)),
+          "launching the channel attention");
+}
+
+void channel_backward(Pointer rows, Pointer mixed, Pointer log_sum, Pointer grad_mixed, Pointer grad_rows,
+                      Pointer scratch, const Sizes& shape, const std::string& how, int device, Pointer stream) {
+    check(cudaSetDevice(device), "choosing the device");
+    check(cuda::channel_backward(to_pointer<void>(rows), to_pointer<void>(mixed), to_pointer<float>(log_sum),
+                                 to_pointer<void>(grad_mixed), to_pointer<void>(grad_rows), to_pointer<float>(scratch),
+                                 channel_shape(shape), precision(how), to_pointer<CUstream_st>(stream)),
+          "launching the gradient of the channel attention");
+}
+
 }  // namespace
 }  // namespace stcanet::bindings
 
@@ -76,4 +120,9 @@ PYBIND11_MODULE(_kernels_cuda, m) {
     m.doc() = "CUDA kernels of stcanet_runtime. Imports everywhere; calls need a device.";
     m.def("device_count", &device_count);
     m.def("distance_matrix", &distance_matrix, arg("query").noconvert(), arg("gallery").noconvert(), arg("metric"));
+    // Pointers and streams are numbers, as `tensor.data_ptr()` and `stream.cuda_stream` give them.
+    m.def("channel_forward", &channel_forward, arg("rows"), arg("mixed"), arg("log_sum"), arg("shape"),
+          arg("precision"), arg("device"), arg("stream"));
+    m.def("channel_backward", &channel_backward, arg("rows"), arg("mixed"), arg("log_sum"), arg("grad_mixed"),
+          arg("grad_rows"), arg("scratch"), arg("shape"), arg("precision"), arg("device"), arg("stream"));
 }

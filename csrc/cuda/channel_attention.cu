@@ -1,10 +1,9 @@
-#include "stcanet/cuda_channel_attention.hpp"
-
 #include <cstdint>
 
 #include "channel_attention.hpp"
 #include "channel_shapes.hpp"
 #include "device.hpp"
+#include "stcanet/cuda_channel_attention.hpp"
 
 namespace stcanet::cuda {
 namespace {
@@ -81,7 +80,8 @@ cudaError_t forward(Shapes<S, Rest...>, const ForwardArgs<E>& args, ChannelShape
                     cudaStream_t stream) {
     constexpr int bytes = ForwardMemory<E, S>::kBytes;
     if constexpr (sizeof...(Rest) > 0)
-        if (!suits<S>(shape.depth) || bytes > limits.shared) return forward(Shapes<Rest...>{}, args, shape, limits, stream);
+        if (!suits<S>(shape.depth) || bytes > limits.shared)
+            return forward(Shapes<Rest...>{}, args, shape, limits, stream);
     return launch<S>(&forward_kernel<E, S>, args, bytes, shape, stream);
 }
 
@@ -131,12 +131,9 @@ cudaError_t channel_forward(const void* rows, void* mixed, float* log_sum, Chann
     return with_precision(precision, shape, [&](auto element, const Limits& limits) {
         using E = decltype(element);
         using Storage = typename E::Storage;
-        const ForwardArgs<E> args{static_cast<const Storage*>(rows),
-                                  static_cast<Storage*>(mixed),
-                                  log_sum,
-                                  shape.rows,
-                                  shape.depth,
-                                  aligned(rows, shape.depth, sizeof(Storage))};
+        const ForwardArgs<E> args{
+            static_cast<const Storage*>(rows),          static_cast<Storage*>(mixed), log_sum, shape.rows, shape.depth,
+            aligned(rows, shape.depth, sizeof(Storage))};
         return forward(ForwardShapes<E>{}, args, shape, limits, stream);
     });
 }
@@ -153,14 +150,8 @@ cudaError_t channel_backward(const void* rows, const void* mixed, const float* l
         if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) return status;
         const bool vectors =
             aligned(rows, shape.depth, sizeof(Storage)) && aligned(grad_mixed, shape.depth, sizeof(Storage));
-        const BackwardArgs<E> args{static_cast<const Storage*>(rows),
-                                   grad,
-                                   log_sum,
-                                   scratch,
-                                   static_cast<Storage*>(grad_rows),
-                                   shape.rows,
-                                   shape.depth,
-                                   vectors};
+        const BackwardArgs<E> args{static_cast<const Storage*>(rows), grad,       log_sum,     scratch,
+                                   static_cast<Storage*>(grad_rows),  shape.rows, shape.depth, vectors};
         return backward(BackwardShapes<E>{}, args, shape, limits, stream);
     });
 }

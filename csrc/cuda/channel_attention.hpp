@@ -1,8 +1,8 @@
 // Bodies of the channel-attention kernels, for the GPU and for the tests on the CPU; formulas in csrc/README.md.
 //
-// A block owns kRows rows of one clip, and kWidth of their columns, and walks over all rows of the clip, kCols at a time.
-// Depth beyond kWidth is walked in chunks, the block's own chunk last, so that it lies in shared memory for the second
-// product; every slice of columns then computes the logits anew.
+// A block owns kRows rows of one clip, and kWidth of their columns, and walks over all rows of the clip, kCols at a
+// time. Depth beyond kWidth is walked in chunks, the block's own chunk last, so that it lies in shared memory for the
+// second product; every slice of columns then computes the logits anew.
 #pragma once
 
 #include <cmath>
@@ -28,7 +28,7 @@ struct Shape {
     static constexpr int kSquares = (kRows / kSide) * (kCols / kSide);              // of the logits
     static constexpr int kPer = kSquares < kWarps ? 1 : kSquares / kWarps;          // of these for a warp
     static constexpr int kDown = kRows / kSide, kAcross = kWidth / kWarps / kSide;  // squares of a warp's output
-    static constexpr int kLanes = kThreads / kRows;                                 // threads that share a row of logits
+    static constexpr int kLanes = kThreads / kRows;  // threads that share a row of logits
     static_assert(kSquares <= kWarps || (kCols / kSide) % kPer == 0, "a warp stays in one row of squares");
     static_assert(kAcross >= 1 && kThreads % kRows == 0 && kLanes <= kWarp && kWarp % kLanes == 0);
 };
@@ -71,17 +71,15 @@ STCANET_DEVICE void store_mixed(Exec& exec, const Square (&mixed)[S::kDown][S::k
     const int lane = exec.thread() % kWarp;
     const int first = place.slice * S::kWidth + exec.thread() / kWarp * S::kAcross * kSide;
     STCANET_UNROLL
-    for (int d = 0; d < S::kDown; ++d)
-        STCANET_UNROLL
-        for (int x = 0; x < S::kAcross; ++x)
-            STCANET_UNROLL
-            for (int e = 0; e < 8; ++e) {
-                const int r = d * kSide + Square::row(lane, e), row = place.tile * S::kRows + r;
-                const int col = first + x * kSide + Square::col(lane, e);
-                if (row >= num_rows || col >= depth) continue;
-                const float value = mixed[d][x].sums[e] * (scales != nullptr ? scales[r] : 1.0F);
-                store_value(exec, E{}, out + static_cast<std::size_t>(row) * depth + col, value);
-            }
+    for (int d = 0; d < S::kDown; ++d) STCANET_UNROLL
+    for (int x = 0; x < S::kAcross; ++x) STCANET_UNROLL
+    for (int e = 0; e < 8; ++e) {
+        const int r = d * kSide + Square::row(lane, e), row = place.tile * S::kRows + r;
+        const int col = first + x * kSide + Square::col(lane, e);
+        if (row >= num_rows || col >= depth) continue;
+        const float value = mixed[d][x].sums[e] * (scales != nullptr ? scales[r] : 1.0F);
+        store_value(exec, E{}, out + static_cast<std::size_t>(row) * depth + col, value);
+    }
 }
 
 // The largest or the sum over the neighbouring threads that share a row.
@@ -191,24 +189,21 @@ STCANET_DEVICE void channel_forward(Exec& exec, const ForwardArgs<E>& args, Plac
             }
             if (c < chunks) exec.sync();  // before the next chunk overwrites this one
         }
-        if (share.any)
-            STCANET_UNROLL
-            for (int i = 0; i < S::kPer; ++i)
-                STCANET_UNROLL
-                for (int e = 0; e < 8; ++e)
-                    *logits.at(share.row + Square::row(lane, e), share.col + i * kSide + Square::col(lane, e)) =
-                        sums[i].sums[e];
+        if (share.any) STCANET_UNROLL
+        for (int i = 0; i < S::kPer; ++i) STCANET_UNROLL
+        for (int e = 0; e < 8; ++e)
+            *logits.at(share.row + Square::row(lane, e), share.col + i * kSide + Square::col(lane, e)) =
+                sums[i].sums[e];
         exec.sync();
         soften<Exec, E, S>(exec, state, logits, weights, scales, smaller(S::kCols, num_rows - j * S::kCols));
         exec.sync();
         STCANET_UNROLL
-        for (int d = 0; d < S::kDown; ++d)
+        for (int d = 0; d < S::kDown; ++d) STCANET_UNROLL
+        for (int e = 0; e < 8; ++e) {
+            const float scale = scales[d * kSide + Square::row(lane, e)];
             STCANET_UNROLL
-            for (int e = 0; e < 8; ++e) {
-                const float scale = scales[d * kSide + Square::row(lane, e)];
-                STCANET_UNROLL
-                for (int x = 0; x < S::kAcross; ++x) mixed[d][x].sums[e] *= scale;
-            }
+            for (int x = 0; x < S::kAcross; ++x) mixed[d][x].sums[e] *= scale;
+        }
         add_mixed<Exec, E, S>(exec, mixed, weights, columns, depth - place.slice * S::kWidth);
         exec.sync();  // before columns, weights and scales are overwritten
     }
@@ -307,18 +302,16 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
             }
             if (c < chunks) exec.sync();
         }
-        if (share.any)
-            STCANET_UNROLL
-            for (int i = 0; i < S::kPer; ++i)
-                STCANET_UNROLL
-                for (int e = 0; e < 8; ++e) {
-                    const int r = share.row + Square::row(lane, e), q = share.col + i * kSide + Square::col(lane, e);
-                    const float ij = exec.exp(logits[i].sums[e] - own_sum[r]);  // F_ij
-                    const float ji = exec.exp(logits[i].sums[e] - sum[q]);      // F_ji
-                    const float both = ij * (forth[i].sums[e] - own_dot[r]) + ji * (back[i].sums[e] - dot[q]);
-                    store_value(exec, E{}, of_rows.at(r, q), both);
-                    store_value(exec, E{}, of_grad.at(r, q), ji);
-                }
+        if (share.any) STCANET_UNROLL
+        for (int i = 0; i < S::kPer; ++i) STCANET_UNROLL
+        for (int e = 0; e < 8; ++e) {
+            const int r = share.row + Square::row(lane, e), q = share.col + i * kSide + Square::col(lane, e);
+            const float ij = exec.exp(logits[i].sums[e] - own_sum[r]);  // F_ij
+            const float ji = exec.exp(logits[i].sums[e] - sum[q]);      // F_ji
+            const float both = ij * (forth[i].sums[e] - own_dot[r]) + ji * (back[i].sums[e] - dot[q]);
+            store_value(exec, E{}, of_rows.at(r, q), both);
+            store_value(exec, E{}, of_grad.at(r, q), ji);
+        }
         exec.sync();
         const int width = depth - place.slice * S::kWidth;
         add_mixed<Exec, E, S>(exec, mixed, of_rows, columns, width);

@@ -1,5 +1,6 @@
-// The block shapes of the channel attention, best first; the launcher takes the first that suits the depth and fits the GPU.
-// Shared memory of a block: 64 KiB on Turing, 99 KiB on Ada and consumer Ampere, 163 KiB on A100, 227 KiB on Hopper.
+// The block shapes of the channel attention, best first; the launcher takes the first that suits the depth and fits the
+// GPU. Shared memory of a block: 64 KiB on Turing, 99 KiB on Ada and consumer Ampere, 163 KiB on A100, 227 KiB on
+// Hopper.
 #pragma once
 
 #include <type_traits>

@@ -81,8 +81,8 @@ STCANET_DEVICE void store_value(Exec& exec, E, typename E::Storage* to, float va
 // Four registers of a lane, with g = lane / 4 and t = lane % 4. 16 rows by kStep columns:
 //   16 bits: (g, 2t..), (g + 8, 2t..), (g, 2t + 8..), (g + 8, 2t + 8..), two neighbours each
 //   32 bits: (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4)
-// That is the left operand of mma.m16n8; as the right one, registers 0 and 2 hold the rows 0 to 7 (columns of the sums), 1
-// and 3 the rows 8 to 15.
+// That is the left operand of mma.m16n8; as the right one, registers 0 and 2 hold the rows 0 to 7 (columns of the
+// sums), 1 and 3 the rows 8 to 15.
 struct Fragment {
     std::uint32_t bits[4];
 };
@@ -182,8 +182,8 @@ struct Rows {
     bool vectors;
 };
 
-// Begins to copy rows [row, row + count), columns [col, col + Cols); zero outside of the matrix. All threads of the block
-// call it; the tile is there after commit, wait and sync.
+// Begins to copy rows [row, row + count), columns [col, col + Cols); zero outside of the matrix. All threads of the
+// block call it; the tile is there after commit, wait and sync.
 template <class Exec, class E, int Cols>
 STCANET_DEVICE void load_tile(Exec& exec, Tile<E, Cols> tile, const Rows<E>& from, int row, int col, int count,
                               int threads) {

@@ -72,8 +72,10 @@ def export_onnx(
 
 
 def frozen(model: STCANet) -> STCANet:
-    """A copy for inference: evaluation mode, float32, CPU, no gradients, its own weights."""
-    return copy.deepcopy(model).eval().float().cpu().requires_grad_(False)
+    """A copy for inference: evaluation mode, float32, CPU, no gradients, its own weights, attention by standard operators."""
+    twin = copy.deepcopy(model).eval().float().cpu().requires_grad_(False)
+    twin.use_attention("eager")
+    return twin
 
 
 def make_manifest(model: STCANet, opset: int, dynamic_time: bool, source: dict[str, Any] | None) -> Manifest:

@@ -10,13 +10,18 @@ from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 Pool = Literal["avg", "max"]
 HeadInit = Literal["default", "small"]
+Attention = Literal["auto", "fused", "sdpa", "eager"]
+ATTENTIONS: tuple[Attention, ...] = ("auto", "fused", "sdpa", "eager")
 
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shape of a network. Weights fit a network if and only if these agree."""
+    """Everything that decides the shape of a network, and how its attention is computed.
+
+    Weights fit a network if and only if these agree, `attention` apart: all implementations compute the same.
+    """
 
     preset: str
     """Name of the preset that this started from; kept for people, never interpreted."""
@@ -36,6 +41,9 @@ class ModelConfig:
     """Body parts N of the part maps: head, upper body, lower body, shoes."""
     head_init: HeadInit = "default"
     """'default': as the framework does (image recipe); 'small': neck gain N(1, 0.02), classifier N(0, 0.001) (video recipe)."""
+    attention: Attention = "auto"
+    """How channel attention is computed: 'eager', by PyTorch's matrix products; 'sdpa', by its attention function; 'fused', by
+    the CUDA kernels of this project; 'auto', by a table of what was measured. One that is named and cannot run is an error."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
@@ -44,6 +52,8 @@ class ModelConfig:
             raise OptionError("pool", self.pool, quote_choices(("avg", "max")))
         if self.head_init not in ("default", "small"):
             raise OptionError("head_init", self.head_init, quote_choices(("default", "small")))
+        if self.attention not in ATTENTIONS:
+            raise OptionError("attention", self.attention, quote_choices(ATTENTIONS))
         if not all(stage in (1, 2, 3, 4) for stage in self.blocks) or len(set(self.blocks)) != len(self.blocks):
             raise OptionError("blocks", self.blocks, "distinct stages out of 1, 2, 3, 4")
         for name in ("height", "width"):

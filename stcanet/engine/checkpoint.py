@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,9 @@ class Checkpoint:
             if classifier
             else {k: v for k, v in self.state_dict.items() if not k.startswith("head.classifier.")}
         )
-        model = STCANet(self.model_config, self.num_classes if classifier else None)
+        # How attention was computed while training is no property of the weights, nor of this machine.
+        config = replace(self.model_config, attention="auto")
+        model = STCANet(config, self.num_classes if classifier else None)
         try:
             model.load_state_dict(state)
         except RuntimeError as error:

@@ -11,6 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stcanet.config.model import Attention
+from stcanet.model.mixing import channel_mix
+
 
 class ChannelAttention(nn.Module):
     """CAM: every (frame, channel) pair attends to all others of its clip; ``X + BN(Conv(softmax(G Gᵀ) G))``.
@@ -19,37 +22,19 @@ class ChannelAttention(nn.Module):
     transposed copy: attention commutes with any permutation of its rows.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, attention: Attention = "auto") -> None:
         super().__init__()
+        self.attention = attention
         self.out = nn.Conv2d(channels, channels, kernel_size=1)
         self.out_norm = nn.BatchNorm2d(channels)
 
     def forward(self, x: Tensor, frames: int) -> Tensor:
         """``[B·T, C, H, W]`` to the same shape."""
         rows = x.flatten(2).unflatten(0, (-1, frames)).flatten(1, 2)  # [B, T·C, P]
-        mixed = channel_mix(rows).to(x.dtype)
+        mixed = channel_mix(rows, self.attention).to(x.dtype)
         mixed = mixed.unflatten(1, (frames, -1)).flatten(0, 1).unflatten(2, x.shape[2:])
         update: Tensor = self.out_norm(self.out(mixed))
         return x + update
-
-
-SOFTMAX_DEPTH = 60.0
-"""How far below its row's largest logit a logit can fall before it is raised to that depth."""
-
-
-def channel_mix(rows: Tensor) -> Tensor:
-    """``softmax(G Gᵀ) G`` for G = `rows` ``[B, R, P]``, in float32 whatever the autocast dtype.
-
-    The logits are raw inner products of up to P activations and reach the thousands: half precision overflows, and
-    bfloat16 cannot tell neighbouring logits apart. For the same reason most weights would be denormal numbers, with
-    which CPUs multiply ten times slower. exp(−60) ≈ 9e-27 is a normal number, and far below what a float32 sum resolves.
-    """
-    with torch.autocast(rows.device.type, enabled=False):
-        rows = rows.float()
-        logits = rows @ rows.mT
-        deepest = logits.detach().amax(dim=-1, keepdim=True) - SOFTMAX_DEPTH
-        mixed: Tensor = torch.softmax(torch.maximum(logits, deepest), dim=-1) @ rows
-        return mixed
 
 
 class PartAttention(nn.Module):
@@ -119,9 +104,9 @@ def neighbour_mask(frames: int, num_parts: int, device: torch.device | None = No
 class STCABlock(nn.Module):
     """CAM, then STAM, both residual. The identity at initialisation, since both output norms start at zero."""
 
-    def __init__(self, channels: int, num_parts: int = 4) -> None:
+    def __init__(self, channels: int, num_parts: int = 4, attention: Attention = "auto") -> None:
         super().__init__()
-        self.channel = ChannelAttention(channels)
+        self.channel = ChannelAttention(channels, attention)
         self.part = PartAttention(channels, num_parts)
         self._initialise()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stcanet.config.model import ModelConfig, preset_config
-from stcanet.model.attention import STCABlock
+from stcanet.config.model import Attention, ModelConfig, preset_config
+from stcanet.model.attention import ChannelAttention, STCABlock
 from stcanet.model.backbone import NO_WEIGHTS, Backbone
 from stcanet.model.head import Head
 from stcanet_runtime.errors import ShapeError
@@ -37,7 +38,9 @@ class STCANet(nn.Module):
         self.num_classes = num_classes
         self.backbone = Backbone(config.backbone)
         channels = self.backbone.stage_channels
-        self.blocks = nn.ModuleDict({str(stage): STCABlock(channels[stage - 1], config.num_parts) for stage in config.blocks})
+        self.blocks = nn.ModuleDict(
+            {str(stage): STCABlock(channels[stage - 1], config.num_parts, config.attention) for stage in config.blocks}
+        )
         self.feature_dim = channels[-1]
         self.head = Head(self.feature_dim, num_classes, config.pool, config.head_init)
 
@@ -62,6 +65,13 @@ class STCANet(nn.Module):
                 part_logits.append(parts.unflatten(0, (-1, frames)))
         features, logits = self.head(x, frames)
         return ReIDOutput(features, logits, tuple(part_logits))
+
+    def use_attention(self, attention: Attention) -> None:
+        """Compute attention by another implementation from now on, as the setting of this name says; the weights stay."""
+        self.config = replace(self.config, attention=attention)
+        for module in self.modules():
+            if isinstance(module, ChannelAttention):
+                module.attention = attention
 
 
 class Normalize(nn.Module):

@@ -30,6 +30,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert facts["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
     assert facts["backends"]["available"]["reference"] is None
     assert facts["backends"]["auto"]
+    assert facts["cuda_kernels"] is None or isinstance(facts["cuda_kernels"], str)
     assert facts["providers"]["available"]["cpu"] is None
     assert facts["providers"]["available"][facts["providers"]["auto"]] is None
 
@@ -37,7 +38,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_text_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, "info")
     assert (status, err) == (0, "")
-    for name in ("reference", "compiled", "jit", "cpu", "openvino", "cuda", "tensorrt", "auto:", __version__):
+    for name in ("reference", "compiled", "jit", "cpu", "openvino", "cuda", "tensorrt", "auto:", "fused", __version__):
         assert name in out
 
 

@@ -1,8 +1,8 @@
-// A block of GPU threads on the CPU, to run the bodies of csrc/cuda: every thread is a fiber with its own stack, and they
-// take turns in random order between the points where they wait for one another. So a missing barrier shows as a wrong result,
-// a barrier that not all threads reach as a deadlock, and memory that nobody wrote as NaN. Copies to shared memory
-// happen as late as the instructions allow: when they are waited for. Tensor-core and matrix-load instructions exchange
-// registers between lanes as the PTX manual defines it.
+// A block of GPU threads on the CPU, to run the bodies of csrc/cuda: every thread is a fiber with its own stack, and
+// they take turns in random order between the points where they wait for one another. So a missing barrier shows as a
+// wrong result, a barrier that not all threads reach as a deadlock, and memory that nobody wrote as NaN. Copies to
+// shared memory happen as late as the instructions allow: when they are waited for. Tensor-core and matrix-load
+// instructions exchange registers between lanes as the PTX manual defines it.
 #pragma once
 
 #include <ucontext.h>
@@ -55,7 +55,8 @@ inline std::uint16_t float_to_fp16(float x) {
     const float size = std::fabs(x);
     if (size >= 65520.0F) return sign | 0x7c00;
     int exponent = size < std::ldexp(1.0F, -14) ? -14 : std::ilogb(size);
-    const float units = std::nearbyint(std::ldexp(size, 10 - exponent));  // to nearest even; 2048 carries into the exponent
+    const float units =
+        std::nearbyint(std::ldexp(size, 10 - exponent));  // to nearest even; 2048 carries into the exponent
     return sign | static_cast<std::uint16_t>(units + (units >= 1024.0F ? 1024.0F * (exponent + 14) : 0.0F));
 }
 
@@ -259,7 +260,9 @@ class Thread {
     }
 
     // Tensor cores ignore what float32 has beyond tf32.
-    static void spread(Tf32, std::uint32_t bits, float* row, int r, int t) { row[t + 4 * r] = from_bits(bits & ~0x1fffU); }
+    static void spread(Tf32, std::uint32_t bits, float* row, int r, int t) {
+        row[t + 4 * r] = from_bits(bits & ~0x1fffU);
+    }
     template <class E>
     static void spread(E, std::uint32_t bits, float* row, int r, int t) {
         row[2 * t + 8 * r] = to_float(E{}, static_cast<std::uint16_t>(bits));
@@ -271,7 +274,8 @@ class Thread {
             const std::uint16_t* row;
             std::uint32_t* f;
         } mine{static_cast<const std::uint16_t*>(address), f};
-        if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0) fail("ldmatrix of an address that is no multiple of 16");
+        if (reinterpret_cast<std::uintptr_t>(address) % 16 != 0)
+            fail("ldmatrix of an address that is no multiple of 16");
         block_.together(across ? "ldmatrix.trans" : "ldmatrix", mine, [across](Operands** all) {
             for (int lane = 0; lane < kWarp; ++lane)
                 for (int m = 0; m < 4; ++m) {

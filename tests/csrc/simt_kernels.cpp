@@ -28,8 +28,12 @@ template <class E, class S>
 int forward(const Call& call) {
     using Storage = typename E::Storage;
     if (S::kStages == 2 && call.depth > S::kWidth) return 1;
-    const ForwardArgs<E> args{static_cast<const Storage*>(call.rows), static_cast<Storage*>(call.out), call.log_sum,
-                              call.num_rows, call.depth, call.vectors != 0};
+    const ForwardArgs<E> args{static_cast<const Storage*>(call.rows),
+                              static_cast<Storage*>(call.out),
+                              call.log_sum,
+                              call.num_rows,
+                              call.depth,
+                              call.vectors != 0};
     run_grid<S>(call.clips, call.num_rows, call.depth, ForwardMemory<E, S>::kBytes, call.seed,
                 [&](simt::Thread& exec, Place place) { channel_forward<simt::Thread, E, S>(exec, args, place); });
     return 0;

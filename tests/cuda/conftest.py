@@ -96,7 +96,5 @@ def largest_error(result: Tensor, expected: Tensor) -> float:
 def random_seed() -> int:
     """Drawn anew for each run of the tests; pytest prints it where a test fails."""
     seed = int.from_bytes(os.urandom(4), "little")
-    print(f"seed {seed}")
+    print(f"seed {seed}")  # noqa: T201
     return seed
-
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from pathlib import Path
 
@@ -50,6 +51,18 @@ def test_the_file_is_complete_and_clean(image_package: Path) -> None:
     assert b"stack_trace" not in text
     assert b".py" not in text
     assert [entry.key for entry in model.metadata_props] == [METADATA_KEY]
+
+
+def test_the_graph_does_not_depend_on_how_attention_was_computed(
+    image_model: STCANet, image_package: Path, tmp_path: Path
+) -> None:
+    """A model that was trained with the fused kernels exports here, where they cannot run, to the same standard operators."""
+    model = copy.deepcopy(image_model)
+    model.use_attention("fused")
+    export_onnx(model, tmp_path / "model.onnx")
+    assert model.config.attention == "fused"  # the model itself is left alone
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert graph.SerializeToString() == onnx.load(image_package / "model.onnx").graph.SerializeToString()
 
 
 def test_nodes_are_named_after_modules(image_package: Path) -> None:

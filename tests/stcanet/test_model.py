@@ -10,9 +10,11 @@ from torch import nn
 
 import stcanet
 from stcanet.config import ModelConfig
+from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import Embedder, STCABlock
-from stcanet.model.attention import channel_mix, neighbour_mask
-from stcanet_runtime.errors import CheckpointError, OptionError, ShapeError
+from stcanet.model.attention import neighbour_mask
+from stcanet.model.mixing import channel_mix
+from stcanet_runtime.errors import BackendError, CheckpointError, OptionError, ShapeError
 
 TINY = {"backbone": "resnet18", "height": 64, "width": 32}
 
@@ -214,6 +216,24 @@ def test_channel_mix_is_float32_under_autocast() -> None:
     assert torch.equal(inside, channel_mix(rows))
 
 
+def test_attention_that_was_named_cannot_become_another() -> None:
+    model = stcanet.build_model("stcanet-tiny", attention="fused", **TINY).eval()
+    if torch.cuda.is_available():
+        pytest.skip("it may run here")
+    with pytest.raises(BackendError, match="the tensors are on the CPU"):
+        model(torch.rand(1, 3, 64, 32))
+    model.use_attention("sdpa")
+    twin = stcanet.build_model("stcanet-tiny", **TINY).eval()
+    twin.load_state_dict(model.state_dict())
+    images = torch.rand(2, 3, 64, 32)
+    torch.testing.assert_close(model(images).features, twin(images).features, atol=1e-4, rtol=1e-4)
+
+
+def test_a_checkpoint_runs_where_its_attention_does_not() -> None:
+    model = stcanet.build_model("stcanet-tiny", attention="fused", **TINY)
+    assert Checkpoint.of(model).build().config.attention == "auto"
+
+
 def test_embedder_gives_unit_vectors_and_the_norms_of_clips() -> None:
     torch.manual_seed(0)
     model = stcanet.build_model("stcanet-video", **TINY).eval()
@@ -282,6 +302,7 @@ def test_offline_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
         {"height": 8},
         {"clip_length": 0},
         {"num_parts": 0},
+        {"attention": "flash"},
     ],
 )
 def test_settings_out_of_range(overrides: dict[str, object]) -> None:

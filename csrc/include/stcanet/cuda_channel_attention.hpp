@@ -19,11 +19,10 @@ struct ChannelShape {
 
 // Y = softmax(G Gᵀ) G for each clip, never storing [R, R].
 //
-// `rows` is G, `mixed` is Y, both [B, R, P] and contiguous; `log_sum` [B, R] is what the backward pass needs. Any shape; P up to
-// 128 or 512 is computed in one pass, more in slices that each compute the logits anew. Rows that begin at multiples of 16
-// bytes are copied faster.
-// Returns at once when there is nothing to do, cudaErrorNotSupported where the GPU lacks the instructions, else the status of the
-// launch. Works on the current device; does not synchronise.
+// `rows` is G, `mixed` is Y, both [B, R, P] and contiguous; `log_sum` [B, R] is what the backward pass needs. Any
+// shape; P up to 128 or 512 is computed in one pass, more in slices that each compute the logits anew. Rows that begin
+// at multiples of 16 bytes are copied faster. Returns at once when there is nothing to do, cudaErrorNotSupported where
+// the GPU lacks the instructions, else the status of the launch. Works on the current device; does not synchronise.
 cudaError_t channel_forward(const void* rows, void* mixed, float* log_sum, ChannelShape shape, Precision precision,
                             cudaStream_t stream);
 

@@ -27,7 +27,7 @@ def info(
 
 def collect() -> dict[str, Any]:
     """Everything that `info` shows, as JSON values."""
-    from stcanet_runtime import backends
+    from stcanet_runtime import backends, cuda
     from stcanet_runtime._version import __version__
     from stcanet_runtime.machine import processor, versions
     from stcanet_runtime.providers import AUTO_ORDER, available_providers
@@ -38,6 +38,7 @@ def collect() -> dict[str, Any]:
         "versions": versions(_PACKAGES),
         "cpu": processor(),
         "backends": {"available": backends.available(), "auto": backends.explain()},
+        "cuda_kernels": cuda.why_not(),
         "providers": {
             "available": providers,
             "auto": next((name for name in AUTO_ORDER if providers[name] is None), None),
@@ -65,6 +66,9 @@ def _print(facts: dict[str, Any]) -> None:
     backends, providers = facts["backends"], facts["providers"]
     _print_choices("compute backends", backends["available"])
     console.print(f"  auto: {_text(backends['auto'])}", markup=False, soft_wrap=True)
+    if versions["torch"]:
+        _print_choices("attention while training", {"eager": None, "sdpa": None, "fused": facts["cuda_kernels"]})
+        console.print("  auto: eager, until the fused kernels have been measured on a GPU", soft_wrap=True)
     _print_choices("execution providers", providers["available"])
     order = ", ".join(providers["order"])
     console.print(f"  auto: {providers['auto'] or 'nothing'}, the first that can run of {order}", soft_wrap=True)

@@ -1,0 +1,156 @@
+"""Channel attention on a GPU: the fused kernels beside eager PyTorch, its compiled form and the backends of its attention.
+
+One table: milliseconds (median) and peak memory, forward alone and with its gradient, and the largest error relative to
+float64. Without a GPU it says so and measures nothing. Whole run: under four minutes on one GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from provenance import RESULTS, environment, write_result
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from stcanet.model import fused
+from stcanet.model.mixing import channel_mix
+from stcanet_runtime import cuda
+
+SHAPES = {"image, stage 2": (64, 512, 512), "image, stage 3": (64, 1024, 128), "video, T = 4": (32, 2048, 512)}
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "tf32": torch.float32}
+BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
+Mix = Callable[[Tensor], Tensor]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
+    options = parser.parse_args()
+    if not torch.cuda.is_available() or (problem := cuda.why_not()) is not None:
+        print(f"nothing measured: {'torch sees no GPU' if not torch.cuda.is_available() else problem}")
+        return
+    rows = []
+    for label, shape in SHAPES.items():
+        for dtype in options.dtypes:
+            torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
+            rows += [
+                {"shape": label, "sizes": shape, "dtype": dtype, **row}
+                for row in compare(shape, DTYPES[dtype], options.repeats)
+            ]
+            show(rows)
+    facts = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": options.repeats}
+    report = {"benchmark": "attention", "environment": environment("torch"), **facts, "rows": rows}
+    write_result(RESULTS / "attention.json", report)
+
+
+def compare(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int) -> list[dict[str, Any]]:
+    """One row for each implementation that runs; interleaved, so that all meet the same clock."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    rows = (torch.rand(shape, generator=generator, device="cuda") * 3 / shape[2] ** 0.5).to(dtype).requires_grad_()
+    grad = torch.randn(shape, generator=generator, device="cuda").to(dtype)
+    exact = reference(rows[:1], grad[:1])
+    found: dict[str, dict[str, Any]] = {}
+    for name, mix in implementations().items():
+        try:
+            found[name] = {"implementation": name, **errors(mix, rows, grad, exact), **memory(mix, rows, grad)}
+        except (RuntimeError, torch.OutOfMemoryError) as error:  # a backend that does not take this head dimension or dtype
+            print(f"  {name}: {str(error).splitlines()[0][:90]}")
+    times: dict[str, dict[str, list[float]]] = {name: {"forward": [], "both": []} for name in found}
+    for _ in range(repeats):
+        for name, mix in implementations().items():
+            if name in found:
+                times[name]["forward"].append(milliseconds(lambda mix=mix: forward(mix, rows)))
+                times[name]["both"].append(milliseconds(lambda mix=mix: both(mix, rows, grad)))
+    for name, measured in times.items():
+        found[name] |= {f"{what}_ms": statistics.median(values) for what, values in measured.items()}
+    return list(found.values())
+
+
+COMPILED: dict[str, Mix] = {}
+
+
+def implementations() -> dict[str, Mix]:
+    """By name; the eager path computes in float32 as the model does, "plain" in the dtype of its input."""
+    compiled = COMPILED.setdefault("eager", torch.compile(channel_mix, dynamic=False))
+    named: dict[str, Mix] = {"fused": fused.channel_attention, "eager": channel_mix, "compiled": compiled, "plain": plain}
+    for backend in BACKENDS:
+        named[f"sdpa {backend.name.split('_')[0].lower()}"] = with_backend(backend)
+    return named
+
+
+def plain(rows: Tensor) -> Tensor:
+    return torch.softmax(rows @ rows.mT, dim=-1) @ rows
+
+
+def with_backend(backend: SDPBackend) -> Mix:
+    def mix(rows: Tensor) -> Tensor:
+        with sdpa_kernel(backend):
+            return channel_mix(rows, "sdpa")
+
+    return mix
+
+
+def forward(mix: Mix, rows: Tensor) -> Tensor:
+    with torch.no_grad():
+        return mix(rows)
+
+
+def both(mix: Mix, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    mixed = mix(rows)
+    (grad_rows,) = torch.autograd.grad(mixed, rows, grad.to(mixed.dtype))
+    return mixed.detach(), grad_rows
+
+
+def reference(rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the first clip, in float64."""
+    return both(plain, rows.detach().double().requires_grad_(), grad.double())
+
+
+def errors(mix: Mix, rows: Tensor, grad: Tensor, exact: tuple[Tensor, Tensor]) -> dict[str, float]:
+    results = both(mix, rows, grad)
+    names = ("error", "gradient_error")
+    return {
+        name: float((result[:1].double() - expected).abs().max() / expected.abs().max())
+        for name, result, expected in zip(names, results, exact, strict=True)
+    }
+
+
+def memory(mix: Mix, rows: Tensor, grad: Tensor) -> dict[str, float]:
+    """Peak MiB beyond what was there."""
+    found = {}
+    for name, call in (("forward_mib", lambda: forward(mix, rows)), ("both_mib", lambda: both(mix, rows, grad))):
+        gc.collect()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        found[name] = round((torch.cuda.max_memory_allocated() - before) / 2**20, 1)
+    return found
+
+
+def milliseconds(call: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    last = [row for row in rows if (row["shape"], row["dtype"]) == (rows[-1]["shape"], rows[-1]["dtype"])]
+    print(f"{last[0]['shape']} {last[0]['sizes']} {last[0]['dtype']}")
+    for row in last:
+        print(
+            f"  {row['implementation']:<16} {row['forward_ms']:8.3f} ms {row['both_ms']:8.3f} ms  "
+            f"{row['forward_mib']:8.1f} MiB {row['both_mib']:8.1f} MiB  {row['error']:.1e} {row['gradient_error']:.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,38 @@
+"""Tables of the CUDA kernels: registers by architecture, and the attention on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+
+def registers(report: dict[str, Any]) -> Iterator[str]:
+    """Registers of a thread by kernel and architecture; 4 is the empty kernel of a type that Turing does not multiply."""
+    columns = list(next(iter(report["kernels"].values())))
+    yield f"Compiled with nvcc {report['nvcc']}, not run. Registers of a thread, and bytes that it spills where it does."
+    yield ""
+    yield f"| kernel | {' | '.join(columns)} |"
+    yield "|---|" + "---|" * len(columns)
+    for kernel, by in report["kernels"].items():
+        cells = [_cell(by[column]) for column in columns]
+        yield f"| `{kernel}` | {' | '.join(cells)} |"
+    yield ""
+
+
+def attention(report: dict[str, Any]) -> Iterator[str]:
+    """Time, memory and error of each implementation of the channel attention."""
+    yield f"On one {report['gpu']}, CUDA {report['cuda']}; medians of {report['repeats']}."
+    yield ""
+    yield "| G | dtype | implementation | forward ms | with gradient | forward MiB | with gradient | error | of gradient |"
+    yield "|---|---|---|---|---|---|---|---|---|"
+    for row in report["rows"]:
+        figures = [f"{row[key]:.3f}" for key in ("forward_ms", "both_ms")]
+        figures += [f"{row[key]:,.0f}" for key in ("forward_mib", "both_mib")]
+        figures += [f"{row[key]:.1e}" for key in ("error", "gradient_error")]
+        yield f"| {row['shape']} {row['sizes']} | {row['dtype']} | {row['implementation']} | {' | '.join(figures)} |"
+    yield ""
+
+
+def _cell(facts: dict[str, int]) -> str:
+    spilled = f" ({facts['spilled_bytes']} B)" if facts["spilled_bytes"] else ""
+    return f"{facts['registers']}{spilled}"

@@ -1,0 +1,76 @@
+"""``softmax(G Gᵀ) G``, the core of the channel attention, in three implementations, and which one is taken."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from stcanet.config.model import Attention
+from stcanet.model import fused
+from stcanet_runtime.errors import BackendError
+
+SOFTMAX_DEPTH = 60.0
+"""How far below its row's largest logit a logit can fall before it is raised to that depth."""
+
+FASTER_FUSED: frozenset[tuple[tuple[int, int], torch.dtype]] = frozenset()
+"""For which (compute capability, dtype) 'auto' takes the fused kernels.
+
+A pair belongs here when benchmarks/bench_attention.py has shown on such a GPU that they are right, and faster at every
+shape that matters. Empty: no GPU has run them yet, so whoever wants them names them.
+"""
+
+
+def channel_mix(rows: Tensor, attention: Attention = "eager") -> Tensor:
+    """``softmax(G Gᵀ) G`` for G = `rows` ``[B, R, P]``; logits, softmax and sums in float32 whatever the autocast dtype.
+
+    Args:
+        rows: G, with R = T·C.
+        attention: The implementation; 'auto' as :func:`choose` says.
+
+    Returns:
+        ``[B, R, P]``, float32 or the dtype of `rows`.
+
+    Raises:
+        BackendError: 'fused' was asked for and cannot run on these rows.
+    """
+    implementation = choose(rows, attention)
+    with torch.autocast(rows.device.type, enabled=False):
+        if implementation == "fused":
+            return fused.channel_attention(rows)
+        return _sdpa(rows) if implementation == "sdpa" else _eager(rows)
+
+
+def choose(rows: Tensor, attention: Attention) -> Attention:
+    """The implementation that a setting means for these rows: never another one than was named."""
+    if attention == "auto":
+        usable = rows.device.type == "cuda" and (_capability(rows), rows.dtype) in FASTER_FUSED
+        # Not sdpa: its fast kernels stop at P = 256, so that it holds [R, R] in memory as the eager path does.
+        return "fused" if usable and fused.why_not(rows) is None else "eager"
+    if attention == "fused" and (problem := fused.why_not(rows)) is not None:
+        raise BackendError("fused attention", problem, "take model.attention 'auto'")
+    return attention
+
+
+def _capability(rows: Tensor) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(rows.device)
+
+
+def _eager(rows: Tensor) -> Tensor:
+    """In float32.
+
+    The logits are raw inner products of up to P activations and reach the thousands: half precision overflows, and
+    bfloat16 cannot tell neighbouring logits apart. For the same reason most weights would be denormal numbers, with
+    which CPUs multiply ten times slower. exp(−60) ≈ 9e-27 is a normal number, and far below what a float32 sum resolves.
+    """
+    rows = rows.float()
+    logits = rows @ rows.mT
+    deepest = logits.detach().amax(dim=-1, keepdim=True) - SOFTMAX_DEPTH
+    mixed: Tensor = torch.softmax(torch.maximum(logits, deepest), dim=-1) @ rows
+    return mixed
+
+
+def _sdpa(rows: Tensor) -> Tensor:
+    """By whatever PyTorch takes for attention with scale 1; in the dtype of `rows`, with float32 sums."""
+    tokens = rows.unsqueeze(1)
+    return F.scaled_dot_product_attention(tokens, tokens, tokens, scale=1.0).squeeze(1)
