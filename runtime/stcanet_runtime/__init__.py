@@ -14,6 +14,7 @@ from stcanet_runtime.errors import (
     CheckpointError,
     ConfigError,
     DataError,
+    DroppedError,
     GalleryError,
     ImageError,
     ManifestError,
@@ -32,6 +33,7 @@ from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate, evaluate_em
 from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
+    from stcanet_runtime.asynchronous import AsyncEncoder
     from stcanet_runtime.crops import list_images, parse_name
     from stcanet_runtime.distance import distance_matrix
     from stcanet_runtime.encoder import BoxEmbeddings, Encoder
@@ -41,9 +43,11 @@ if TYPE_CHECKING:
     from stcanet_runtime.ranking import SearchResult, search
     from stcanet_runtime.session import Session, available_providers, open_session
     from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+    from stcanet_runtime.track_buffer import TrackletBuffer
     from stcanet_runtime.tracklets import Sampling
 
 _LAZY = {
+    "asynchronous": ("AsyncEncoder",),
     "crops": ("list_images", "parse_name"),
     "distance": ("distance_matrix",),
     "encoder": ("BoxEmbeddings", "Encoder"),
@@ -53,16 +57,19 @@ _LAZY = {
     "ranking": ("SearchResult", "search"),
     "session": ("Session", "available_providers", "open_session"),
     "sheet": ("Match", "SheetRow", "ranked_sheet"),
+    "track_buffer": ("TrackletBuffer",),
     "tracklets": ("Sampling",),
 }
 _MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
+    "AsyncEncoder",
     "BackendError",
     "BoxEmbeddings",
     "CheckpointError",
     "ConfigError",
     "DataError",
+    "DroppedError",
     "Encoder",
     "Evaluation",
     "Gallery",
@@ -86,6 +93,7 @@ __all__ = [
     "ShapeError",
     "SheetRow",
     "StcanetError",
+    "TrackletBuffer",
     "Where",
     "__version__",
     "available_providers",

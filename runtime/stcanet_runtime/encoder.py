@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.errors import ImageError, ManifestError, OptionError, PackageError, ShapeError
 from stcanet_runtime.frames import FrameSource
@@ -52,14 +53,22 @@ class Encoder:
     Attributes:
         manifest: What the package says about itself.
         session: The open model; `session.explain()` says where it runs.
+        batch_sizes: Crops (or clips) of a run, ascending: any number of them is cut into runs of these sizes.
     """
 
-    def __init__(self, manifest: Manifest, session: Session) -> None:
+    def __init__(self, manifest: Manifest, session: Session, batch_sizes: Sequence[int] = DEFAULT_SIZES) -> None:
         _check_contract(manifest, session)
-        self.manifest, self.session = manifest, session
+        self.manifest, self.session, self.batch_sizes = manifest, session, check_sizes(batch_sizes)
 
     @classmethod
-    def load(cls, package: str | Path, providers: str | Sequence[str] = "auto", threads: int | None = None) -> Encoder:
+    def load(
+        cls,
+        package: str | Path,
+        providers: str | Sequence[str] = "auto",
+        threads: int | None = None,
+        batch_sizes: Sequence[int] = DEFAULT_SIZES,
+        warm_up: bool = False,
+    ) -> Encoder:
         """Open a model package.
 
         Args:
@@ -67,6 +76,8 @@ class Encoder:
                 manifest is in its metadata.
             providers: "auto", a name or a list; see :func:`stcanet_runtime.session.open_session`.
             threads: Threads of one run; None leaves it to the provider.
+            batch_sizes: The only sizes of runs. A rest below the smallest is filled up, which a GPU hardly notices: (8, 32).
+            warm_up: Whether each size runs once now, so that none stalls later.
 
         Raises:
             PackageError: Incomplete, altered, or not a package.
@@ -80,7 +91,10 @@ class Encoder:
         if package.is_dir():
             verify_checksum(package, manifest)
             verify_embedded(package, manifest)
-        return cls(manifest, open_session(model_path(package), providers, threads))
+        encoder = cls(manifest, open_session(model_path(package), providers, threads), batch_sizes)
+        if warm_up:
+            encoder.warm_up()
+        return encoder
 
     @property
     def dim(self) -> int:
@@ -125,7 +139,7 @@ class Encoder:
 
         rows = []
         for batch in _batches(self._as_inputs(crops()), batch_size):
-            rows.append(self.embed_batch(batch)[0])
+            rows.append(self.embed(batch)[0])
             if progress:
                 progress(seen, len(images))
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
@@ -147,14 +161,17 @@ class Encoder:
             OptionError: An unknown format, or an option is out of range.
             ShapeError: The frame or the boxes have an unexpected shape or type.
         """
-        crops, valid = self.crop_boxes(frame, xyxy, format)
-        rows = [self.embed_batch(batch)[0] for batch in _batches(self._as_inputs(crops), batch_size)]
-        embeddings = np.zeros((len(valid), self.dim), np.float32)
-        embeddings[valid] = np.concatenate(rows) if rows else 0
-        return BoxEmbeddings(embeddings, valid)
+        return self.embed_boxes(self.crop_boxes(frame, xyxy, format), batch_size)
+
+    def embed_boxes(self, crops: BoxCrops, batch_size: int = 32) -> BoxEmbeddings:
+        """Embed what `crop_boxes` gave: the second half of `encode_boxes`."""
+        rows = [self.embed(batch)[0] for batch in _batches(self._as_inputs(crops.crops), batch_size)]
+        embeddings = np.zeros((len(crops.valid), self.dim), np.float32)
+        embeddings[crops.valid] = np.concatenate(rows) if rows else 0
+        return BoxEmbeddings(embeddings, crops.valid)
 
     def crop_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str) -> BoxCrops:
-        """The crops of boxes in the size of the model, ``[V, H, W, 3]``, and which boxes are valid; see `encode_boxes`."""
+        """Crops of the size of the model, ``[V, H, W, 3]``, and which boxes are valid: the first half of `encode_boxes`."""
         size = self.manifest.input.height, self.manifest.input.width
         return crop_boxes(frame, xyxy, format, *size, threads=self.session.threads)
 
@@ -199,8 +216,8 @@ class Encoder:
             if len(tracklet) == 0:
                 raise ShapeError(f"tracklets[{index}] has no frames; a tracklet needs at least one")
         resolved = replace(sampling, clip_length=self.clip_length(sampling))
-        embed = self.embed_batch if self.manifest.input.name == CLIPS else self._embed_single_frames
-        return embed_tracklets(tracklets, partial(self._crop, color=color), embed, self.dim, resolved, batch_size, progress)
+        read = partial(self._crop, color=color)
+        return embed_tracklets(tracklets, read, self.embed_clips, self.dim, resolved, batch_size, progress)
 
     def clip_length(self, sampling: Sampling) -> int:
         """Frames of the clips that this model is given; 1 for a package that takes images.
@@ -211,8 +228,26 @@ class Encoder:
         spec = self.manifest.input
         return sampling.length(spec.clip_length, spec.dynamic_time)
 
-    def _embed_single_frames(self, clips: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
-        return self.embed_batch(clips[:, 0])
+    def embed_clips(self, clips: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """`embed` for clips ``[N, T, H, W, 3]``, also where the package takes images: T = 1 there."""
+        return self.embed(clips if self.manifest.input.name == CLIPS else clips[:, 0])
+
+    def warm_up(self) -> None:
+        """Run each of the batch sizes once, on noise."""
+        spec = self.manifest.input
+        shape = (spec.height, spec.width, 3) if spec.clip_length is None else (spec.clip_length, spec.height, spec.width, 3)
+        noise = np.random.default_rng(0).integers(0, 256, (self.batch_sizes[-1], *shape), dtype=np.uint8)
+        for size in self.batch_sizes:
+            self.embed_batch(noise[:size])
+
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """`embed_batch` for any number of crops, in runs of the batch sizes."""
+        if len(batch) == 0:
+            return self.embed_batch(batch)
+        runs = [(*self.embed_batch(rows), count) for rows, count in cut(batch, self.batch_sizes)]
+        embeddings = np.concatenate([rows[:count] for rows, _, count in runs])
+        norms = [lengths[:count] for _, lengths, count in runs if lengths is not None]
+        return embeddings, np.concatenate(norms) if norms else None
 
     def embed_batch(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """Run the model once on crops that have the size of the manifest already.

@@ -90,6 +90,10 @@ class MemoryLimitError(StcanetError):
         super().__init__(f"needs {_mebibytes(needed)} besides the inputs, max_memory allows {_mebibytes(limit)}; {hint}")
 
 
+class DroppedError(StcanetError):
+    """A frame was dropped to make room for newer ones, or was still waiting when its encoder was closed."""
+
+
 class MissingDependencyError(StcanetError, ImportError):
     """An optional dependency is not installed."""
 

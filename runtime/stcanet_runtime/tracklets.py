@@ -132,10 +132,10 @@ def embed_tracklets(
     rows, carry, done = np.empty((len(tracklets), dim), np.float32), _Carry(), 0
     for batch in _read_batches(tracklets, clips, read, max(1, batch_size // length)):
         views = (batch, batch[:, :, :, ::-1]) if sampling.flip else (batch,)
-        features = np.stack([_features(*embed(view)) for view in views])
+        features = np.stack([clip_features(*embed(view)) for view in views])
         whose, sums = carry.add(owners[done : done + len(batch)], features)
         # A tracklet that goes on in the next batch gets its row again there.
-        rows[whose] = _unit(_unit(sums).sum(axis=0))
+        rows[whose] = unit_rows(unit_rows(sums).sum(axis=0))
         done += len(batch)
         if progress:
             progress(done, len(clips))
@@ -158,13 +158,14 @@ class _Carry:
         return owners[starts], sums
 
 
-def _features(embeddings: Float32Array, norms: Float32Array | None) -> Float64Array:
-    """Of length ``norms``, or 1: ``[N, D]``."""
+def clip_features(embeddings: Float32Array, norms: Float32Array | None) -> Float64Array:
+    """Features of clips ``[N, D]``, before they were brought to unit length where that is known."""
     wide = embeddings.astype(np.float64)
     return wide if norms is None else wide * norms[:, None]
 
 
-def _unit(vectors: Float64Array) -> Float64Array:
+def unit_rows(vectors: Float64Array) -> Float64Array:
+    """`vectors` ``[…, D]`` at unit length; zeros stay zeros."""
     lengths: Float64Array = np.linalg.norm(vectors, axis=-1, keepdims=True)
     return vectors / np.maximum(lengths, _EPS)
 

@@ -1,0 +1,198 @@
+"""Frames in, futures out: one thread cuts the boxes of the next frame while another runs the model on those of the last."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Generic, Literal, TypeVar
+
+from numpy.typing import ArrayLike
+
+from stcanet_runtime.boxes import BoxCrops
+from stcanet_runtime.encoder import BoxEmbeddings, Encoder
+from stcanet_runtime.errors import DroppedError, OptionError, quote_choices
+from stcanet_runtime.frames import FrameSource
+
+WhenFull = Literal["block", "drop_oldest"]
+WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest")
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the frames. ``submitted`` is the sum of the others and of those still under way."""
+
+    submitted: int = 0
+    done: int = 0
+    dropped: int = 0
+    failed: int = 0
+    cancelled: int = 0
+
+
+@dataclass
+class _Job:
+    prepare: Callable[[], BoxCrops]
+    future: Future[BoxEmbeddings] = field(default_factory=Future)
+
+
+class _Queue(Generic[Item]):
+    """A bounded queue that can be closed: then nothing goes in, and what is in it comes out."""
+
+    def __init__(self, capacity: int) -> None:
+        self._items: deque[Item] = deque()
+        self._capacity, self._closed, self._changed = capacity, False, threading.Condition()
+
+    def put(self, item: Item, drop_oldest: bool = False) -> Item | None:
+        """Wait for room, or take it from the oldest, which is returned; `item` itself comes back where the queue is closed."""
+        with self._changed:
+            if not drop_oldest:
+                self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
+            if self._closed:
+                return item
+            oldest = self._items.popleft() if len(self._items) == self._capacity else None
+            self._items.append(item)
+            self._changed.notify_all()
+            return oldest
+
+    def get(self) -> Item | None:
+        """Wait for the next; None once the queue is closed and empty."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._items)
+            item = self._items.popleft() if self._items else None
+            self._changed.notify_all()
+            return item
+
+    def close(self, drop: bool = False) -> list[Item]:
+        """Let nothing more in; with `drop` also throw out what is in it."""
+        with self._changed:
+            self._closed = True
+            dropped = list(self._items) if drop else []
+            if drop:
+                self._items.clear()
+            self._changed.notify_all()
+            return dropped
+
+
+class AsyncEncoder:
+    """`Encoder.encode_boxes` for a stream of frames.
+
+    At most `capacity` frames wait, one is cut, one waits for the model and one is in it: memory is bounded by that. Results
+    come in the order of the frames.
+
+    Example:
+        >>> with AsyncEncoder(encoder, capacity=2, when_full="drop_oldest") as stream:  # doctest: +SKIP
+        ...     future = stream.submit(frame, xyxy, "nv12")
+        ...     embeddings, valid = future.result()
+    """
+
+    def __init__(self, encoder: Encoder, capacity: int = 4, when_full: WhenFull = "block") -> None:
+        """Start the two threads.
+
+        Args:
+            encoder: Runs the model; others may use it at the same time.
+            capacity: Frames that may wait, at least 1.
+            when_full: What `submit` does when so many wait: "block" until one is taken, for files; "drop_oldest" for cameras,
+                whose old frames are worth least: the future of that frame raises DroppedError, and it is counted.
+
+        Raises:
+            OptionError: An option is out of range.
+        """
+        if capacity < 1:
+            raise OptionError("capacity", capacity, "at least 1")
+        if when_full not in WHEN_FULL:
+            raise OptionError("when_full", when_full, quote_choices(WHEN_FULL))
+        self._encoder, self._drop_oldest, self._capacity = encoder, when_full == "drop_oldest", capacity
+        self._waiting: _Queue[_Job] = _Queue(capacity)
+        self._cut: _Queue[tuple[_Job, BoxCrops]] = _Queue(1)
+        self._counts, self._lock = Counts(), threading.Lock()
+        self._threads = [
+            threading.Thread(target=work, name=f"stcanet-{name}", daemon=True)
+            for name, work in (("cut", self._cut_all), ("embed", self._embed_all))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, frame: FrameSource, xyxy: ArrayLike, format: str) -> Future[BoxEmbeddings]:
+        """Put a frame in the queue; arguments as of :meth:`Encoder.encode_boxes`, whose errors the future raises.
+
+        The frame is not copied: it must not change until the future is done.
+
+        Raises:
+            DroppedError: The encoder is closed.
+        """
+        job = _Job(lambda: self._encoder.crop_boxes(frame, xyxy, format))
+        self._count("submitted")
+        dropped = self._waiting.put(job, self._drop_oldest)
+        if dropped is job:
+            self._count("submitted", -1)
+            raise DroppedError("the encoder is closed; open a new one")
+        if dropped is not None:
+            self._drop(dropped, f"{self._capacity} newer frames were waiting; the model is slower than the camera")
+        return job.future
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the frames so far."""
+        with self._lock:
+            return self._counts
+
+    def close(self, finish: bool = True) -> None:
+        """Stop. Calling it again does nothing.
+
+        Args:
+            finish: Whether the waiting frames are still embedded; else they are dropped.
+        """
+        for job in self._waiting.close(drop=not finish):
+            self._drop(job, "the encoder was closed before its turn came")
+        for thread in self._threads:
+            thread.join()
+
+    def __enter__(self) -> AsyncEncoder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close(finish=kind is None)
+
+    def _cut_all(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            if not job.future.set_running_or_notify_cancel():
+                self._count("cancelled")
+                continue
+            try:
+                crops = job.prepare()
+            except Exception as error:  # the future's to raise; the thread must live on
+                self._fail(job, error)
+            else:
+                self._cut.put((job, crops))
+        self._cut.close()
+
+    def _embed_all(self) -> None:
+        while (ready := self._cut.get()) is not None:
+            job, crops = ready
+            try:
+                result = self._encoder.embed_boxes(crops)
+            except Exception as error:  # as above
+                self._fail(job, error)
+            else:
+                self._count("done")
+                job.future.set_result(result)
+
+    def _fail(self, job: _Job, error: Exception) -> None:
+        self._count("failed")
+        job.future.set_exception(error)
+
+    def _drop(self, job: _Job, why: str) -> None:
+        if job.future.set_running_or_notify_cancel():
+            self._count("dropped")
+            job.future.set_exception(DroppedError(f"the frame was dropped: {why}"))
+        else:
+            self._count("cancelled")
+
+    def _count(self, name: str, by: int = 1) -> None:
+        with self._lock:
+            self._counts = replace(self._counts, **{name: getattr(self._counts, name) + by})

@@ -1,0 +1,178 @@
+"""Tracks as they grow: crops in, one at a time; an embedding as soon as there are enough, and a better one with each more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stcanet_runtime.encoder import Encoder, Float32Array
+from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.frames import FrameSource, UInt8Array
+from stcanet_runtime.preprocess import ImageSource, load_image, resize
+from stcanet_runtime.tracklets import Float64Array, clip_features, cut_clips, unit_rows
+
+
+@dataclass
+class _Track:
+    seen: int = 0
+    """Crops that came."""
+    kept: int = 0
+    """Those that count."""
+    first: list[UInt8Array] = field(default_factory=list)
+    """The first T that count: they fill up a clip that is not full."""
+    last: list[UInt8Array] = field(default_factory=list)
+    """Those since the last full clip, fewer than T."""
+    total: Float64Array | None = None
+    """Sum of the features of the full clips ``[D]``."""
+    embedding: tuple[int, Float32Array] | None = None
+    """The last answer, and how many crops it was made of."""
+
+
+class TrackletBuffer:
+    """The embeddings of tracks that are not over yet.
+
+    After each crop the embedding of a track is that which `Encoder.encode_tracklets` gives for the crops that count so far: the
+    direction of the mean over clips of T consecutive crops, the last one filled up by the first crops. A track takes memory for
+    2T crops at most, however long it gets: a clip that is full is embedded once, together with those of other tracks, and only
+    the sum of the features is kept. Safe to use from several threads.
+
+    Example:
+        >>> buffer = TrackletBuffer(encoder, every=4)  # doctest: +SKIP
+        >>> buffer.add_boxes(frame, xyxy, "bgr", tracks=[7, 9])  # doctest: +SKIP
+        >>> buffer.embeddings()  # doctest: +SKIP
+        {7: array([...]), 9: array([...])}
+    """
+
+    def __init__(self, encoder: Encoder, every: int = 1, ready_after: int | None = None) -> None:
+        """Start without tracks.
+
+        Args:
+            encoder: Runs the model.
+            every: The first crop of a track counts, and then each `every`-th: neighbouring frames of a video say little new.
+            ready_after: Crops that must count before a track has an embedding; None for one clip, T (1 for image packages).
+
+        Raises:
+            OptionError: An option is below 1.
+        """
+        for name, value in (("every", every), ("ready_after", ready_after)):
+            if value is not None and value < 1:
+                raise OptionError(name, value, "at least 1")
+        self._encoder, self._every = encoder, every
+        self._length = encoder.manifest.input.clip_length or 1
+        self._ready_after = self._length if ready_after is None else ready_after
+        self._tracks: dict[Hashable, _Track] = {}
+        self._full: list[tuple[_Track, UInt8Array]] = []
+        self._lock = threading.Lock()
+
+    @property
+    def tracks(self) -> list[Hashable]:
+        """All tracks that have a crop and were not forgotten, oldest first."""
+        with self._lock:
+            return list(self._tracks)
+
+    def add(self, track: Hashable, crop: ImageSource, color: str | None = None) -> None:
+        """Add a crop to a track, which starts with it.
+
+        Args:
+            track: Anything hashable, such as the number that a tracker gives.
+            crop: See :func:`stcanet_runtime.preprocess.load_image`.
+            color: Channel order of an array.
+
+        Raises:
+            ImageError: The crop cannot be read; the track is as it was.
+        """
+        spec = self._encoder.manifest.input
+        with self._lock:
+            self._add(track, resize(load_image(crop, color), spec.height, spec.width))
+
+    def add_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, tracks: Sequence[Hashable]) -> NDArray[np.bool_]:
+        """Add the boxes of a frame, one of each track; those that are not valid count for nothing.
+
+        Args:
+            frame: See `Encoder.encode_boxes`.
+            xyxy: ``[N, 4]``.
+            format: Of the frame.
+            tracks: ``[N]``, the track of each box.
+
+        Returns:
+            ``[N]``: which boxes are valid.
+
+        Raises:
+            ShapeError: Not as many tracks as boxes, or the frame or the boxes have an unexpected shape or type.
+        """
+        crops, valid = self._encoder.crop_boxes(frame, xyxy, format)
+        if len(tracks) != len(valid):
+            raise ShapeError(f"tracks must be as many as boxes, {len(valid)}; got {len(tracks)}")
+        with self._lock:
+            for index, crop in zip(np.flatnonzero(valid).tolist(), crops, strict=True):
+                self._add(tracks[index], crop)
+        return valid
+
+    def embeddings(self, tracks: Iterable[Hashable] | None = None) -> dict[Hashable, Float32Array]:
+        """The embeddings ``[D]`` of the tracks that are ready.
+
+        Args:
+            tracks: Those that are asked for; None for all. A track that is unknown or not ready has no entry.
+        """
+        with self._lock:
+            names = self._tracks if tracks is None else tracks
+            wanted = {name: self._tracks[name] for name in names if name in self._tracks}
+            ready = {name: track for name, track in wanted.items() if track.kept >= self._ready_after}
+            self._embed_full()
+            self._bring_up_to_date([track for track in ready.values() if _is_old(track)])
+            return {name: track.embedding[1].copy() for name, track in ready.items() if track.embedding}
+
+    def forget(self, track: Hashable) -> None:
+        """Drop a track; nothing happens if there is none."""
+        with self._lock:
+            gone = self._tracks.pop(track, None)
+            self._full = [(owner, clip) for owner, clip in self._full if owner is not gone]
+
+    def _add(self, name: Hashable, crop: UInt8Array) -> None:
+        track = self._tracks.setdefault(name, _Track())
+        track.seen += 1
+        if (track.seen - 1) % self._every:
+            return
+        track.kept += 1
+        crop = crop.copy()  # else a crop would keep all those of its frame
+        if len(track.first) < self._length:
+            track.first.append(crop)
+        track.last.append(crop)
+        if len(track.last) == self._length:
+            self._full.append((track, np.stack(track.last)))
+            track.last = []
+        if len(self._full) >= self._encoder.batch_sizes[-1]:
+            self._embed_full()
+
+    def _embed_full(self) -> None:
+        """Embed the clips that are full and wait for it."""
+        if not self._full:
+            return
+        features = self._features([clip for _, clip in self._full])
+        for (track, _), feature in zip(self._full, features, strict=True):
+            track.total = feature if track.total is None else track.total + feature
+        self._full = []
+
+    def _bring_up_to_date(self, tracks: list[_Track]) -> None:
+        partial = [track for track in tracks if track.last]
+        rest = dict(zip(map(id, partial), self._features([self._fill_up(track) for track in partial]), strict=True))
+        for track in tracks:
+            parts = [part for part in (track.total, rest.get(id(track))) if part is not None]
+            track.embedding = track.kept, unit_rows(np.sum(parts, axis=0)).astype(np.float32)
+
+    def _fill_up(self, track: _Track) -> UInt8Array:
+        """The last clip of a track, ``[T, H, W, 3]``."""
+        start = track.kept - len(track.last)
+        indices = cut_clips(track.kept, self._length)[-1].tolist()
+        return np.stack([track.last[i - start] if i >= start else track.first[i] for i in indices])
+
+    def _features(self, clips: list[UInt8Array]) -> Float64Array:
+        return clip_features(*self._encoder.embed_clips(np.stack(clips))) if clips else np.empty((0, self._encoder.dim))
+
+
+def _is_old(track: _Track) -> bool:
+    return track.embedding is None or track.embedding[0] != track.kept

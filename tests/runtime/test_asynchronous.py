@@ -1,0 +1,129 @@
+"""Streams of frames: results, order, bounds, and counts that add up, whatever comes in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from stcanet_runtime import AsyncEncoder, DroppedError, Encoder, OptionError, ShapeError
+from stcanet_runtime.asynchronous import Counts
+
+MakeCrop = Callable[..., NDArray[np.uint8]]
+BOXES = [[0, 0, 20, 40], [90, 0, 99, 9], [10, 5, 35, 50]]
+WAIT = 20
+
+
+@pytest.fixture
+def encoder(package: Path) -> Encoder:
+    return Encoder.load(package, "cpu", threads=1)
+
+
+class Gate:
+    """Holds the model back until it is opened."""
+
+    def __init__(self, encoder: Encoder, patch: pytest.MonkeyPatch) -> None:
+        self.entered, self._open, self._run = threading.Semaphore(0), threading.Event(), encoder.embed_boxes
+        patch.setattr(encoder, "embed_boxes", self._wait)
+
+    def _wait(self, *args: Any) -> Any:
+        self.entered.release()
+        assert self._open.wait(WAIT)
+        return self._run(*args)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate(encoder, monkeypatch)
+    yield gate
+    gate.open()
+
+
+def test_results_of_encode_boxes_in_order(encoder: Encoder, make_crop: MakeCrop) -> None:
+    frames = [make_crop(seed, 60, 50) for seed in range(12)]
+    order: list[int] = []
+    with AsyncEncoder(encoder, capacity=2) as stream:
+        futures = [stream.submit(frame, BOXES, "bgr") for frame in frames]
+        for number, future in enumerate(futures):
+            future.add_done_callback(lambda _, number=number: order.append(number))
+        for frame, future in zip(frames, futures, strict=True):
+            embeddings, valid = future.result(WAIT)
+            assert valid.tolist() == [True, False, True]
+            assert_allclose(embeddings, encoder.encode_boxes(frame, BOXES, "bgr").embeddings, atol=1e-6)
+    assert order == sorted(order)
+    assert stream.counts == Counts(submitted=12, done=12)
+
+
+def test_malformed_frames_fail_alone(encoder: Encoder, make_crop: MakeCrop) -> None:
+    frame = make_crop(0, 60, 50)
+    with AsyncEncoder(encoder) as stream:
+        bad = stream.submit(frame[:, :, 0], BOXES, "rgb")
+        good = stream.submit(frame, BOXES, "rgb")
+        assert isinstance(bad.exception(WAIT), ShapeError)
+        assert good.result(WAIT).valid.any()
+    assert stream.counts == Counts(submitted=2, done=1, failed=1)
+
+
+def test_a_full_queue_drops_the_oldest_and_counts(encoder: Encoder, gate: Gate, make_crop: MakeCrop) -> None:
+    frame = make_crop(0, 60, 50)
+    with AsyncEncoder(encoder, capacity=2, when_full="drop_oldest") as stream:
+        futures = [stream.submit(frame, BOXES, "rgb")]
+        assert gate.entered.acquire(timeout=WAIT)
+        futures += [stream.submit(frame, BOXES, "rgb") for _ in range(10)]
+        gate.open()
+        outcome = [type(future.exception(WAIT)) for future in futures]
+    dropped = outcome.count(DroppedError)
+    assert dropped >= 6  # of 11: one in the model, one waits for it, one is cut, two wait
+    assert outcome[0] is outcome[-1] is outcome[-2] is type(None)
+    assert stream.counts == Counts(submitted=11, done=11 - dropped, dropped=dropped)
+    assert "newer frames were waiting" in str(futures[outcome.index(DroppedError)].exception())
+
+
+def test_a_full_queue_blocks(encoder: Encoder, gate: Gate, make_crop: MakeCrop) -> None:
+    frame, submitted = make_crop(0, 60, 50), []
+    with AsyncEncoder(encoder, capacity=1) as stream:
+        camera = threading.Thread(target=lambda: submitted.extend(stream.submit(frame, BOXES, "rgb") for _ in range(9)))
+        camera.start()
+        assert gate.entered.acquire(timeout=WAIT)
+        camera.join(0.3)
+        assert camera.is_alive()
+        assert len(submitted) <= 5
+        gate.open()
+        camera.join(WAIT)
+        assert all(future.result(WAIT).valid.any() for future in submitted)
+    assert stream.counts == Counts(submitted=9, done=9)
+
+
+def test_closing_drops_what_waits_and_refuses_more(encoder: Encoder, gate: Gate, make_crop: MakeCrop) -> None:
+    frame = make_crop(0, 60, 50)
+    stream = AsyncEncoder(encoder, capacity=8)
+    futures = [stream.submit(frame, BOXES, "rgb") for _ in range(8)]
+    assert gate.entered.acquire(timeout=WAIT)
+    futures[-1].cancel()
+    threading.Timer(0.1, gate.open).start()
+    stream.close(finish=False)
+    stream.close()
+    counts = stream.counts
+    assert all(future.done() for future in futures)
+    assert counts.dropped > 0
+    assert counts.cancelled == 1
+    assert counts.submitted == 8 == counts.done + counts.dropped + counts.cancelled
+    with pytest.raises(DroppedError, match="the encoder is closed"):
+        stream.submit(frame, BOXES, "rgb")
+    assert stream.counts == counts
+
+
+def test_options(encoder: Encoder) -> None:
+    with pytest.raises(OptionError, match="capacity must be at least 1"):
+        AsyncEncoder(encoder, capacity=0)
+    with pytest.raises(OptionError, match="when_full must be 'block' or 'drop_oldest'"):
+        AsyncEncoder(encoder, when_full="explode")  # type: ignore[arg-type]
