@@ -17,6 +17,7 @@ from stcanet.commands.synth import synth
 from stcanet.commands.train import train
 from stcanet_export.commands import export, parity
 from stcanet_runtime import cli as runtime
+from stcanet_runtime.cli.bench import bench
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
 from stcanet_runtime.cli.rank import rank
@@ -30,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info, verify):
+for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info, verify, bench):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 

@@ -26,6 +26,7 @@ from stcanet_runtime.manifest import (
     verify_embedded,
 )
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
+from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, Tensor, open_session
 from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_tracklets
 
@@ -68,6 +69,8 @@ class Encoder:
         threads: int | None = None,
         batch_sizes: Sequence[int] = DEFAULT_SIZES,
         warm_up: bool = False,
+        cache: str | Path | None = None,
+        gpu_memory: int | None = None,
     ) -> Encoder:
         """Open a model package.
 
@@ -78,6 +81,8 @@ class Encoder:
             threads: Threads of one run; None leaves it to the provider.
             batch_sizes: The only sizes of runs. A rest below the smallest is filled up, which a GPU hardly notices: (8, 32).
             warm_up: Whether each size runs once now, so that none stalls later.
+            cache: Folder in which TensorRT and OpenVINO keep what they compile; with it "auto" takes TensorRT where it can.
+            gpu_memory: Most bytes that CUDA may take for tensors.
 
         Raises:
             PackageError: Incomplete, altered, or not a package.
@@ -91,7 +96,11 @@ class Encoder:
         if package.is_dir():
             verify_checksum(package, manifest)
             verify_embedded(package, manifest)
-        encoder = cls(manifest, open_session(model_path(package), providers, threads), batch_sizes)
+        sizes = check_sizes(batch_sizes)
+        tail = _crop_shape(manifest)
+        shapes = {manifest.input.name: ((sizes[0], *tail), (sizes[-1], *tail))}
+        resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), shapes)
+        encoder = cls(manifest, open_session(model_path(package), providers, resources=resources), sizes)
         if warm_up:
             encoder.warm_up()
         return encoder
@@ -234,9 +243,8 @@ class Encoder:
 
     def warm_up(self) -> None:
         """Run each of the batch sizes once, on noise."""
-        spec = self.manifest.input
-        shape = (spec.height, spec.width, 3) if spec.clip_length is None else (spec.clip_length, spec.height, spec.width, 3)
-        noise = np.random.default_rng(0).integers(0, 256, (self.batch_sizes[-1], *shape), dtype=np.uint8)
+        shape = self.batch_sizes[-1], *_crop_shape(self.manifest)
+        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         for size in self.batch_sizes:
             self.embed_batch(noise[:size])
 
@@ -295,6 +303,12 @@ class Encoder:
                 on_error(index, error)
             else:
                 yield index + 1, crop
+
+
+def _crop_shape(manifest: Manifest) -> tuple[int, ...]:
+    """``(H, W, 3)``, or ``(T, H, W, 3)`` of a clip."""
+    spec = manifest.input
+    return (*([] if spec.clip_length is None else [spec.clip_length]), spec.height, spec.width, 3)
 
 
 def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:

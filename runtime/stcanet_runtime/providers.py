@@ -6,9 +6,13 @@ import functools
 import importlib.util
 import json
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.errors import MissingDependencyError, OptionError, quote_choices
+from stcanet_runtime.files import sha256_file
 
 EP_NAMES = {
     "cpu": "CPUExecutionProvider",
@@ -19,7 +23,7 @@ EP_NAMES = {
 """Our names, and those of ONNX Runtime."""
 
 AUTO_ORDER = ("cuda", "openvino", "cpu")
-"""What "auto" tries, in this order. TensorRT is not in it: it builds an engine for minutes, which somebody should want."""
+"""What "auto" tries, in this order; see `auto_order`."""
 
 HINTS = {
     "cpu": "pip install onnxruntime",
@@ -32,8 +36,37 @@ HINTS = {
 }
 """What to do when a provider cannot run."""
 
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a provider may use, and what it may expect."""
+
+    threads: int | None = None
+    """Of one run; None leaves it to the provider."""
+    gpu_memory: int | None = None
+    """Most bytes that CUDA may take for tensors; None for all."""
+    cache: Path | None = None
+    """Folder for what TensorRT and OpenVINO compile, by model and machine. Its files are code: keep it from strangers."""
+    shapes: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    """Smallest and largest shape of each input, for which TensorRT builds its engine."""
+
+    def __post_init__(self) -> None:
+        for name in ("threads", "gpu_memory"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise OptionError(name, value, "at least 1")
+
+
+def auto_order(resources: Resources) -> tuple[str, ...]:
+    """What "auto" tries: TensorRT, which builds an engine for minutes, only where a folder can keep it, and then first."""
+    return AUTO_ORDER if resources.cache is None else ("tensorrt", *AUTO_ORDER)
+
+
 _OPENVINO_LIBRARY = "stcanet-openvino"
 _REGISTER = threading.Lock()
+_GPU_FACTS = Path("/proc/driver/nvidia/gpus")
 
 
 def import_onnxruntime() -> Any:
@@ -110,22 +143,69 @@ def _load_openvino() -> None:
     import_onnxruntime().register_execution_provider_library(_OPENVINO_LIBRARY, onnxruntime_ep_openvino.get_library_path())
 
 
-def add_provider(options: Any, name: str, threads: int | None) -> list[Any]:
+def add_provider(options: Any, name: str, model: Path, resources: Resources) -> list[Any]:
     """Ask for a provider in `options` (a SessionOptions).
 
     Returns:
         The `providers` argument of InferenceSession.
     """
     if name == "openvino":
-        # Without the hint OpenVINO computes in bfloat16 where the chip can, and says nothing.
-        config = {"INFERENCE_PRECISION_HINT": "f32"}
-        if threads is not None:
-            config["INFERENCE_NUM_THREADS"] = str(threads)
-        options.add_provider_for_devices(openvino_devices(), {"load_config": json.dumps({"CPU": config})})
+        config = {"CPU": openvino_config(model, resources)}
+        options.add_provider_for_devices(openvino_devices(), {"load_config": json.dumps(config)})
         return []
-    if name == "cuda":
-        # EXHAUSTIVE, the default, searches anew for each shape, for seconds. TF32 has 10 bits of mantissa.
-        return [(EP_NAMES[name], {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), EP_NAMES["cpu"]]
-    if name == "tensorrt":
-        return [EP_NAMES[name], EP_NAMES["cuda"], EP_NAMES["cpu"]]
-    return [EP_NAMES["cpu"]]
+    cuda = (EP_NAMES["cuda"], cuda_options(resources))
+    tensorrt = (EP_NAMES["tensorrt"], tensorrt_options(model, resources))
+    chain = {"tensorrt": [tensorrt, cuda], "cuda": [cuda]}.get(name, [])
+    return [*chain, EP_NAMES["cpu"]]
+
+
+def openvino_config(model: Path, resources: Resources) -> dict[str, str]:
+    """Settings of OpenVINO's CPU device."""
+    # Without the hint OpenVINO computes in bfloat16 where the chip can, and says nothing.
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    if resources.threads is not None:
+        config["INFERENCE_NUM_THREADS"] = str(resources.threads)
+    if resources.cache is not None:
+        config["CACHE_DIR"] = str(_cache_folder(resources.cache, "openvino", model))
+    return config
+
+
+def cuda_options(resources: Resources) -> dict[str, str]:
+    """Settings of the CUDA provider."""
+    # EXHAUSTIVE, the default, searches anew for each shape, for seconds. TF32 has 10 bits of mantissa.
+    options = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    if resources.gpu_memory is not None:
+        # Else the arena grows by powers of two, and reaches the limit at half of what is needed.
+        options |= {"gpu_mem_limit": str(resources.gpu_memory), "arena_extend_strategy": "kSameAsRequested"}
+    return options
+
+
+def tensorrt_options(model: Path, resources: Resources) -> dict[str, str]:
+    """Settings of the TensorRT provider."""
+    options: dict[str, str] = {}
+    if resources.cache is not None:
+        folder = str(_cache_folder(resources.cache, "tensorrt", model))
+        options |= {"trt_engine_cache_enable": "1", "trt_engine_cache_path": folder}
+        options |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
+    if resources.shapes:
+        # Without a profile an engine is built anew whenever a batch is larger or smaller than all before.
+        smallest, largest = (
+            ",".join(f"{name}:{'x'.join(map(str, bounds[end]))}" for name, bounds in resources.shapes.items()) for end in (0, 1)
+        )
+        options |= {"trt_profile_min_shapes": smallest, "trt_profile_opt_shapes": largest, "trt_profile_max_shapes": largest}
+    return options
+
+
+def _cache_folder(root: Path, name: str, model: Path) -> Path:
+    """A folder of its own for each model, machine and version: engines of others do not load, or worse, do."""
+    version = import_onnxruntime().__version__
+    folder = root / "-".join([name, sha256_file(model)[:16], version, *(_gpus() if name == "tensorrt" else [])])
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _gpus() -> list[str]:
+    """Names of the NVIDIA GPUs here, fit for a file name."""
+    lines = (line for path in sorted(_GPU_FACTS.glob("*/information")) for line in path.read_text().splitlines())
+    names = {line.partition(":")[2].strip() for line in lines if line.startswith("Model:")}
+    return ["".join(letter if letter.isalnum() else "_" for letter in name) for name in sorted(names)]

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
 from stcanet_runtime.onnxfile import inspect_onnx
 from stcanet_runtime.providers import (
-    AUTO_ORDER,
     EP_NAMES,
     HINTS,
+    Resources,
     add_provider,
+    auto_order,
     available_providers,
     check_name,
     import_onnxruntime,
@@ -80,24 +81,31 @@ class Session:
         return f"{self.provider}: {self._why}" + (f"; nodes: {shares}" if shares else "")
 
 
-def open_session(onnx_path: str | Path, providers: str | Sequence[str] = "auto", threads: int | None = None) -> Session:
+def open_session(
+    onnx_path: str | Path,
+    providers: str | Sequence[str] = "auto",
+    threads: int | None = None,
+    resources: Resources | None = None,
+) -> Session:
     """Open an ONNX model.
 
     Args:
         onnx_path: The model, weights inside: a model that refers to other files is refused.
-        providers: "auto" takes the first of cuda, openvino, cpu that can run the model. A name takes that one or fails.
-            A list is tried in its order, and fails when none of it can run.
-        threads: Threads of one run, at least 1; None leaves it to the provider.
+        providers: "auto" takes the first of cuda, openvino, cpu that can run the model, and tries tensorrt before them where
+            `resources` has a cache. A name takes that one or fails. A list is tried in its order, and fails when none can run.
+        threads: Threads of one run, at least 1; None leaves it to the provider. Short for `resources` with threads alone.
+        resources: What the provider may use.
 
     Raises:
-        OptionError: An unknown provider, or `threads` below 1.
+        OptionError: An unknown provider, or `threads` below 1, or given twice.
         ProviderError: A provider was named and cannot run this model here.
         PackageError: The file is missing, no ONNX model, or refers to other files.
         MissingDependencyError: onnxruntime is not installed.
     """
-    names = _requested(providers)
-    if threads is not None and threads < 1:
-        raise OptionError("threads", threads, "at least 1")
+    if threads is not None and resources is not None:
+        raise OptionError("threads", threads, "a part of resources where these are given")
+    resources = resources or Resources(threads)
+    names = _requested(providers, resources)
     path = Path(onnx_path)
     if inspect_onnx(path).external_data:
         raise PackageError(f"{path} keeps weights in other files, which is not allowed: export it into one file")
@@ -105,17 +113,17 @@ def open_session(onnx_path: str | Path, providers: str | Sequence[str] = "auto",
     failures: list[ProviderError] = []
     for name in names:
         try:
-            session, nodes = _open(path, name, threads)
+            session, nodes = _open(path, name, resources)
         except ProviderError as error:
             failures.append(error)
         else:
-            return Session(session, name, nodes, _why(providers, failures), threads)
+            return Session(session, name, nodes, _why(providers, failures), resources.threads)
     raise failures[0] if len(failures) == 1 else _none_can_run(failures)
 
 
-def _requested(providers: str | Sequence[str]) -> tuple[str, ...]:
+def _requested(providers: str | Sequence[str], resources: Resources) -> tuple[str, ...]:
     if providers == "auto":
-        return AUTO_ORDER
+        return auto_order(resources)
     names = (providers,) if isinstance(providers, str) else tuple(providers)
     if not names:
         raise OptionError("providers", list(names), "'auto', a name, or a list with at least one name")
@@ -132,7 +140,7 @@ def _none_can_run(failures: Sequence[ProviderError]) -> StcanetError:
     return ProviderError(names, "; ".join(f"{error.provider}: {error.reason}" for error in failures), failures[0].hint)
 
 
-def _open(path: Path, name: str, threads: int | None) -> tuple[Any, dict[str, int]]:
+def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, int]]:
     """One session on one provider, or ProviderError."""
     if reason := available_providers()[name]:
         raise ProviderError(name, reason, HINTS[name])
@@ -140,10 +148,10 @@ def _open(path: Path, name: str, threads: int | None) -> tuple[Any, dict[str, in
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
+    if resources.threads is not None:
+        options.intra_op_num_threads = resources.threads
     try:
-        providers = add_provider(options, name, threads)
+        providers = add_provider(options, name, path, resources)
         # Else a provider that fails is replaced by others, with a message on stdout, where --json is.
         session = ort.InferenceSession(str(path), options, enable_fallback=0, **({"providers": providers} if providers else {}))
     except Exception as error:  # onnxruntime's own types, which derive from Exception directly

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import typer
 
+from stcanet_runtime.cli.bench import bench as bench_command
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
 from stcanet_runtime.cli.rank import rank as rank_command
@@ -30,6 +31,7 @@ app.command("infer")(infer_command)
 app.command("rank")(rank_command)
 app.command("info")(info_command)
 app.command("verify")(verify_command)
+app.command("bench")(bench_command)
 
 
 def main() -> NoReturn:

@@ -1,0 +1,108 @@
+"""``stcanet bench``, ``stcanet-runtime bench``: how fast packages run on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stcanet_runtime.throughput import Throughput
+
+_EXAMPLES = """\b
+Examples:
+  stcanet-runtime bench package/
+  stcanet-runtime bench package/ package-int8/ --provider cpu --provider openvino --batch 1 --batch 8 --threads 2
+  stcanet-runtime bench package/ --json -o bench.json"""
+
+
+def bench(
+    packages: Annotated[list[Path], typer.Argument(help="Model packages: one for each precision, for example.")],
+    provider: Annotated[
+        list[str] | None, typer.Option(help="Where to run; again for more. Default: all that can run here.")
+    ] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Crops (or clips) of a run; again for more. Default: 1 and 8.")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a run. Default: the provider's choice.")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="Time for each provider and batch; five runs at least.")] = 2.0,
+    cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure latency and throughput of packages, by provider and batch size."""
+    import json
+
+    from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.files import write_json
+
+    with progress_bar("measuring") as progress:
+        results = _measure_all(packages, provider or _here(), batch or [1, 8], threads, seconds, cache, progress)
+    report = _report(results, threads)
+    if output is not None:
+        write_json(output, report)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        _print(results)
+
+
+bench.__doc__ = f"{bench.__doc__}\n\n{_EXAMPLES}"
+
+
+def _here() -> list[str]:
+    """The providers that can be asked for on this machine."""
+    from stcanet_runtime.providers import available_providers
+
+    return [name for name, reason in available_providers().items() if reason is None] or ["cpu"]
+
+
+def _measure_all(
+    packages: list[Path],
+    providers: list[str],
+    batches: list[int],
+    threads: int | None,
+    seconds: float,
+    cache: Path | None,
+    progress: Any,
+) -> list[Throughput]:
+    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.throughput import measure
+
+    results: list[Throughput] = []
+    for package in packages:
+        for provider in providers:
+            encoder = Encoder.load(package, provider, threads, batch_sizes=batches, cache=cache)
+            for batch in batches:
+                results.append(measure(encoder, batch, seconds))
+                progress(len(results), len(packages) * len(providers) * len(batches))
+    return results
+
+
+def _report(results: list[Throughput], threads: int | None) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from stcanet_runtime._version import __version__
+    from stcanet_runtime.machine import processor, versions
+
+    found = versions(("numpy", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino"))
+    machine = {"version": __version__, "versions": found, "cpu": processor(), "threads": threads}
+    return {**machine, "results": [asdict(result) for result in results]}
+
+
+def _print(results: list[Throughput]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None)
+    for name in ("model", "precision", "provider"):
+        table.add_column(name)
+    for name in ("batch", "p50 ms", "p90 ms", "p99 ms", "per s", "first ms"):
+        table.add_column(name, justify="right")
+    for result in results:
+        figures = [*result.latency_ms.values(), result.per_second, result.first_ms]
+        table.add_row(
+            result.model, result.precision, result.provider, str(result.batch), *(f"{figure:.1f}" for figure in figures)
+        )
+    Console(highlight=False).print(table)

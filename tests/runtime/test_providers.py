@@ -1,0 +1,102 @@
+"""What providers are told, as text: most of them cannot run where the tests do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stcanet_runtime import Encoder, OptionError, ProviderError, providers
+from stcanet_runtime.providers import Resources, auto_order, cuda_options, openvino_config, tensorrt_options
+from stcanet_runtime.session import open_session
+
+
+@pytest.fixture
+def model(package: Path) -> Path:
+    return package / "model.onnx"
+
+
+def test_auto_takes_tensorrt_only_where_its_engine_can_be_kept(package: Path, tmp_path: Path) -> None:
+    assert auto_order(Resources()) == ("cuda", "openvino", "cpu")
+    assert auto_order(Resources(cache=tmp_path)) == ("tensorrt", "cuda", "openvino", "cpu")
+    if providers.available_providers()["tensorrt"] is not None:
+        encoder = Encoder.load(package, cache=tmp_path / "cache")
+        assert "not tensorrt: " in encoder.session.explain()
+
+
+def test_cuda_searches_no_shape_exhaustively_and_keeps_to_its_memory() -> None:
+    assert cuda_options(Resources()) == {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+    limited = cuda_options(Resources(gpu_memory=2**30))
+    assert limited["gpu_mem_limit"] == str(2**30)
+    assert limited["arena_extend_strategy"] == "kSameAsRequested"
+
+
+def test_openvino_computes_in_float32_and_caches_on_request(model: Path, tmp_path: Path) -> None:
+    assert openvino_config(model, Resources()) == {"INFERENCE_PRECISION_HINT": "f32"}
+    config = openvino_config(model, Resources(threads=3, cache=tmp_path))
+    assert config["INFERENCE_NUM_THREADS"] == "3"
+    assert Path(config["CACHE_DIR"]).parent == tmp_path
+
+
+def test_tensorrt_builds_one_engine_for_all_batches(model: Path) -> None:
+    options = tensorrt_options(model, Resources(shapes={"images": ((1, 32, 16, 3), (8, 32, 16, 3))}))
+    assert options == {
+        "trt_profile_min_shapes": "images:1x32x16x3",
+        "trt_profile_opt_shapes": "images:8x32x16x3",
+        "trt_profile_max_shapes": "images:8x32x16x3",
+    }
+
+
+def test_engines_are_kept_by_model_gpu_and_version(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def folder() -> str:
+        return tensorrt_options(model, Resources(cache=tmp_path))["trt_engine_cache_path"]
+
+    def gpu(name: str) -> None:
+        facts = tmp_path / name / "0000:01:00.0"
+        facts.mkdir(parents=True)
+        (facts / "information").write_text(f"Model: \t\t NVIDIA {name}\nIRQ: 1\n")
+        monkeypatch.setattr(providers, "_GPU_FACTS", tmp_path / name)
+
+    gpu("A100")
+    first = folder()
+    assert Path(first).is_dir()
+    assert "NVIDIA_A100" in first
+    assert folder() == first
+    gpu("H100")
+    other_gpu = folder()
+    model.write_bytes(model.read_bytes() + b"\0")
+    assert len({first, other_gpu, folder()}) == 3
+
+
+def test_what_reaches_the_session(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The chain of each provider ends on the CPU, where shape arithmetic runs."""
+    for name, chain in (("cpu", ["cpu"]), ("cuda", ["cuda", "cpu"]), ("tensorrt", ["tensorrt", "cuda", "cpu"])):
+        asked: list[Any] = providers.add_provider(None, name, model, Resources())
+        assert [item if isinstance(item, str) else item[0] for item in asked] == [providers.EP_NAMES[part] for part in chain]
+
+
+def test_encoder_tells_the_smallest_and_largest_batch(
+    package: Path, clip_package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Resources] = []
+    original = providers.add_provider
+
+    def spy(options: Any, name: str, model: Path, resources: Resources) -> list[Any]:
+        seen.append(resources)
+        return original(options, name, model, resources)
+
+    monkeypatch.setattr("stcanet_runtime.session.add_provider", spy)
+    Encoder.load(package, "cpu", threads=2, batch_sizes=(8, 2), gpu_memory=5)
+    Encoder.load(clip_package, "cpu", batch_sizes=(1,), cache=str(tmp_path))
+    assert seen[0] == Resources(2, 5, None, {"images": ((2, 32, 16, 3), (8, 32, 16, 3))})
+    assert seen[1] == Resources(None, None, tmp_path, {"clips": ((1, 4, 32, 16, 3), (1, 4, 32, 16, 3))})
+
+
+def test_options(model: Path) -> None:
+    with pytest.raises(OptionError, match="gpu_memory must be at least 1, got 0"):
+        Resources(gpu_memory=0)
+    with pytest.raises(OptionError, match="threads must be a part of resources"):
+        open_session(model, threads=1, resources=Resources())
+    with pytest.raises(ProviderError, match=r"provider 'tensorrt' cannot run: .*; install onnxruntime-gpu"):
+        open_session(model, "tensorrt")

@@ -1,0 +1,43 @@
+"""What `bench` reports: the right work and consistent figures. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from stcanet_runtime import Encoder, ProviderError
+from stcanet_runtime.cli import app
+from stcanet_runtime.throughput import measure
+
+
+@pytest.mark.parametrize("kind", ["package", "clip_package"])
+def test_figures_belong_together(kind: str, request: pytest.FixtureRequest) -> None:
+    encoder = Encoder.load(request.getfixturevalue(kind), "cpu", threads=1)
+    result = measure(encoder, batch=3, seconds=0)
+    assert (result.provider, result.precision, result.batch, result.runs) == ("cpu", "fp32", 3, 5)
+    assert 0 < result.latency_ms["p50"] <= result.latency_ms["p90"] <= result.latency_ms["p99"]
+    assert 3000 / result.latency_ms["p99"] * 0.99 <= result.per_second
+    assert result.first_ms > 0
+
+
+def test_command(package: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bench.json"
+    options = ["--provider", "cpu", "--batch", "1", "--batch", "2", "--seconds", "0", "--threads", "1"]
+    done = CliRunner().invoke(app, ["bench", str(package), *options, "--json", "-o", os.fspath(out)])
+    assert done.exit_code == 0, done.output
+    report = json.loads(done.stdout)
+    assert report == json.loads(out.read_text())
+    assert [(row["provider"], row["batch"]) for row in report["results"]] == [("cpu", 1), ("cpu", 2)]
+    assert report["threads"] == 1
+    table = CliRunner().invoke(app, ["bench", str(package), *options]).stdout
+    assert "p99 ms" in table
+    assert len(table.splitlines()) == 3
+
+
+def test_a_named_provider_that_cannot_run(package: Path) -> None:
+    done = CliRunner().invoke(app, ["bench", str(package), "--provider", "tensorrt"])
+    assert isinstance(done.exception, ProviderError)
