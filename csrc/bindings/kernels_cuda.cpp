@@ -9,6 +9,7 @@
 #include "arrays.hpp"
 #include "stcanet/cuda_channel_attention.hpp"
 #include "stcanet/cuda_distance.hpp"
+#include "stcanet/cuda_part_relation.hpp"
 
 namespace stcanet::bindings {
 namespace {
@@ -111,6 +112,34 @@ void channel_backward(Pointer rows, Pointer mixed, Pointer log_sum, Pointer grad
           "launching the gradient of the channel attention");
 }
 
+cuda::RelationShape relation_shape(const Sizes& sizes) {
+    return {to_int(sizes[0], "B"), to_int(sizes[1], "M"), to_int(sizes[2], "D")};
+}
+
+cuda::Storage storage(const std::string& name) {
+    if (name == "fp32") return cuda::Storage::fp32;
+    if (name == "fp16") return cuda::Storage::fp16;
+    if (name == "bf16") return cuda::Storage::bf16;
+    throw py::value_error("storage must be 'fp32', 'fp16' or 'bf16', got '" + name + "'");
+}
+
+void relation_forward(Pointer nodes, Pointer weight, Pointer out, const Sizes& shape, const std::string& stored,
+                      int device, Pointer stream) {
+    check(cudaSetDevice(device), "choosing the device");
+    check(cuda::relation_forward(to_pointer<void>(nodes), to_pointer<float>(weight), to_pointer<float>(out),
+                                 relation_shape(shape), storage(stored), to_pointer<CUstream_st>(stream)),
+          "launching the part relation");
+}
+
+void relation_backward(Pointer nodes, Pointer weight, Pointer grad, Pointer grad_nodes, Pointer grad_weight,
+                       const Sizes& shape, const std::string& stored, int device, Pointer stream) {
+    check(cudaSetDevice(device), "choosing the device");
+    check(cuda::relation_backward(to_pointer<void>(nodes), to_pointer<float>(weight), to_pointer<float>(grad),
+                                  to_pointer<void>(grad_nodes), to_pointer<float>(grad_weight), relation_shape(shape),
+                                  storage(stored), to_pointer<CUstream_st>(stream)),
+          "launching the gradient of the part relation");
+}
+
 }  // namespace
 }  // namespace stcanet::bindings
 
@@ -125,4 +154,8 @@ PYBIND11_MODULE(_kernels_cuda, m) {
           arg("precision"), arg("device"), arg("stream"));
     m.def("channel_backward", &channel_backward, arg("rows"), arg("mixed"), arg("log_sum"), arg("grad_mixed"),
           arg("grad_rows"), arg("scratch"), arg("shape"), arg("precision"), arg("device"), arg("stream"));
+    m.def("relation_forward", &relation_forward, arg("nodes"), arg("weight"), arg("out"), arg("shape"), arg("storage"),
+          arg("device"), arg("stream"));
+    m.def("relation_backward", &relation_backward, arg("nodes"), arg("weight"), arg("grad"), arg("grad_nodes"),
+          arg("grad_weight"), arg("shape"), arg("storage"), arg("device"), arg("stream"));
 }

@@ -17,9 +17,6 @@ struct Place {
     int tile, slice, clip;
 };
 
-STCANET_BOTH constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
-STCANET_BOTH constexpr int smaller(int a, int b) { return a < b ? a : b; }
-
 // kStages = 2 loads the next columns while it multiplies; for depths up to kWidth only.
 template <int Rows_, int Cols_, int Width_, int Warps_, int Stages_ = 1>
 struct Shape {

@@ -24,6 +24,9 @@
 
 namespace stcanet::cuda {
 
+STCANET_BOTH constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+STCANET_BOTH constexpr int smaller(int a, int b) { return a < b ? a : b; }
+
 constexpr int kWarp = 32;
 constexpr int kSide = 16;  // rows and columns of a square of sums
 

@@ -20,3 +20,19 @@ def channel_backward(
     device: int,
     stream: int,
 ) -> None: ...
+
+# shape is (B, M, D); storage, of the nodes and their gradient, is 'fp32', 'fp16' or 'bf16'.
+def relation_forward(
+    nodes: int, weight: int, out: int, shape: tuple[int, int, int], storage: str, device: int, stream: int
+) -> None: ...
+def relation_backward(
+    nodes: int,
+    weight: int,
+    grad: int,
+    grad_nodes: int,
+    grad_weight: int,
+    shape: tuple[int, int, int],
+    storage: str,
+    device: int,
+    stream: int,
+) -> None: ...

@@ -42,8 +42,9 @@ class ModelConfig:
     head_init: HeadInit = "default"
     """'default': as the framework does (image recipe); 'small': neck gain N(1, 0.02), classifier N(0, 0.001) (video recipe)."""
     attention: Attention = "auto"
-    """How channel attention is computed: 'eager', by PyTorch's matrix products; 'sdpa', by its attention function; 'fused', by
-    the CUDA kernels of this project; 'auto', by a table of what was measured. One that is named and cannot run is an error."""
+    """How attention is computed: 'eager', by PyTorch's matrix products; 'sdpa', by its attention function (channel attention
+    only); 'fused', by the CUDA kernels of this project; 'auto', by a table of what was measured. One that is named and cannot
+    run is an error."""
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stcanet.config.model import Attention
-from stcanet.model.mixing import channel_mix
+from stcanet.model.mixing import channel_mix, part_relation
 
 
 class ChannelAttention(nn.Module):
@@ -40,9 +40,10 @@ class ChannelAttention(nn.Module):
 class PartAttention(nn.Module):
     """STAM: pools N soft body parts per frame, relates them across parts and frames, adds the result per channel."""
 
-    def __init__(self, channels: int, num_parts: int) -> None:
+    def __init__(self, channels: int, num_parts: int, attention: Attention = "auto") -> None:
         super().__init__()
         reduced = channels // 2
+        self.attention = attention
         self.num_parts = num_parts
         self.part_conv = nn.Conv2d(channels, num_parts, kernel_size=1)
         self.part_norm = nn.BatchNorm2d(num_parts)
@@ -74,9 +75,8 @@ class PartAttention(nn.Module):
         The second one and b are the same for all j and cancel in the softmax: they act only through the statistics of
         the normalisation while training, as published.
         """
-        difference = (nodes.unsqueeze(2) - nodes.unsqueeze(1)).abs()  # [B, M, M, D]
         by_pair, by_clip = self.relation.weight.chunk(2, dim=1)
-        logits = F.linear(difference, by_pair).squeeze(-1)
+        logits = part_relation(nodes, by_pair, self.attention)
         logits = logits + F.linear(whole, by_clip, self.relation.bias).unsqueeze(-1)  # [B, M, M] + [B, 1, 1]
         normalised: Tensor = self.relation_norm(logits.flatten(1).unsqueeze(1)).view_as(logits).float()
         neighbours = neighbour_mask(frames, self.num_parts, nodes.device)
@@ -107,7 +107,7 @@ class STCABlock(nn.Module):
     def __init__(self, channels: int, num_parts: int = 4, attention: Attention = "auto") -> None:
         super().__init__()
         self.channel = ChannelAttention(channels, attention)
-        self.part = PartAttention(channels, num_parts)
+        self.part = PartAttention(channels, num_parts, attention)
         self._initialise()
 
     def _initialise(self) -> None:

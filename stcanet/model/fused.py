@@ -7,6 +7,7 @@ Formulas: csrc/README.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from stcanet_runtime import cuda
 from stcanet_runtime.errors import BackendError, ShapeError
 
 _NAME = "fused attention"
-_PRECISIONS = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 
 
 def channel_attention(rows: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def channel_attention(rows: Tensor) -> Tensor:
 
 
 def why_not(rows: Tensor) -> str | None:
-    """None where the kernels can take these rows, else the reason."""
+    """None where the kernels can take such tensors, else the reason."""
     if rows.device.type != "cuda":
         return f"the tensors are on the {rows.device.type.upper()}"
     if rows.dtype not in (torch.float16, torch.bfloat16, torch.float32):
@@ -84,7 +84,7 @@ def _(rows: Tensor, mixed: Tensor, log_sum: Tensor, grad: Tensor) -> Tensor:  # 
 def _(rows: Tensor) -> tuple[Tensor, Tensor]:
     rows = rows.contiguous()
     mixed, log_sum = torch.empty_like(rows), rows.new_empty(rows.shape[:2], dtype=torch.float32)
-    _launch("channel_forward", rows, (rows, mixed, log_sum))
+    launch("channel_forward", (rows, mixed, log_sum), _precisions())
     return mixed, log_sum
 
 
@@ -92,25 +92,34 @@ def _(rows: Tensor) -> tuple[Tensor, Tensor]:
 def _(rows: Tensor, mixed: Tensor, log_sum: Tensor, grad: Tensor) -> Tensor:
     rows, grad = rows.contiguous(), grad.to(rows.dtype).contiguous()
     result, scratch = torch.empty_like(rows), torch.empty_like(log_sum)
-    _launch("channel_backward", rows, (rows, mixed, log_sum, grad, result, scratch))
+    launch("channel_backward", (rows, mixed, log_sum, grad, result, scratch), _precisions())
     return result
 
 
-def _launch(function: str, rows: Tensor, arrays: tuple[Tensor, ...]) -> None:
-    """Call a kernel on the stream that PyTorch uses; the arrays are contiguous and on the device of `rows`."""
-    if (problem := why_not(rows)) is not None:
+def launch(function: str, arrays: tuple[Tensor, ...], names: Mapping[torch.dtype, str]) -> None:
+    """Call a kernel on the stream that PyTorch uses.
+
+    Args:
+        function: Its name in the module of the kernels.
+        arrays: What it reads and writes, contiguous and on one device; shape and dtype of the first go with them.
+        names: What the kernel calls a dtype.
+
+    Raises:
+        BackendError: The kernels cannot take this.
+    """
+    first = arrays[0]
+    if (problem := why_not(first)) is not None:
         raise BackendError(_NAME, problem)
     kernels = cuda.require(_NAME)
-    with torch.cuda.device(rows.device):
+    with torch.cuda.device(first.device):
         stream = torch.cuda.current_stream().cuda_stream
         pointers = [array.data_ptr() for array in arrays]
-        getattr(kernels, function)(*pointers, tuple(rows.shape), _precision(rows.dtype), rows.device.index, stream)
+        getattr(kernels, function)(*pointers, tuple(first.shape), names[first.dtype], first.device.index, stream)
 
 
-def _precision(dtype: torch.dtype) -> str:
-    if dtype == torch.float32:
-        return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
-    return _PRECISIONS[dtype]
+def _precisions() -> dict[torch.dtype, str]:
+    exact = torch.get_float32_matmul_precision() == "highest"
+    return {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "tf32x3" if exact else "tf32"}
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

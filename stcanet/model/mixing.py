@@ -1,4 +1,4 @@
-"""``softmax(G Gᵀ) G``, the core of the channel attention, in three implementations, and which one is taken."""
+"""What the fused kernels are for: the cores of channel and part attention, their implementations, and which one is taken."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from stcanet.config.model import Attention
-from stcanet.model import fused
+from stcanet.model import fused, fused_relation
 from stcanet_runtime.errors import BackendError
 
 SOFTMAX_DEPTH = 60.0
@@ -41,8 +41,22 @@ def channel_mix(rows: Tensor, attention: Attention = "eager") -> Tensor:
         return _sdpa(rows) if implementation == "sdpa" else _eager(rows)
 
 
+def part_relation(nodes: Tensor, weight: Tensor, attention: Attention = "eager") -> Tensor:
+    """``e_ij = w · |x_i − x_j|`` for all pairs of nodes x ``[B, M, D]`` and w = `weight` ``[1, D]``, as ``[B, M, M]``.
+
+    'sdpa' has no such thing and means the eager path here.
+
+    Raises:
+        BackendError: 'fused' was asked for and cannot run on these nodes.
+    """
+    if choose(nodes, attention) == "fused":
+        return fused_relation.part_relation(nodes, weight.squeeze(0))
+    difference = (nodes.unsqueeze(2) - nodes.unsqueeze(1)).abs()  # [B, M, M, D]
+    return F.linear(difference, weight).squeeze(-1)
+
+
 def choose(rows: Tensor, attention: Attention) -> Attention:
-    """The implementation that a setting means for these rows: never another one than was named."""
+    """The implementation that a setting means for such tensors: never another one than was named."""
     if attention == "auto":
         usable = rows.device.type == "cuda" and (_capability(rows), rows.dtype) in FASTER_FUSED
         # Not sdpa: its fast kernels stop at P = 256, so that it holds [R, R] in memory as the eager path does.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from stcanet.config.model import Attention, ModelConfig, preset_config
-from stcanet.model.attention import ChannelAttention, STCABlock
+from stcanet.model.attention import ChannelAttention, PartAttention, STCABlock
 from stcanet.model.backbone import NO_WEIGHTS, Backbone
 from stcanet.model.head import Head
 from stcanet_runtime.errors import ShapeError
@@ -70,7 +70,7 @@ class STCANet(nn.Module):
         """Compute attention by another implementation from now on, as the setting of this name says; the weights stay."""
         self.config = replace(self.config, attention=attention)
         for module in self.modules():
-            if isinstance(module, ChannelAttention):
+            if isinstance(module, (ChannelAttention, PartAttention)):
                 module.attention = attention
 
 

@@ -1,5 +1,6 @@
 // The bodies of csrc/cuda as functions of C for the Python tests; tests/cuda/conftest.py compiles this.
 #include "channel_shapes.hpp"
+#include "part_relation.hpp"
 #include "simt.hpp"
 
 namespace {
@@ -108,6 +109,37 @@ void dot_rows_on_cpu(int element, const void* a, const void* b, float* out, int 
                 dot_rows(exec, e, static_cast<const Storage*>(a), static_cast<const Storage*>(b), out,
                          static_cast<std::size_t>(row), depth);
             });
+        return 0;
+    });
+}
+
+void relation_forward_on_cpu(int element, const void* nodes, const float* weight, float* out, int clips, int num_nodes,
+                             int depth, unsigned seed) {
+    constexpr int warps = 2;
+    with_element(element, [&](auto e) {
+        using E = decltype(e);
+        const RelationArgs<E> args{static_cast<const typename E::Storage*>(nodes), weight, num_nodes, depth};
+        for (int clip = 0; clip < clips; ++clip)
+            for (int i = 0; i < num_nodes; ++i)
+                simt::run_block(warps * kWarp, 16, seed++,
+                                [&](simt::Thread& exec) { relation_forward(exec, args, out, clip, i, warps); });
+        return 0;
+    });
+}
+
+void relation_backward_on_cpu(int element, const void* nodes, const float* weight, const float* grad, void* grad_nodes,
+                              float* grad_weight, int clips, int num_nodes, int depth) {
+    with_element(element, [&](auto e) {
+        using E = decltype(e);
+        using Storage = typename E::Storage;
+        const RelationArgs<E> args{static_cast<const Storage*>(nodes), weight, num_nodes, depth};
+        for (int clip = 0; clip < clips; ++clip)
+            for (int i = 0; i < num_nodes; ++i)
+                for (int first = 0; first < depth; first += kWarp)
+                    simt::run_block(kWarp, 16, 0, [&](simt::Thread& exec) {
+                        relation_backward(exec, args, grad, static_cast<Storage*>(grad_nodes), grad_weight, clip, i,
+                                          first + exec.thread());
+                    });
         return 0;
     });
 }
