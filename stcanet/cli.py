@@ -18,6 +18,8 @@ from stcanet.commands.train import train
 from stcanet_export.commands import export, parity
 from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.bench import bench
+from stcanet_runtime.cli.calibrate import calibrate
+from stcanet_runtime.cli.gallery import app as gallery
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
 from stcanet_runtime.cli.rank import rank
@@ -31,9 +33,26 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, infer, rank, info, verify, bench):
+for command in (
+    synth,
+    masks,
+    train,
+    evaluate,
+    cross,
+    report,
+    convert,
+    export,
+    parity,
+    infer,
+    rank,
+    calibrate,
+    info,
+    verify,
+    bench,
+):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
+app.add_typer(gallery, name="gallery")
 
 
 EXTRA_OF = {

@@ -34,6 +34,7 @@ from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
     from stcanet_runtime.asynchronous import AsyncEncoder
+    from stcanet_runtime.calibration import Calibration, calibrate
     from stcanet_runtime.crops import list_images, parse_name
     from stcanet_runtime.distance import distance_matrix
     from stcanet_runtime.encoder import BoxEmbeddings, Encoder
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
 _LAZY = {
     "asynchronous": ("AsyncEncoder",),
+    "calibration": ("Calibration", "calibrate"),
     "crops": ("list_images", "parse_name"),
     "distance": ("distance_matrix",),
     "encoder": ("BoxEmbeddings", "Encoder"),
@@ -66,6 +68,7 @@ __all__ = [
     "AsyncEncoder",
     "BackendError",
     "BoxEmbeddings",
+    "Calibration",
     "CheckpointError",
     "ConfigError",
     "DataError",
@@ -97,6 +100,7 @@ __all__ = [
     "Where",
     "__version__",
     "available_providers",
+    "calibrate",
     "distance_matrix",
     "evaluate",
     "evaluate_embeddings",

@@ -22,6 +22,7 @@ from stcanet_runtime.manifest import (
     Manifest,
     load_manifest,
     model_path,
+    package_sha256,
     verify_checksum,
     verify_embedded,
 )
@@ -54,12 +55,14 @@ class Encoder:
     Attributes:
         manifest: What the package says about itself.
         session: The open model; `session.explain()` says where it runs.
+        model_sha256: Of the model file: which model the embeddings are of. None for a session without a file.
         batch_sizes: Crops (or clips) of a run, ascending: any number of them is cut into runs of these sizes.
     """
 
     def __init__(self, manifest: Manifest, session: Session, batch_sizes: Sequence[int] = DEFAULT_SIZES) -> None:
         _check_contract(manifest, session)
         self.manifest, self.session, self.batch_sizes = manifest, session, check_sizes(batch_sizes)
+        self.model_sha256 = manifest.model_sha256
 
     @classmethod
     def load(
@@ -101,6 +104,7 @@ class Encoder:
         shapes = {manifest.input.name: ((sizes[0], *tail), (sizes[-1], *tail))}
         resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), shapes)
         encoder = cls(manifest, open_session(model_path(package), providers, resources=resources), sizes)
+        encoder.model_sha256 = package_sha256(package)
         if warm_up:
             encoder.warm_up()
         return encoder

@@ -187,6 +187,11 @@ def verify_embedded(package: str | Path, manifest: Manifest) -> None:
         raise ManifestError(f"{package}: {MANIFEST_NAME} contradicts the metadata inside {MODEL_NAME} in: {names}")
 
 
+def package_sha256(package: str | Path) -> str:
+    """SHA-256 of the model in a package or of a single ONNX file; which model embeddings are of."""
+    return load_manifest(package).model_sha256 or sha256_file(model_path(Path(package)))
+
+
 def model_path(package: Path) -> Path:
     """The ONNX file of a package folder, or the file itself.
 

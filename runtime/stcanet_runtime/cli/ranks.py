@@ -40,6 +40,14 @@ class Crops:
     """``[N]``, None unless every name tells."""
     skipped: list[dict[str, str]]
     """Path and reason of what could not be read."""
+    model: str | None = None
+    """SHA-256 of the model; None where a file does not tell."""
+
+    def select(self, chosen: NDArray[np.bool_]) -> Crops:
+        """Those that are chosen ``[N]``."""
+        paths = [path for path, kept in zip(self.paths, chosen.tolist(), strict=True) if kept]
+        pids, camids = (None if ids is None else ids[chosen] for ids in (self.pids, self.camids))
+        return Crops(paths, self.embeddings[chosen], pids, camids, self.skipped, self.model)
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,38 @@ def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Cr
         raise DataError(f"{source}: none of {len(paths)} images can be read; the first: {bad[0]}")
     good = [path for index, path in enumerate(paths) if index not in bad]
     pids, camids = _identities(good)
-    return Crops(good, embeddings, pids, camids, [{"path": str(e.source), "reason": e.reason} for e in bad.values()])
+    return Crops(
+        good,
+        embeddings,
+        pids,
+        camids,
+        [{"path": str(e.source), "reason": e.reason} for e in bad.values()],
+        encoder.model_sha256,
+    )
+
+
+def join(parts: Sequence[Crops]) -> Crops:
+    """All of these, in order; identities and cameras are known where every part knows them.
+
+    Raises:
+        DataError: They are of different models or dimensions.
+    """
+    models = {part.model for part in parts if part.model is not None}
+    if len(models) > 1 or len({part.embeddings.shape[1] for part in parts}) > 1:
+        raise DataError("the embeddings are of different models; embed all of them with one")
+
+    def joined(columns: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
+        known = [column for column in columns if column is not None]
+        return np.concatenate(known) if len(known) == len(columns) else None
+
+    return Crops(
+        [path for part in parts for path in part.paths],
+        np.concatenate([part.embeddings for part in parts]),
+        joined([part.pids for part in parts]),
+        joined([part.camids for part in parts]),
+        [item for part in parts for item in part.skipped],
+        models.pop() if models else None,
+    )
 
 
 def _identities(paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
@@ -86,6 +125,8 @@ def save(crops: Crops, output: Path) -> None:
     arrays: dict[str, Any] = {"embeddings": crops.embeddings, "paths": np.array([str(path) for path in crops.paths])}
     if crops.pids is not None and crops.camids is not None:
         arrays |= {"pids": crops.pids, "camids": crops.camids}
+    if crops.model is not None:
+        arrays["model"] = np.array(crops.model)
     with atomic_path(output) as temporary, temporary.open("wb") as file:  # a file: np.savez adds .npz to other names
         np.savez(file, **arrays)
 
@@ -100,6 +141,7 @@ def load(path: Path) -> Crops:
         with np.load(path, allow_pickle=False) as arrays:
             embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
             ids = [arrays[name].astype(np.int64) if name in arrays else None for name in ("pids", "camids")]
+            model = str(arrays["model"]) if "model" in arrays else None
     except KeyError as error:
         raise DataError(
             f"{path} lacks {error.args[0]}; expected embeddings and paths, as `stcanet infer -o` writes them"
@@ -110,7 +152,7 @@ def load(path: Path) -> Crops:
         raise DataError(f"{path}: embeddings, paths, pids and camids must have the same length")
     if not len(embeddings):
         raise DataError(f"{path} holds no embeddings")
-    return Crops([Path(str(name)) for name in paths], embeddings, ids[0], ids[1], [])
+    return Crops([Path(str(name)) for name in paths], embeddings, ids[0], ids[1], [], model)
 
 
 def rank(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from stcanet_runtime.distance import check_metric
-from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 from stcanet_runtime.ranking import check_count
 
 DTYPES = ("float32", "float16")
@@ -38,6 +38,13 @@ class Space:
         check_metric(self.metric)
         if self.dtype not in DTYPES:
             raise OptionError("dtype", self.dtype, quote_choices(DTYPES))
+
+    def check(self, dim: int, metric: str) -> None:
+        """ShapeError or OptionError unless embeddings are of this dimension and distances of this metric."""
+        if dim != self.dim:
+            raise ShapeError(f"the gallery holds embeddings of {self.dim} dimensions, these have {dim}")
+        if metric != self.metric:
+            raise OptionError("metric", metric, f"'{self.metric}', which the gallery uses")
 
     @property
     def row_bytes(self) -> int:

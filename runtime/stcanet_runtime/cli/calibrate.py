@@ -1,0 +1,85 @@
+"""`calibrate`: the threshold for a rate of false accepts, from labelled embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from stcanet_runtime.cli.ranks import Crops
+
+_EXAMPLES = """\b
+Examples:
+  stcanet calibrate crops.npz --far 0.01 --picture curves.png
+  stcanet calibrate crops/ --package package/ --far 0.001 --gallery site.gallery
+  stcanet calibrate query.npz gallery.npz --kind pairs --far 1e-4 --out threshold.json"""
+
+PACKAGE = Annotated[Path | None, typer.Option(help="Model package, where a folder of crops is given.")]
+
+
+def calibrate(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(help="Embeddings written by infer (.npz), or folders of crops with names like 0001_c1s1_….jpg."),
+    ],
+    far: Annotated[float, typer.Option(help="False accept rate that can be borne, such as 0.001.")] = 0.001,
+    kind: Annotated[
+        str,
+        typer.Option(
+            help="What FAR counts. search: queries of people who are not enrolled that find somebody; what a gallery decides "
+            "by, and it grows with the gallery. pairs: pairs of different people taken for one."
+        ),
+    ] = "search",
+    package: PACKAGE = None,
+    gallery: Annotated[Path | None, typer.Option(help="Gallery to keep the threshold in.")] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Curves to draw (.png).")] = None,
+    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    same_camera: Annotated[bool, typer.Option(help="Also compare images of the same camera.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Find the distance up to which people count as the same, for a false accept rate on labelled images."""
+    import json
+
+    import numpy as np
+
+    from stcanet_runtime.calibration import calibrate as find
+    from stcanet_runtime.cli.sources import load_sources
+    from stcanet_runtime.curves import draw_calibration
+    from stcanet_runtime.files import write_json
+    from stcanet_runtime.gallery import Gallery
+
+    crops = _labelled(load_sources(sources, package))
+    found, scores = find(
+        crops.embeddings,
+        np.asarray(crops.pids),
+        crops.camids,
+        far,
+        kind=kind,
+        metric=metric,
+        cross_camera=not same_camera,
+        model=crops.model,
+    )
+    if picture is not None:
+        draw_calibration(found, scores, picture)
+    if out is not None:
+        write_json(out, found.to_dict())
+    if gallery is not None:
+        with Gallery.open(gallery, crops.model) as opened:
+            opened.space.check(crops.embeddings.shape[1], metric)
+            opened.calibration = found.to_dict()
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.summary())
+
+
+calibrate.__doc__ = f"{calibrate.__doc__}\n\n{_EXAMPLES}"
+
+
+def _labelled(crops: Crops) -> Crops:
+    """Those whose identity is known: no junk (−1), no distractors (0)."""
+    from stcanet_runtime.errors import DataError
+
+    if crops.pids is None:
+        raise DataError("the identities are not known: file names must be like 0001_c1s1_000004_00.jpg, or the .npz hold pids")
+    return crops.select(crops.pids > 0)

@@ -1,0 +1,201 @@
+"""`gallery`: files of named embeddings: create, enrol, search, expire, forget, export, stats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stcanet_runtime.cli.calibrate import PACKAGE
+from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
+
+_EXAMPLES = """\b
+Examples:
+  stcanet gallery create site.gallery package/ --float16
+  stcanet gallery enrol site.gallery people/ --package package/ --by-folder
+  stcanet gallery enrol site.gallery crops.npz --camera door --meta zone=3
+  stcanet gallery search site.gallery crop.jpg --package package/ --sheet a.png
+  stcanet gallery search site.gallery query.npz --camera door --threshold 0.35
+  stcanet gallery expire site.gallery --older-than 30d
+  stcanet gallery forget site.gallery anna"""
+
+app = typer.Typer(
+    help=f"Keep people in a file, and find them again.\n\n{_EXAMPLES}", no_args_is_help=True, pretty_exceptions_enable=False
+)
+
+GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
+SOURCES = Annotated[list[Path], typer.Argument(help="Embeddings written by infer (.npz), crops, or folders of crops.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PAIRS = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be given several times.")]
+CAMERAS = Annotated[list[str] | None, typer.Option("--camera", help="Only entries of this camera; may be given several times.")]
+IDENTITIES = Annotated[list[str] | None, typer.Option("--identity", help="Only this identity; may be given several times.")]
+AFTER = Annotated[str | None, typer.Option(help="Only entries from this time on: 2026-11-25T13:00, or seconds.")]
+BEFORE = Annotated[str | None, typer.Option(help="Only entries before this time.")]
+
+
+@app.command()
+def create(
+    gallery: GALLERY,
+    package: Annotated[Path, typer.Argument(help="Model package whose embeddings it will hold.")],
+    float16: Annotated[bool, typer.Option("--float16", help="Half the file and memory.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Make an empty gallery for the embeddings of one model."""
+    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.manifest import load_manifest, package_sha256
+
+    output = load_manifest(package).output
+    dtype = "float16" if float16 else "float32"
+    with Gallery.create(gallery, output.dim, package_sha256(package), output.metric, dtype) as made:
+        galleries.say({"created": str(gallery), **made.stats()}, as_json, f"created {gallery}: {output.dim} × {dtype}")
+
+
+@app.command()
+def enrol(
+    gallery: GALLERY,
+    sources: SOURCES,
+    package: PACKAGE = None,
+    identity: Annotated[str | None, typer.Option(help="Who all of them are. Default: from names like 0001_c1s1_….jpg.")] = None,
+    by_folder: Annotated[
+        bool, typer.Option("--by-folder", help="The folder of each crop is the name: people/anna/1.jpg.")
+    ] = False,
+    camera: Annotated[str | None, typer.Option(help="The camera of all. Default: from such names, or unknown.")] = None,
+    at: Annotated[str | None, typer.Option("--time", help="When: 2026-11-25T13:00, or seconds. Default: now.")] = None,
+    meta: PAIRS = None,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unreadable images; default: an error.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Add people. All of them are on the disk when it says so, or none are in the gallery."""
+    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli.sources import load_sources
+
+    if identity is not None and by_folder:
+        raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
+    moment, extra = galleries.parse_time(at), galleries.parse_pairs(meta)
+    crops = load_sources(sources, package, skip_bad=skip_bad)
+    names = galleries.identities(crops, identity, by_folder)
+    with galleries.opened(gallery, crops.model) as made:
+        ids = made.enrol(
+            crops.embeddings,
+            names,
+            galleries.cameras(crops, camera),
+            moment,
+            metadata=[{**extra, "path": str(path.resolve())} for path in crops.paths],
+        )
+        entries = made.stats()["entries"]
+    facts = {"enrolled": len(ids), "identities": len(set(names)), "entries": entries, "skipped": crops.skipped}
+    galleries.say(facts, as_json, f"enrolled {len(ids)} of {len(set(names))} identities; {gallery} has {entries} entries")
+
+
+@app.command()
+def search(
+    gallery: GALLERY,
+    sources: SOURCES,
+    package: PACKAGE = None,
+    top_k: Annotated[int, typer.Option(min=1, help="Places per query.")] = 5,
+    threshold: Annotated[
+        float | None, typer.Option(help="Distance up to which it is that person. Default: the calibrated.")
+    ] = None,
+    camera: CAMERAS = None,
+    identity: IDENTITIES = None,
+    after: AFTER = None,
+    before: BEFORE = None,
+    meta: PAIRS = None,
+    other_cameras: Annotated[bool, typer.Option("--other-cameras", help="Leave out entries of a query's own camera.")] = False,
+    templates: Annotated[
+        str, typer.Option(help="What stands for an identity: all, mean, or a number of its embeddings.")
+    ] = "all",
+    rerank: RERANK = False,
+    k1: K1 = 20,
+    k2: K2 = 6,
+    lambda_value: LAMBDA = 0.3,
+    sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png).")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Find who it is, or that nobody is near enough."""
+    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli.sources import load_sources
+    from stcanet_runtime.rerank import Reranking
+
+    which = galleries.where(identity, camera, after, before, meta)
+    crops = load_sources(sources, package)
+    with galleries.opened(gallery, crops.model, read_only=True) as made:
+        found = galleries.find(
+            made,
+            crops,
+            top_k,
+            threshold,
+            which,
+            other_cameras,
+            int(templates) if templates.isdecimal() else templates,
+            Reranking(k1, k2, lambda_value) if rerank else None,
+        )
+    if sheet is not None:
+        galleries.draw(found, sheet)
+    galleries.show(found, as_json)
+
+
+@app.command()
+def expire(
+    gallery: GALLERY,
+    older_than: Annotated[str | None, typer.Option(help="An age: 30d, 12h, 90m or 45s.")] = None,
+    before: Annotated[str | None, typer.Option(help="A time: 2026-11-25T13:00, or seconds.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Delete what is old, and overwrite it."""
+    from stcanet_runtime.cli import galleries
+
+    if (older_than is None) == (before is None):
+        raise typer.BadParameter("give one of --older-than and --before", param_hint="'--older-than'")
+    limit = galleries.age_limit(older_than) if older_than is not None else galleries.parse_time(before)
+    assert limit is not None
+    with galleries.opened(gallery) as made:
+        count = made.expire(limit)
+    galleries.say({"expired": count}, as_json, f"deleted {count} entries from {gallery}")
+
+
+@app.command()
+def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose entries go.")], as_json: JSON = False) -> None:
+    """Delete an identity, and prove that no byte of its embeddings is left in the files."""
+    from stcanet_runtime.cli import galleries
+
+    with galleries.opened(gallery) as made:
+        count = made.forget(identity)
+    galleries.say({"forgotten": identity, "entries": count}, as_json, f"forgot {identity}: {count} entries, proved gone")
+
+
+@app.command()
+def export(
+    gallery: GALLERY,
+    output: Annotated[Path, typer.Argument(help="File to write (.npz): embeddings, and what is known of each.")],
+    camera: CAMERAS = None,
+    identity: IDENTITIES = None,
+    after: AFTER = None,
+    before: BEFORE = None,
+    meta: PAIRS = None,
+    as_json: JSON = False,
+) -> None:
+    """Write entries and embeddings to a file of plain arrays."""
+    from stcanet_runtime.cli import galleries
+
+    with galleries.opened(gallery, read_only=True) as made:
+        count = galleries.export(made, output, galleries.where(identity, camera, after, before, meta))
+    galleries.say({"exported": count, "output": str(output)}, as_json, f"wrote {count} entries to {output}")
+
+
+@app.command()
+def stats(
+    gallery: GALLERY,
+    check: Annotated[bool, typer.Option("--check", help="Read everything; an error where something is damaged.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Say what is in a gallery."""
+    from stcanet_runtime.cli import galleries
+
+    with galleries.opened(gallery, read_only=True) as made:
+        if check:
+            made.store.check()
+        facts = made.stats() | {"calibration": made.calibration}
+    galleries.say(facts, as_json, galleries.describe(facts))

@@ -1,0 +1,197 @@
+"""The commands `gallery` and `calibrate`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stcanet_runtime import Gallery
+from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli.galleries import age_limit, parse_time
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as left:
+            run(app, [str(arg) for arg in args])
+        out, err = capsys.readouterr()
+        assert isinstance(left.value.code, int)
+        return left.value.code, out, err
+
+    return call
+
+
+@pytest.fixture
+def site(tmp_path: Path, package: Path, cli: Run) -> Path:
+    """An empty gallery of the package's embeddings."""
+    path = tmp_path / "site.gallery"
+    assert cli("gallery", "create", path, package)[0] == 0
+    return path
+
+
+@pytest.fixture
+def filled(site: Path, package: Path, crops: Path, cli: Run) -> Path:
+    status, out, err = cli("gallery", "enrol", site, crops, "--package", package, "--meta", "zone=3", "--time", "1000")
+    assert (status, out, err) == (0, f"enrolled 6 of 3 identities; {site} has 6 entries\n", "")
+    return site
+
+
+def test_enrolled_people_are_found(filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
+    sheet = tmp_path / "found.png"
+    options = ["--package", package, "--threshold", "0.5", "--other-cameras", "--top-k", "2", "--sheet", sheet, "--json"]
+    status, out, _ = cli("gallery", "search", filled, crops, *options)
+    found = json.loads(out)
+    assert status == 0
+    assert found["threshold"] == 0.5
+    assert len(found["queries"]) == 6
+    for query in found["queries"]:
+        pid = str(int(Path(query["query"]).name[:4]))
+        assert query["identity"] == pid
+        assert [hit["rank"] for hit in query["hits"]] == [1, 2]
+        assert query["hits"][0]["identity"] == pid
+        assert query["hits"][0]["camera"] != f"c{Path(query['query']).name.split('_c')[1][0]}"
+        assert query["hits"][0]["metadata"]["zone"] == 3
+    with Image.open(sheet) as picture:
+        assert picture.height > 1000  # six rows
+
+
+def test_a_stranger_is_unknown(filled: Path, package: Path, tmp_path: Path, cli: Run) -> None:
+    Image.new("RGB", (20, 40), (255, 0, 255)).save(tmp_path / "stranger.png")
+    _, out, _ = cli("gallery", "search", filled, tmp_path / "stranger.png", "--package", package, "--threshold", "0.0001")
+    assert out.splitlines()[0] == "stranger.png: unknown"
+    assert len(out.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--camera", "c1"], 3),
+        (["--camera", "c1", "--identity", "2"], 1),
+        (["--meta", "zone=3"], 6),
+        (["--meta", "zone=4"], 0),
+        (["--after", "1000"], 6),
+        (["--before", "1000"], 0),
+        (["--templates", "mean"], 3),
+        (["--templates", "1", "--rerank", "--k1", "3"], 3),
+    ],
+)
+def test_filters(filled: Path, package: Path, crops: Path, cli: Run, options: list[str], count: int) -> None:
+    one = next(crops.iterdir())
+    status, out, _ = cli("gallery", "search", filled, one, "--package", package, "--top-k", 99, "--json", *options)
+    assert status == 0
+    (query,) = json.loads(out)["queries"]
+    assert len(query["hits"]) == count
+
+
+def test_names_from_folders(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
+    for number, crop in enumerate(sorted(crops.iterdir())):
+        folder = tmp_path / "people" / ("anna", "ben")[number // 3]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(crop, folder / f"{number}.png")
+    status, out, err = cli("gallery", "enrol", site, tmp_path / "people", "--package", package)
+    assert (status, out) == (1, "")
+    assert "who they are is not known" in err
+    cli("gallery", "enrol", site, tmp_path / "people", "--package", package, "--by-folder", "--camera", "door")
+    facts = json.loads(cli("gallery", "stats", site, "--json", "--check")[1])
+    assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, 2, ["door"])
+
+
+def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
+    stored = tmp_path / "crops.npz"
+    assert cli("infer", package, crops, "-o", stored)[0] == 0
+    assert cli("gallery", "enrol", site, stored)[0] == 0
+    assert cli("gallery", "export", site, tmp_path / "out.npz", "--camera", "c2")[:2] == (
+        0,
+        f"wrote 3 entries to {tmp_path / 'out.npz'}\n",
+    )
+    with np.load(stored) as before, np.load(tmp_path / "out.npz", allow_pickle=False) as after:
+        np.testing.assert_array_equal(after["embeddings"], before["embeddings"][1::2])
+        assert after["identities"].tolist() == ["1", "2", "3"]
+        assert str(after["model"]) == str(before["model"])
+
+
+def test_another_model_is_refused(site: Path, clip_package: Path, crops: Path, cli: Run) -> None:
+    status, _, err = cli("gallery", "enrol", site, crops, "--package", clip_package)
+    assert status == 1
+    assert err.startswith("error: gallery")
+    assert "it holds embeddings of model" in err
+
+
+def test_expire_and_forget(filled: Path, cli: Run) -> None:
+    assert cli("gallery", "forget", filled, "2")[:2] == (0, "forgot 2: 2 entries, proved gone\n")
+    status, _, err = cli("gallery", "forget", filled, "2")
+    assert (status, err) == (1, f"error: gallery {filled}: it has no identity '2'\n")
+    assert cli("gallery", "expire", filled, "--before", "1000")[1] == f"deleted 0 entries from {filled}\n"
+    assert cli("gallery", "expire", filled, "--older-than", "1d")[1] == f"deleted 4 entries from {filled}\n"
+    assert "times: none" in cli("gallery", "stats", filled)[1]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["expire", "GALLERY"],
+        ["expire", "GALLERY", "--older-than", "soon"],
+        ["expire", "GALLERY", "--before", "noon"],
+        ["search", "GALLERY", "x.npz", "--meta", "zone"],
+        ["enrol", "GALLERY", "x.npz", "--identity", "a", "--by-folder"],
+        ["search", "GALLERY"],
+    ],
+)
+def test_wrong_options_have_status_two(site: Path, cli: Run, args: list[str]) -> None:
+    status, out, err = cli("gallery", *(site if arg == "GALLERY" else arg for arg in args))
+    assert (status, out, err.count("\n")) == (2, "", 1), err
+
+
+def test_a_folder_needs_a_model(site: Path, crops: Path, cli: Run) -> None:
+    status, _, err = cli("gallery", "search", site, crops)
+    assert (status, "add --package" in err) == (1, True)
+
+
+def test_times() -> None:
+    assert parse_time(None) is None
+    assert parse_time("12.5") == 12.5
+    assert parse_time("2026-11-25T13:00:00+00:00") == 1795611600
+    assert age_limit("2h") - age_limit("1d") == pytest.approx(22 * 3600, abs=5)
+
+
+def write_embeddings(path: Path, **extra: Any) -> Path:
+    rng = np.random.default_rng(0)
+    pids = np.repeat(np.arange(1, 41), 6)
+    x = rng.standard_normal((41, 8))[pids] + 0.2 * rng.standard_normal((240, 8))
+    arrays = {"paths": np.array([f"{i}.png" for i in range(240)]), "pids": pids, "camids": np.tile([0, 1], 120), **extra}
+    np.savez(path, embeddings=x.astype(np.float32), **arrays)
+    return path
+
+
+def test_calibrate(filled: Path, tmp_path: Path, cli: Run) -> None:
+    source = write_embeddings(tmp_path / "labelled.npz")
+    places = {"--out": tmp_path / "t.json", "--picture": tmp_path / "curves.png", "--gallery": filled}
+    status, out, err = cli("calibrate", source, "--far", "0.05", *[x for pair in places.items() for x in pair])
+    assert (status, err) == (0, "")
+    written = json.loads((tmp_path / "t.json").read_text())
+    assert out.startswith(f"threshold {written['threshold']:.4f} (cosine): FAR {written['far']:.3g} of 240, ")
+    assert (written["impostor"], written["cross_camera"], written["kind"]) == (240, True, "search")
+    assert (tmp_path / "curves.png").stat().st_size > 5000
+    with Gallery.open(filled) as gallery:
+        assert gallery.calibration == written
+    assert f"threshold: {written['threshold']:.4f}" in cli("gallery", "stats", filled)[1]
+
+
+def test_calibrate_refuses(filled: Path, tmp_path: Path, cli: Run) -> None:
+    source = write_embeddings(tmp_path / "labelled.npz", model=np.array("f" * 64))
+    assert "needs at least 1,000,000 comparisons" in cli("calibrate", source, "--far", "1e-6")[2]
+    assert "embeddings of model" in cli("calibrate", source, "--far", "0.1", "--gallery", filled)[2]
+    assert "far must be above 0" in cli("calibrate", source, "--far", "2")[2]
+    assert "kind must be" in cli("calibrate", source, "--kind", "all")[2]
+    with Gallery.open(filled) as gallery:
+        assert gallery.calibration is None
