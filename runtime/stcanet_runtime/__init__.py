@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stcanet_runtime.distance import distance_matrix
     from stcanet_runtime.encoder import BoxEmbeddings, Encoder
     from stcanet_runtime.gallery import Gallery, Where
+    from stcanet_runtime.identifier import Identifier, Track, Travel
     from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
     from stcanet_runtime.preprocess import load_image, resize
     from stcanet_runtime.ranking import SearchResult, search
@@ -54,6 +55,7 @@ _LAZY = {
     "distance": ("distance_matrix",),
     "encoder": ("BoxEmbeddings", "Encoder"),
     "gallery": ("Gallery", "Where"),
+    "identifier": ("Identifier", "Track", "Travel"),
     "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
     "preprocess": ("load_image", "resize"),
     "ranking": ("SearchResult", "search"),
@@ -77,6 +79,7 @@ __all__ = [
     "Evaluation",
     "Gallery",
     "GalleryError",
+    "Identifier",
     "ImageError",
     "InputSpec",
     "Manifest",
@@ -96,7 +99,9 @@ __all__ = [
     "ShapeError",
     "SheetRow",
     "StcanetError",
+    "Track",
     "TrackletBuffer",
+    "Travel",
     "Where",
     "__version__",
     "available_providers",
