@@ -94,6 +94,7 @@ RUNTIME_EXTRAS = {
 FULL_EXTRAS = {
     **RUNTIME_EXTRAS,
     "train": [*TORCH, "tensorboard", "tomli-w", "scipy"],
+    "mat": ["scipy"],  # .mat files of CUHK03, MARS and label maps, for who evaluates without torch
     "export": [*TORCH, "onnx>=1.18", "onnxscript>=0.3"],
     "dev": [
         "build",

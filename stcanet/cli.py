@@ -60,7 +60,7 @@ EXTRA_OF = {
     "torchvision": "train",
     "tensorboard": "train",
     "tomli_w": "train",
-    "scipy": "train",
+    "scipy": "mat",
     "onnx": "export",
     "onnxscript": "export",
 }

@@ -64,7 +64,8 @@ def evaluate(
 ) -> None:
     """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.
 
-    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared.
+    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared. The result
+    of a checkpoint in its run folder is kept there too, as results.json, for `stcanet report`.
     """
     import json
 
@@ -83,13 +84,20 @@ def evaluate(
     if save_embeddings:
         save_embeddings_to(embedded, save_embeddings)
     result = judge(opened, embedded, settings)
-    if out:
-        write_json(out, result.to_dict())
+    for file in (out, kept_results(model)):
+        if file:
+            write_json(file, result.to_dict())
     lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
     typer.echo(json.dumps(result.to_dict()) if as_json else "\n".join(lines))
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
+
+
+def kept_results(model: Path) -> Path | None:
+    """``results.json`` of the run folder that a checkpoint lies in; None for everything else."""
+    run = model.parent
+    return run / "results.json" if model.is_file() and (run / "metrics.jsonl").is_file() else None
 
 
 def read_dataset(source: str) -> ReIDDataset:

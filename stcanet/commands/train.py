@@ -126,7 +126,7 @@ class TrainingProgress:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = (*columns, TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[acc]:.3f}  {task.fields[rate]:.0f} img/s"))
         self._bar = Bar(*live, console=self._console, disable=not self._console.is_terminal, transient=True)
-        self._task = self._bar.add_task("training", total=None, loss=0.0, acc=0.0, rate=0.0)
+        self._task = self._bar.add_task("reading images", total=None, loss=0.0, acc=0.0, rate=0.0)
 
     def __enter__(self) -> TrainingProgress:
         self._bar.start()
@@ -135,10 +135,14 @@ class TrainingProgress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
+    def on_read(self, done: int, total: int) -> None:
+        """Move the bar, which shows the decoding of the images first."""
+        self._bar.update(self._task, completed=done, total=total)
+
     def on_start(self, facts: dict[str, Any]) -> None:
         """Say what is trained on."""
         self._console.print(
-            f"{facts['dataset']}: {facts['train_images']} images of {facts['train_identities']} identities, "
+            f"{facts['dataset']}: {facts['train_images']} {facts['kind']} of {facts['train_identities']} identities, "
             f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}, "
             f"images from {facts['images_from']}",
             soft_wrap=True,

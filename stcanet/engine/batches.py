@@ -17,7 +17,7 @@ from torch import Tensor
 from stcanet.config import TrainConfig
 from stcanet.data.augment import Variation, draw_variation, vary
 from stcanet.data.datasets import Sample
-from stcanet.data.frames import FrameFiles
+from stcanet.data.frames import FrameFiles, Progress
 from stcanet.data.loader import BatchLoader, RawBatch, frame_paths, label_map
 from stcanet.data.masks import MaskFolder
 from stcanet.data.sampling import PKSampler
@@ -46,6 +46,7 @@ class TrainBatches:
         config: Batch size, augmentation, clips, masks, cache, workers, seed.
         device: Where the batches are wanted.
         world: The processes that share every batch; each takes some of its identities.
+        progress: Called while images are decoded to be kept.
 
     Attributes:
         labels: Class index of every identity.
@@ -57,7 +58,14 @@ class TrainBatches:
         OptionError: The identities of a batch cannot be shared evenly.
     """
 
-    def __init__(self, samples: Sequence[Sample], config: TrainConfig, device: torch.device, world: World = ALONE) -> None:
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        config: TrainConfig,
+        device: torch.device,
+        world: World = ALONE,
+        progress: Progress | None = None,
+    ) -> None:
         if config.identities % world.size:
             raise OptionError("identities", config.identities, f"a multiple of the {world.size} processes that share a batch")
         self._config, self._device, self._world = config, device, world
@@ -67,7 +75,7 @@ class TrainBatches:
         model = config.model_config
         self._size = (model.height, model.width)
         files = FrameFiles(frame_paths(samples), *self._size, MaskFolder(config.masks) if config.masks else None)
-        frames = open_frames(files, config.cache, Path(config.cache_dir) if config.cache_dir else None)
+        frames = open_frames(files, config.cache, Path(config.cache_dir) if config.cache_dir else None, progress)
         self.where = frames.where
         self._loader = BatchLoader(
             samples,

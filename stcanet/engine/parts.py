@@ -28,7 +28,7 @@ def part_overlap(part_logits: Sequence[Tensor], masks: Tensor) -> Tensor:
     counts = []
     for logits in part_logits:
         size = (int(masks.shape[-2]), int(masks.shape[-1]))
-        inside = F.interpolate(logits.flatten(0, 1).float(), size, mode="bilinear", align_corners=False) > 0.0
+        inside = F.interpolate(logits.flatten(0, 1).float(), size, mode="bilinear", align_corners=True) > 0.0
         truth = masks[:, None] == torch.arange(1, logits.shape[2] + 1, device=masks.device)[:, None, None]
         counts.append(torch.stack([(inside & truth).sum((0, 2, 3)), (inside | truth).sum((0, 2, 3))], dim=-1))
     return torch.stack(counts)

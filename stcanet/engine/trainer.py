@@ -70,17 +70,20 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         # What is restored anyway need not be downloaded or read once more.
         has_state = before is not None and state_file(out).exists()
         start = replace(config, backbone_weights="none", init="") if has_state else config
-        run = _Run(config, start, world, device)
+        watching = observer if world.is_main else None
+        run = _Run(config, start, world, device, watching)
         if before:
             run.restore(before, out)
         world.wait()  # until all have read what the main process is about to write
-        return run.train(out, observer if world.is_main else None, resume)
+        return run.train(out, watching, resume)
 
 
 class _Run:
     """The parts of one run, put together once."""
 
-    def __init__(self, config: TrainConfig, start: TrainConfig, world: World, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, start: TrainConfig, world: World, device: torch.device, observer: Observer | None
+    ) -> None:
         dataset = load_dataset(config.data)
         self.config, self.dataset, self.world = config, dataset, world
         self.progress = Progress()
@@ -88,7 +91,7 @@ class _Run:
         self.train_samples, self.query, self.gallery = choose_validation(dataset, config.val_fraction, config.seed)
         if not self.train_samples:
             raise DataError(f"{dataset.root} has no training images")
-        self.batches = TrainBatches(self.train_samples, config, device, world)
+        self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
         model, self.initialised = _build(start, len(self.batches.labels))
         self.learner = Learner(model, config, device, world)
 
@@ -137,7 +140,7 @@ class _Run:
         for batch in self.batches.read(plan, epoch, skip=progress.step):
             values = self.learner.step(batch, epoch, progress.step, len(plan))
             done = self.learner.ends_update(progress.step, len(plan))
-            progress.add(values, len(batch.labels) * self.world.size)
+            progress.add(values, len(batch.labels) * (self.config.model_config.clip_length or 1) * self.world.size)
             progress.seconds = time.perf_counter() - start
             if observer:
                 rate = progress.images / progress.seconds
@@ -191,6 +194,7 @@ class _Run:
             "dataset": self.dataset.name,
             "dataset_notes": list(self.dataset.notes),
             "train_images": len(self.train_samples),
+            "kind": "tracklets" if self.dataset.tracklets else "images",
             "train_identities": len(self.batches.labels),
             "val_queries": len(self.query),
             "val_gallery": len(self.gallery),

@@ -21,7 +21,7 @@ def hardest(
     query_embeddings: NDArray[np.float32],
     gallery_embeddings: NDArray[np.float32],
 ) -> list[SheetRow]:
-    """Rows for `ranked_sheet`: the queries with the lowest average precision, the worst first.
+    """Rows for `draw_sheet`: the queries with the lowest average precision, the worst first; those without a mistake stay out.
 
     Each has its nearest gallery images by the rules of the protocol, and at the end, where it is not among those, the first
     image of the same person, with its rank.
@@ -34,7 +34,7 @@ def hardest(
         gallery_embeddings: ``[G, D]``
     """
     precision = evaluation.average_precision
-    order = np.argsort(precision, kind="stable")[: np.count_nonzero(~np.isnan(precision))]
+    order = np.argsort(precision, kind="stable")[: np.count_nonzero(precision < 1.0)]  # NaN, without a match, sorts last
     cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
     rows = []
     for index in order[:_QUERIES].tolist():

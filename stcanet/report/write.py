@@ -115,13 +115,16 @@ def _evaluate(
 def _mistakes(result: Result, embedded: Embedded) -> Section:
     dataset = embedded.dataset
     rows = hardest(result.plain, dataset.query, dataset.gallery, embedded.query, embedded.gallery)
+    protocol = paragraph(f"Protocol: {result.protocol()}.", faint=True)
+    if not rows:
+        text = f"None: every query on {dataset.name} finds all its matches first. {result.plain.summary()}."
+        return Section("Hardest mistakes", paragraph(text) + protocol)
     sheet = draw_sheet(rows, "Hardest mistakes", dataset.name)
     text = (
         f"The queries with the lowest average precision, the worst first, by {Path(result.model).name} on {dataset.name}: "
         f"{result.plain.summary()}. Where the right person is not among the nearest, the first right image comes last, with "
         "its rank."
     )
-    protocol = paragraph(f"Protocol: {result.protocol()}.", faint=True)
     return Section("Hardest mistakes", paragraph(text) + picture("hardest mistakes", sheet) + protocol)
 
 
@@ -170,11 +173,12 @@ def _masks(record: RunRecord, masks: Path | str | None) -> MaskFolder | None:
 def _figures(record: RunRecord) -> dict[str, str]:
     """The large numbers."""
     best, values = record.best, {}
-    for key, name in (("mAP", "test mAP"), ("mINP", "test mINP")):
+    tested = f", {record.results.get('data')}"
+    for key in ("mAP", "mINP"):
         if key in record.results:
-            values[name] = f"{100 * record.results[key]:.1f} %"
+            values[key + tested] = f"{100 * record.results[key]:.1f} %"
     if record.results.get("cmc"):
-        values["test rank-1"] = f"{100 * record.results['cmc'][0]:.1f} %"
+        values["rank-1" + tested] = f"{100 * record.results['cmc'][0]:.1f} %"
     for key, name in (("val_mAP", "validation mAP"), ("val_rank1", "validation rank-1")):
         if key in best:
             values[name] = f"{100 * best[key]:.1f} %"

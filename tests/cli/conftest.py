@@ -1,14 +1,20 @@
-"""Runs `stcanet` as a user does: in a process, or in this one where that is enough."""
+"""Runs `stcanet` as a user does: in a process of its own where that is the point, else in this one, which is faster."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import pytest
+
+from stcanet.cli import main
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
@@ -16,11 +22,28 @@ BLOCK = "import sys\nfor name in {names!r}: sys.modules[name] = None\n"
 Stcanet = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def run_here(*args: str) -> subprocess.CompletedProcess[str]:
+    """Runs ``stcanet ARGS`` in this process. A warning, which would be a line on stderr there, is an error here."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["stcanet", *args]),
+        mock.patch.dict(os.environ, COLUMNS="200"),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as left,
+    ):
+        main()
+    assert isinstance(left.value.code, int)
+    return subprocess.CompletedProcess(args, left.value.code, out.getvalue(), err.getvalue())
+
+
 @pytest.fixture(scope="session")
 def stcanet() -> Stcanet:
-    """Runs ``stcanet ARGS`` in a process; `without` names packages that are made impossible to import."""
+    """Runs ``stcanet ARGS``; `without` names packages that are made impossible to import, which takes a process."""
 
-    def run(*args: object, without: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    def run(*args: object, without: tuple[str, ...] = (), process: bool = False) -> subprocess.CompletedProcess[str]:
+        if not without and not process:
+            return run_here(*map(str, args))
         code = BLOCK.format(names=without) + "from stcanet.cli import main\nmain()\n"
         environment = {**os.environ, "PYTHONPATH": SOURCES, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-c", code, *map(str, args)]
@@ -57,9 +80,14 @@ def checkpoint(people: Path, tmp_path_factory: pytest.TempPathFactory, stcanet: 
 
 
 @pytest.fixture(scope="session")
-def package(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, stcanet: Stcanet) -> Path:
-    """Exported from it through the command line."""
+def exported(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory, stcanet: Stcanet) -> subprocess.CompletedProcess[str]:
+    """``stcanet export`` of it, done once: tracing takes long."""
     out = tmp_path_factory.mktemp("packages") / "package"
-    done = stcanet("export", checkpoint, "--out", out)
-    assert done.returncode == 0, done.stderr
-    return out
+    return stcanet("export", checkpoint, "-o", out, "--opset", 19, "--json")
+
+
+@pytest.fixture(scope="session")
+def package(exported: subprocess.CompletedProcess[str]) -> Path:
+    """Read only; copy it to damage it."""
+    assert exported.returncode == 0, exported.stderr
+    return Path(json.loads(exported.stdout)["package"])

@@ -139,6 +139,7 @@ def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tra
     assert len(matrix["cells"]) == 4
     assert [cell["trained_there"] for cell in matrix["cells"]] == [True, False, False, False]
     alone = result_of(stcanet("evaluate", checkpoint, "--data", people, "--json"))
+    assert json.loads((checkpoint.parent / "results.json").read_text()) == alone  # in its run folder
     assert figures(matrix["cells"][0]) == figures(alone)
     assert matrix["cells"][0]["protocol"] == alone["protocol"]
     with Image.open(tmp_path / "cross.png") as image:

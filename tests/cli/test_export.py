@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,12 +22,9 @@ def _error(done, *words: str) -> None:
         assert word in line
 
 
-def test_json(stcanet: Callable, checkpoint: Path, tmp_path: Path) -> None:
-    out = tmp_path / "package"
-    done = stcanet("export", checkpoint, "-o", out, "--opset", 19, "--json")
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    facts = json.loads(done.stdout)
+def test_json(exported: subprocess.CompletedProcess[str]) -> None:
+    assert (exported.returncode, exported.stderr) == (0, "")
+    facts = json.loads(exported.stdout)
     assert set(facts["files"]) == {"model.onnx", "manifest.json", "parity.json", "golden.npz"}
     assert facts["manifest"]["opset"] == 19
     assert facts["manifest"]["source"]["trained"] is True

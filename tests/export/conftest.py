@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import nn
 
 from stcanet import build_model
 from stcanet.model import Embedder, STCANet
+from stcanet_export.onnx import DEFAULT_OPSET, _trace, frozen, make_manifest
 from stcanet_export.package import export_package
 from stcanet_export.probes import make_clips, procedural
 from stcanet_runtime.preprocess import resize
@@ -57,15 +59,30 @@ def clip_model() -> STCANet:
 
 
 @pytest.fixture(scope="session")
-def image_package(image_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_graph(image_model: STCANet) -> bytes:
+    """What the exporter makes of `image_model`. Tracing takes longest of all, so it is done once."""
+    manifest = make_manifest(image_model, DEFAULT_OPSET, dynamic_time=True, source=None)
+    return _trace(Embedder(frozen(image_model)), manifest).SerializeToString()
+
+
+@pytest.fixture(scope="session")
+def image_package(image_model: STCANet, image_graph: bytes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only; copy it to damage it."""
-    return export_package(image_model, tmp_path_factory.mktemp("image") / "package").path
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stcanet_export.onnx._trace", lambda *_: onnx.load_from_string(image_graph))
+        return export_package(image_model, tmp_path_factory.mktemp("image") / "package").path
 
 
 @pytest.fixture(scope="session")
 def clip_package(clip_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only; takes clips of any length."""
     return export_package(clip_model, tmp_path_factory.mktemp("clips") / "package").path
+
+
+@pytest.fixture
+def traced(image_graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports of `image_model` take `image_graph`: for tests of what comes after the tracing."""
+    monkeypatch.setattr("stcanet_export.onnx._trace", lambda *_: onnx.load_from_string(image_graph))
 
 
 @pytest.fixture

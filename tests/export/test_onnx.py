@@ -14,7 +14,7 @@ import torch
 from stcanet.model import Embedder, STCANet
 from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, export_onnx
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.manifest import METADATA_KEY, Manifest
+from stcanet_runtime.manifest import METADATA_KEY
 from stcanet_runtime.session import open_session
 
 
@@ -80,14 +80,14 @@ def test_normalisations_after_convolutions_are_folded(image_package: Path) -> No
     assert kinds.count("BatchNormalization") <= 5  # after a mean, or on a view of the node graph
 
 
-@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
-def test_opsets(image_model: STCANet, tmp_path: Path, opset: int) -> None:
-    manifest = export_onnx(image_model, tmp_path / "model.onnx", opset)
+def test_the_newest_opset(image_model: STCANet, tmp_path: Path) -> None:
+    """The oldest is the default, which everything else here runs on."""
+    manifest = export_onnx(image_model, tmp_path / "model.onnx", OPSETS[-1])
     session = open_session(tmp_path / "model.onnx", "cpu")
     crops = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), dtype=np.uint8)
     with torch.inference_mode():
         expected = Embedder(image_model)(torch.from_numpy(crops))
-    assert manifest.opset == opset
+    assert manifest.opset == OPSETS[-1]
     np.testing.assert_allclose(session.run({"images": crops})["embeddings"], expected, atol=1e-3)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
 
@@ -96,16 +96,6 @@ def test_opsets(image_model: STCANet, tmp_path: Path, opset: int) -> None:
 def test_other_opsets_are_refused(image_model: STCANet, tmp_path: Path, opset: int) -> None:
     with pytest.raises(OptionError, match="opset must be from 18 to 23"):
         export_onnx(image_model, tmp_path / "model.onnx", opset)
-
-
-def test_the_manifest_is_inside(clip_model: STCANet, tmp_path: Path) -> None:
-    manifest = export_onnx(clip_model, tmp_path / "m.onnx", dynamic_time=False, source={"training_data": "drawn"})
-    model = onnx.load(tmp_path / "m.onnx")
-    inside = Manifest.from_json({entry.key: entry.value for entry in model.metadata_props}[METADATA_KEY])
-    assert inside == manifest
-    assert (inside.input.clip_length, inside.input.dynamic_time, inside.output.dim) == (3, False, 512)
-    assert inside.source == {"training_data": "drawn"}
-    assert _shape(model.graph.input[0]) == ["batch", 3, 64, 32, 3]
 
 
 def test_the_model_is_left_alone_and_nothing_is_said(
@@ -124,7 +114,9 @@ def test_the_model_is_left_alone_and_nothing_is_said(
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_invalid_graph_is_refused(image_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_invalid_graph_is_refused(
+    image_model: STCANet, traced: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("stcanet_export.graph.MAX_IR_VERSION", 3)
     with pytest.raises(PackageError, match="IR version"):
         export_onnx(image_model, tmp_path / "model.onnx")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -16,7 +18,7 @@ from stcanet_export.package import FILES, export_package
 from stcanet_export.report import Tolerance
 from stcanet_runtime import Encoder
 from stcanet_runtime.errors import CheckpointError, OptionError, PackageError, ParityError
-from stcanet_runtime.manifest import load_manifest
+from stcanet_runtime.manifest import METADATA_KEY, Manifest, load_manifest
 
 IMPOSSIBLE = Tolerance(min_cosine=1.0, max_abs=1e-30)
 
@@ -40,7 +42,7 @@ def test_golden_vectors_are_what_the_runtime_gives(image_package: Path, clip_pac
             assert len(np.unique(golden[name].reshape(len(embeddings), -1), axis=0)) == len(embeddings)
 
 
-def test_from_a_checkpoint(image_model: STCANet, tmp_path: Path) -> None:
+def test_from_a_checkpoint(image_model: STCANet, traced: None, tmp_path: Path) -> None:
     training = {"dataset": "drawn", "train_images": 7, "config": {"data": "/home/somebody/secret"}}
     checkpoint = Checkpoint.of(image_model, 3, metrics={"val_mAP": 0.5}, training=training)
     save_checkpoint(checkpoint, tmp_path / "best.pt")
@@ -54,7 +56,7 @@ def test_from_a_checkpoint(image_model: STCANet, tmp_path: Path) -> None:
         assert b"/home/somebody" not in path.read_bytes()
 
 
-def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, tmp_path: Path) -> None:
+def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, traced: None, tmp_path: Path) -> None:
     out = tmp_path / "package"
     with pytest.raises(ParityError, match=r"parity failed: .*max"):
         export_package(image_model, out, tolerance=IMPOSSIBLE)
@@ -65,7 +67,7 @@ def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, tmp_path: P
 
 
 def test_a_failing_gate_keeps_the_old_package_and_success_clears_the_report(
-    image_model: STCANet, image_package: Path, tmp_path: Path
+    image_model: STCANet, image_package: Path, traced: None, tmp_path: Path
 ) -> None:
     out = tmp_path / "package"
     shutil.copytree(image_package, out)
@@ -92,8 +94,15 @@ def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: P
 
 
 def test_clip_length(clip_model: STCANet, image_model: STCANet, tmp_path: Path) -> None:
-    result = export_package(clip_model, tmp_path / "package", clip_length=2, dynamic_time=False)
-    assert result.manifest.input.shape == (None, 2, 64, 32, 3)
+    origin = {"training_data": "drawn"}
+    result = export_package(clip_model, tmp_path / "package", clip_length=2, dynamic_time=False, origin=origin)
+    graph = onnx.load(result.path / "model.onnx")
+    inside = Manifest.from_json({entry.key: entry.value for entry in graph.metadata_props}[METADATA_KEY])
+    assert replace(result.manifest, model_sha256=None) == inside
+    assert inside.input.shape == (None, 2, 64, 32, 3)
+    assert inside.source == origin
+    axes = graph.graph.input[0].type.tensor_type.shape.dim
+    assert [axis.dim_value or axis.dim_param for axis in axes] == ["batch", 2, 64, 32, 3]
     assert not any("frames" in check.name for check in result.report.checks)
     with pytest.raises(OptionError, match="takes single images"):
         export_package(image_model, tmp_path / "other", clip_length=2)

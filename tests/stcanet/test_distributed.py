@@ -36,8 +36,9 @@ from stcanet.model import build_model
 
 torch.set_num_threads(1)
 torch.Tensor.float = lambda self: self if self.is_floating_point() else self.to(torch.float32)
-config = make_config(json.loads(sys.argv[2]))
-with joined(config.device) as (world, device):
+
+
+def update(config, world, device):
     batches = TrainBatches(load_dataset(config.data).train, config, device, world)
     torch.manual_seed(0)
     model = build_model(config.preset, len(batches.labels), **config.model).double()
@@ -50,7 +51,11 @@ with joined(config.device) as (world, device):
     values = []
     for step, batch in zip(range(config.optim.accumulate), batches.read(plan, 1)):
         values.append(learner.step(batch._replace(images=batch.images.double()), 1, step, len(plan)))
-    torch.save({"values": values, "weights": learner.state_dict()["model"]}, f"{sys.argv[1]}.{world.rank}")
+    return {"values": values, "weights": learner.state_dict()["model"]}
+
+configs = {name: make_config(config) for name, config in json.loads(sys.argv[2]).items()}
+with joined("cpu") as (world, device):
+    torch.save({name: update(config, world, device) for name, config in configs.items()}, f"{sys.argv[1]}.{world.rank}")
 """
 
 
@@ -61,40 +66,43 @@ def settings(people: Path, **changes: object) -> dict[str, object]:
 
 
 def launch(processes: int, *arguments: str) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", *arguments]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    command = [sys.executable, *torchrun, *arguments]
     environment = {**os.environ, "PYTHONPATH": SOURCES, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
 
 
-def after_one_update(config: dict[str, object], folder: Path, processes: int) -> list[dict]:
+CHANGES = {
+    "adam": {},
+    "sgd, accumulated, clipped, frozen": {
+        "optim": {"optimizer": "sgd", "accumulate": 2, "clip_norm": 1.0, "freeze_epochs": 1},
+        "loss": {"identity_weight": 0.0, "contrastive_weight": 1.0},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def updates(people: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict]]:
+    """By the number of processes: what each of them has after one update with each of the settings."""
+    folder = tmp_path_factory.mktemp("updates")
     (folder / "step.py").write_text(STEP)
-    launch(processes, str(folder / "step.py"), str(folder / f"{processes}"), json.dumps(config))
-    return [torch.load(folder / f"{processes}.{rank}", weights_only=True) for rank in range(processes)]
+    configs = json.dumps({name: settings(people, **changes) for name, changes in CHANGES.items()})
+    for processes in (1, 2):
+        launch(processes, str(folder / "step.py"), str(folder / f"{processes}"), configs)
+    return {n: [torch.load(folder / f"{n}.{rank}", weights_only=True) for rank in range(n)] for n in (1, 2)}
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {
-            "optim": {"optimizer": "sgd", "accumulate": 2, "clip_norm": 1.0, "freeze_epochs": 1},
-            "loss": {"identity_weight": 0.0, "contrastive_weight": 1.0},
-        },
-    ],
-    ids=["adam", "sgd-accumulated-clipped-frozen"],
-)
-def test_one_update_of_two_processes_is_that_of_the_joint_batch(people: Path, tmp_path: Path, changes: dict) -> None:
-    config = settings(people, **changes)
-    (joint,) = after_one_update(config, tmp_path, 1)
-    shares = after_one_update(config, tmp_path, 2)
+@pytest.mark.parametrize("name", CHANGES)
+def test_one_update_of_two_processes_is_that_of_the_joint_batch(updates: dict[int, list[dict]], name: str) -> None:
+    (joint,), shares = ([found[name] for found in updates[processes]] for processes in (1, 2))
     for share in shares:
         for mine, expected in zip(share["values"], joint["values"], strict=True):
             assert mine == pytest.approx(expected, rel=1e-6)
-        for name, expected in joint["weights"].items():
+        for key, expected in joint["weights"].items():
             # The absolute part is for parameters that no loss depends on (biases before a normalisation): rounding alone.
-            torch.testing.assert_close(share["weights"][name], expected, rtol=1e-6, atol=1e-12, msg=name)
-    assert all(torch.equal(shares[0]["weights"][name], shares[1]["weights"][name]) for name in joint["weights"])
+            torch.testing.assert_close(share["weights"][key], expected, rtol=1e-6, atol=1e-12, msg=key)
+    assert all(torch.equal(shares[0]["weights"][key], shares[1]["weights"][key]) for key in joint["weights"])
 
 
 def test_a_run_of_two_processes_validates_as_one_would_and_resumes(people: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def settings(people: Path, **changes: object) -> TrainConfig:
     small = {
         "data": str(people),
         "preset": "stcanet-tiny",
-        "model": {"height": 64, "width": 32},
+        "model": {"height": 32, "width": 32},
         "backbone_weights": "none",
         "epochs": 2,
         "half_size_epochs": 0,
@@ -40,6 +40,9 @@ def settings(people: Path, **changes: object) -> TrainConfig:
         "optim": {"lr": 1e-3},
     }
     return make_config(small, changes)
+
+
+LARGER = {"model": {"height": 64, "width": 32}}
 
 
 def test_a_run_leaves_everything_behind(people: Path, tmp_path: Path) -> None:
@@ -59,7 +62,7 @@ def test_training_learns(people: Path, tmp_path: Path) -> None:
     dataset = load_dataset(people)
     torch.manual_seed(1)
     untrained = evaluate_model(build_model("stcanet-tiny", height=64, width=32), dataset.query, dataset.gallery).mAP
-    result = train(settings(people, epochs=6, val_fraction=0.0), tmp_path / "run")
+    result = train(settings(people, **LARGER, epochs=6, val_fraction=0.0), tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["loss"] < 0.8 * lines[0]["loss"]
     assert result.checkpoint.name == "last.pt"
@@ -90,7 +93,7 @@ def test_training_leaves_the_callers_random_numbers_alone(people: Path, tmp_path
 
 
 def test_half_size_and_bf16_run(people: Path, tmp_path: Path) -> None:
-    config = settings(people, half_size_epochs=1, amp="on", loss={"distance": "euclidean"}, val_fraction=0.0)
+    config = settings(people, **LARGER, half_size_epochs=1, amp="on", loss={"distance": "euclidean"}, val_fraction=0.0)
     checkpoint = load_checkpoint(train(config, tmp_path / "run").checkpoint)
     assert checkpoint.training["precision"] == "bf16"
     assert all(torch.isfinite(value).all() for value in checkpoint.state_dict.values())
@@ -118,22 +121,47 @@ def manifest_of_tracklets(people: Path, path: Path) -> Path:
     return path
 
 
-VIDEO = {"preset": "stcanet-video", "model": {"backbone": "resnet18", "height": 64, "width": 32, "clip_length": 2}}
+VIDEO = {"preset": "stcanet-video", "model": {"backbone": "resnet18", "clip_length": 2}, "epochs": 1}
 
 
 def test_a_clip_preset_trains_on_tracklets_and_repeats(people: Path, tmp_path: Path) -> None:
     data = str(manifest_of_tracklets(people, tmp_path / "people.csv"))
     changes = {**VIDEO, "data": data, "instances": 2, "val_fraction": 0.25, "clips": {"sampling": "random"}}
-    first = train(settings(people, **changes), tmp_path / "a")
+    watcher = Watcher()
+    first = train(settings(people, **changes), tmp_path / "a", watcher)
     again = train(settings(people, **changes, workers=1, cache="none"), tmp_path / "b")
     assert first.metrics["val_mAP"] == again.metrics["val_mAP"] > 0
     states = [load_checkpoint(result.checkpoint).state_dict for result in (first, again)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert watcher.facts["kind"] == "tracklets"
+    assert watcher.read == [(done, 108) for done in range(1, 109)]  # all frames of the twelve identities that are trained on
+    recorded = json.loads((tmp_path / "a" / "metrics.jsonl").read_text())
+    assert recorded["images_per_second"] * recorded["seconds"] == pytest.approx(2 * 8 * watcher.steps)
+
+
+class Watcher:
+    """An observer that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.read: list[tuple[int, int]] = []
+        self.facts: dict[str, object] = {}
+        self.steps = 0
+
+    def on_read(self, done: int, total: int) -> None:
+        self.read.append((done, total))
+
+    def on_start(self, facts: dict[str, object]) -> None:
+        self.facts = facts
+
+    def on_step(self, _: object) -> None:
+        self.steps += 1
+
+    def on_epoch(self, epoch: int, values: object) -> None: ...
 
 
 def test_half_size_clips(people: Path, tmp_path: Path) -> None:
     """Of single images, too: a clip shows one several times."""
-    train(settings(people, **VIDEO, epochs=1, half_size_epochs=1, val_fraction=0.0), tmp_path / "run")
+    train(settings(people, **VIDEO, half_size_epochs=1, val_fraction=0.0), tmp_path / "run")
 
 
 @pytest.fixture(scope="module")

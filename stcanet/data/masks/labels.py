@@ -53,7 +53,7 @@ def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise MissingDependencyError("scipy", "reading .mat files", "train") from None
+        raise MissingDependencyError("scipy", "reading .mat files", "mat") from None
     try:
         content = loadmat(path)
     except FileNotFoundError:
