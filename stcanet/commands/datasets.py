@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from stcanet.data.datasets import Layout, ReIDDataset
     from stcanet.data.datasets.check import Finding
 
-DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see stcanet datasets."
+DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see `stcanet datasets`."
 """Of every option that takes a data set."""
 
 _EXAMPLES = """\b
@@ -58,7 +58,10 @@ def check(
     data: Annotated[str, typer.Argument(help=DATA_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Read a data set whole: every image, every identity. Exit status 1 if there are errors."""
+    """Read a data set whole: every image, every identity. Exit status 1 if there are errors.
+
+    Example: stcanet datasets check mars:torchreid=data/mars --json
+    """
     import json
     from dataclasses import asdict
 

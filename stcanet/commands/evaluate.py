@@ -64,8 +64,9 @@ def evaluate(
 ) -> None:
     """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.
 
-    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared. The result
-    of a checkpoint in its run folder is kept there too, as results.json, for `stcanet report`.
+    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared.
+
+    What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`.
     """
     import json
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from stcanet.commands.datasets import DATA_HELP
+
 _EXAMPLES = """\b
 Examples:
   stcanet report runs/market
@@ -17,8 +19,10 @@ Examples:
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of 'stcanet train', finished or not.")],
     data: Annotated[
-        Path | None,
-        typer.Option(help="Evaluate on its test set and write results.json.", show_default="validation identities"),
+        str | None,
+        typer.Option(
+            help=f"{DATA_HELP} Evaluate on its test set and write results.json.", show_default="validation identities"
+        ),
     ] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Part masks to show beside the part maps.", show_default="those of the run")

@@ -27,12 +27,14 @@ Examples:
 
 
 def train(
-    out: Annotated[Path | None, typer.Option(help="Run folder to make: checkpoints, figures, log, report.html.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to make: checkpoints, figures, log, report.html. Needed, or else --resume.")
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(metavar="RUN", help="Go on with the run in this folder, with its settings, to the same weights."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} Needed, here or in the settings.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
     masks: Annotated[
         Path | None, typer.Option(help="Folder with part masks of the training images (stcanet masks; synth --masks).")
@@ -46,7 +48,8 @@ def train(
         str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone.", show_default="imagenet")
     ] = None,
     init: Annotated[
-        Path | None, typer.Option(metavar="CHECKPOINT", help="Start all weights that fit from this one, of any program.")
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="Start from the weights of this one that fit; also of another program."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default=str(TrainConfig.epochs))] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")] = None,
@@ -54,7 +57,10 @@ def train(
         int | None, typer.Option(help="Of the weights, batches and augmentation.", show_default=str(TrainConfig.seed))
     ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Any other setting, as optim.lr=1e-3; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Any other setting, as optim.lr=1e-3; repeatable. A run's config.toml lists all."
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:

@@ -2,10 +2,20 @@
 
 from stcanet.config.load import load_toml, make_config, parse_override
 from stcanet.config.model import PRESETS, ModelConfig, preset_config
-from stcanet.config.training import CACHES, AugmentConfig, Cache, ClipConfig, LossConfig, OptimConfig, TrainConfig
+from stcanet.config.training import (
+    CACHES,
+    NUM_MASK_PARTS,
+    AugmentConfig,
+    Cache,
+    ClipConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+)
 
 __all__ = [
     "CACHES",
+    "NUM_MASK_PARTS",
     "PRESETS",
     "AugmentConfig",
     "Cache",

@@ -3,7 +3,7 @@
 from stcanet.losses.center import CenterLoss
 from stcanet.losses.circle import circle
 from stcanet.losses.contrastive import supervised_contrastive
-from stcanet.losses.parts import PART_LOSSES, PartLoss, part_loss
+from stcanet.losses.parts import PART_LOSSES, PartLoss, part_loss, part_targets
 from stcanet.losses.triplet import DISTANCES, Distance, batch_hard_triplet
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "batch_hard_triplet",
     "circle",
     "part_loss",
+    "part_targets",
     "supervised_contrastive",
 ]

@@ -30,16 +30,31 @@ def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss = "bc
         A scalar.
     """
     with torch.autocast(masks.device.type, enabled=False):
-        num_parts = part_logits[0].shape[2]
-        numbers = torch.arange(1, num_parts + 1, dtype=masks.dtype, device=masks.device)
-        parts = (masks.reshape(-1, 1, *masks.shape[-2:]) == numbers[:, None, None]).float()  # [B·T, N, H, W]
         # Maps of all parts have the same size, so that one mean over everything is the mean of the parts' means.
-        losses = [_distance(logits.flatten(0, 1).float(), parts, kind) for logits in part_logits]
+        losses = [
+            _distance(logits.flatten(0, 1).float(), part_targets(masks, logits.shape[2], logits.shape[-2:]), kind)
+            for logits in part_logits
+        ]
         return torch.stack(losses).mean()
 
 
-def _distance(logits: Tensor, parts: Tensor, kind: PartLoss) -> Tensor:
-    target = F.interpolate(parts, logits.shape[-2:], mode="bilinear", align_corners=True)
+def part_targets(masks: Tensor, num_parts: int, size: Sequence[int]) -> Tensor:
+    """What a part map of `size` (h, w) should be: the share of each part, bilinear with aligned corners as published.
+
+    Args:
+        masks: uint8 ``[B, H, W]`` or ``[B, T, H, W]``: 0 background, k for part k of 1 … N.
+        num_parts: N.
+        size: Of the map.
+
+    Returns:
+        float32 ``[B·T, N, h, w]`` in 0 … 1.
+    """
+    numbers = torch.arange(1, num_parts + 1, dtype=masks.dtype, device=masks.device)
+    parts = (masks.reshape(-1, 1, *masks.shape[-2:]) == numbers[:, None, None]).float()
+    return F.interpolate(parts, tuple(size), mode="bilinear", align_corners=True)
+
+
+def _distance(logits: Tensor, target: Tensor, kind: PartLoss) -> Tensor:
     if kind == "bce":
         return F.binary_cross_entropy_with_logits(logits, target)
     return (F.l1_loss if kind == "l1" else F.mse_loss)(logits.sigmoid(), target)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from stcanet.engine.parts import part_iou, part_overlap
+from stcanet.engine.parts import best_overlap, part_iou, part_overlap
 
 
 def _logits(maps: torch.Tensor) -> torch.Tensor:
@@ -54,3 +54,19 @@ def test_small_maps_are_judged_at_the_size_of_the_mask() -> None:
     masks[0, :4] = 1
     maps = torch.tensor([[True, True], [False, False]])[None, None, None]
     assert part_iou(part_overlap([_logits(maps)], masks)).tolist() == [[1.0]]
+
+
+def test_maps_as_the_loss_wants_them_lie_where_the_masks_are() -> None:
+    """Judged with other corners than the loss has, what is at an edge would be half a cell off: 0.75 here."""
+    masks = torch.zeros(1, 64, 32, dtype=torch.uint8)
+    masks[:, :3], masks[:, 61:] = 1, 2
+    assert part_iou(best_overlap([(16, 8)], 2, masks)).tolist() == [[1.0, 1.0]]
+
+
+def test_small_maps_cannot_show_small_parts() -> None:
+    masks = torch.zeros(1, 64, 32, dtype=torch.uint8)
+    masks[:, 20:30, 4:28], masks[:, 57:60, 9:12] = 1, 2
+    large, small = part_iou(best_overlap([(64, 32), (4, 2)], 2, masks))
+    assert large.tolist() == [1.0, 1.0]
+    assert small[0] < 0.7
+    assert small[1] == 0
