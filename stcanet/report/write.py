@@ -155,6 +155,7 @@ def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: 
 def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskFolder) -> str:
     truth = torch.from_numpy(np.stack([masks.read(image, *_MASK_SIZE) for image in images]))
     sizes = [block.shape[-2:] for block in moments["after"]]
+    size = " and ".join(f"{height}×{width}" for height, width in sizes)
     best = part_iou(best_overlap(sizes, NUM_MASK_PARTS, truth)).nanmean()
     values = {
         moment: part_iou(part_overlap([torch.from_numpy(block)[:, None].logit(eps=1e-4) for block in blocks], truth)).nanmean()
@@ -163,7 +164,7 @@ def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskF
     return (
         "IoU of maps and masks on these crops: "
         + ", ".join(f"{name} {100 * value:.0f} %" for name, value in values.items())
-        + f". Maps of {' and '.join(f'{h}×{w}' for h, w in sizes)} pixels that are all the loss asks for reach {100 * best:.0f} %."
+        + f". Maps of {size} pixels that are all the loss asks for reach {100 * best:.0f} %."
     )
 
 

@@ -118,9 +118,7 @@ def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Pat
     assert "no part masks" in " ".join(_Page(write_report(run, device="cpu")).texts)
     shown = " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
     assert "no part masks" not in shown
-    assert re.search(
-        r"IoU of maps and masks on these crops: before \d+ %, after \d+ %\. Maps of 8×4 and 4×2 pixels", shown
-    )
+    assert re.search(r"IoU of maps and masks on these crops: before \d+ %, after \d+ %\. Maps of 8×4 and 4×2 pixels", shown)
     with pytest.raises(DataError, match="no folder"):
         write_report(run, device="cpu", masks=tmp_path / "absent")
 
