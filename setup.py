@@ -88,6 +88,7 @@ RUNTIME_EXTRAS = {
     # Never in the base: the wheels of onnxruntime and onnxruntime-gpu overwrite each other.
     "cpu": ["onnxruntime>=1.22"],
     "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
+    "video": ["av>=13"],
     "jit": ["numba>=0.61"],
     "openvino": ["onnxruntime>=1.24", "onnxruntime-ep-openvino"],
 }

@@ -16,6 +16,7 @@ from typing import Any
 import tables_ablation
 import tables_cuda
 import tables_evaluate
+import tables_gallery
 import tables_preprocess
 import tables_rerank
 import tables_training
@@ -84,6 +85,8 @@ TABLES: dict[str, Table] = {
     "cuda_registers": tables_cuda.registers,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
+    "gallery": tables_gallery.gallery,
+    "gallery_kills": tables_gallery.kills,
     "preprocess": tables_preprocess.preprocess,
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,

@@ -20,6 +20,7 @@ from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.bench import bench
 from stcanet_runtime.cli.calibrate import calibrate
 from stcanet_runtime.cli.gallery import app as gallery
+from stcanet_runtime.cli.identify import identify
 from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
 from stcanet_runtime.cli.rank import rank
@@ -46,6 +47,7 @@ for command in (
     infer,
     rank,
     calibrate,
+    identify,
     info,
     verify,
     bench,

@@ -14,6 +14,7 @@ import typer
 from stcanet_runtime.cli.bench import bench as bench_command
 from stcanet_runtime.cli.calibrate import calibrate as calibrate_command
 from stcanet_runtime.cli.gallery import app as gallery_app
+from stcanet_runtime.cli.identify import identify as identify_command
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
 from stcanet_runtime.cli.rank import rank as rank_command
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 app.command("infer")(infer_command)
 app.command("rank")(rank_command)
+app.command("identify")(identify_command)
 app.command("info")(info_command)
 app.command("calibrate")(calibrate_command)
 app.add_typer(gallery_app, name="gallery")

@@ -1,0 +1,152 @@
+"""Search in a gallery of 10,000 and 100,000 embeddings, beside the time that reading them takes, and beside faiss.
+
+    python benchmarks/bench_gallery.py --scratch /var/tmp/galleries --prepare    # makes the galleries
+    python benchmarks/bench_gallery.py --scratch /var/tmp/galleries              # measures
+
+``bandwidth`` is what the cores read together, measured between the searches over the same rows: no search that looks at every
+row can be faster than ``limit``. Writes medians, hardware and versions to ``benchmarks/results/gallery.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from provenance import RESULTS, environment, write_result
+
+from stcanet_runtime import Gallery
+
+DIM, K, BLOCK = 2048, 10, 2000
+SIZES, DTYPES, QUERIES = (10_000, 100_000), ("float32", "float16"), (1, 32)
+
+
+def rows(start: int, count: int, seed: int = 0) -> NDArray[np.float32]:
+    """Unit rows; entries of one identity lie near each other."""
+    rng = np.random.default_rng([seed, start])
+    centres = np.random.default_rng([seed, start // BLOCK, 1]).standard_normal((200, DIM), np.float32)
+    x = centres[rng.integers(0, 200, count)] + 0.7 * rng.standard_normal((count, DIM), np.float32)
+    return np.asarray(x / np.linalg.norm(x, axis=1, keepdims=True), np.float32)
+
+
+def gallery_path(scratch: Path, size: int, dtype: str) -> Path:
+    return scratch / f"{size}-{dtype}.gallery"
+
+
+def prepare(scratch: Path, sizes: list[int]) -> None:
+    for size in sizes:
+        for dtype in DTYPES:
+            path = gallery_path(scratch, size, dtype)
+            if path.exists():
+                continue
+            scratch.mkdir(parents=True, exist_ok=True)
+            with Gallery.create(path, DIM, "bench", dtype=dtype) as gallery:
+                for start in range(0, size, BLOCK):
+                    count = min(BLOCK, size - start)
+                    gallery.enrol(rows(start, count), [f"p{(start + i) % 1500}" for i in range(count)], cameras="c1")
+            print(path, flush=True)
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) * 1024
+
+
+def read(x: NDArray[Any], pool: ThreadPoolExecutor, cores: int) -> float:
+    """Bytes a second that all cores read of an array together."""
+    pieces = np.array_split(x.reshape(-1).view(np.float32), cores)
+    start = time.perf_counter()
+    list(pool.map(lambda piece: float(np.dot(piece, piece)), pieces))
+    return x.nbytes / (time.perf_counter() - start)
+
+
+def peer(x: NDArray[Any]) -> Callable[[NDArray[np.float32]], Any] | None:
+    """faiss over the same rows, stored alike."""
+    if not importlib.util.find_spec("faiss"):
+        return None
+    import faiss
+
+    half = x.dtype == np.float16
+    kind = faiss.ScalarQuantizer.QT_fp16
+    index = faiss.IndexScalarQuantizer(DIM, kind, faiss.METRIC_INNER_PRODUCT) if half else faiss.IndexFlatIP(DIM)
+    if half:
+        index.train(np.zeros((1, DIM), np.float32))
+    for start in range(0, len(x), BLOCK):
+        index.add(np.asarray(x[start : start + BLOCK], np.float32))
+    return lambda queries: index.search(queries, K)
+
+
+def measure(path: Path, repeats: int) -> dict[str, Any]:
+    """One gallery: opened, searched, beside bandwidth and faiss, taking turns."""
+    cores = len(os.sched_getaffinity(0))
+    queries = {count: rows(10**6, count) for count in QUERIES}
+    before, start = resident(), time.perf_counter()
+    with Gallery.open(path, read_only=True) as gallery, ThreadPoolExecutor(cores) as pool:
+        gallery.search(queries[1], K)
+        opened, held = time.perf_counter() - start, resident() - before
+        stored = gallery.rows()[0].embeddings
+        other = peer(stored)
+        found: dict[str, list[float]] = {"bandwidth": []}
+        for _ in range(repeats):
+            found["bandwidth"].append(read(stored, pool, cores))
+            for count, q in queries.items():
+                for name, call in (
+                    (f"ours_{count}", lambda q=q: gallery.search(q, K)),
+                    (f"faiss_{count}", other and (lambda q=q: other(q))),
+                ):
+                    if call:
+                        start = time.perf_counter()
+                        call()
+                        found.setdefault(name, []).append(time.perf_counter() - start)
+        same = None
+        if other:
+            ids = np.array([[hit.entry.id for hit in hits] for hits in gallery.search(queries[32], K)])
+            same = float((other(queries[32])[1] + 1 == ids).mean())
+        entries, size = gallery.stats()["entries"], path.stat().st_size
+    medians = {name: statistics.median(values) for name, values in found.items()}
+    return {
+        "entries": entries,
+        "dtype": str(stored.dtype),
+        "file_bytes": size,
+        "open_and_first_search_s": opened,
+        "memory_bytes": held,
+        "limit_s": stored.nbytes / medians["bandwidth"],
+        "bandwidth_bytes_per_s": medians.pop("bandwidth"),
+        "seconds": medians,
+        "share_of_faiss_places": same,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS / "gallery.json")
+    options = parser.parse_args()
+    if options.prepare:
+        prepare(options.scratch, options.sizes)
+        return
+    results = []
+    for size in options.sizes:
+        for dtype in DTYPES:
+            results.append(measure(gallery_path(options.scratch, size, dtype), options.repeats))
+            print(results[-1], flush=True)
+    sizes = {"dim": DIM, "k": K, "repeats": options.repeats}
+    write_result(
+        options.out, {"benchmark": "gallery", "environment": environment("faiss-cpu"), "sizes": sizes, "results": results}
+    )
+
+
+if __name__ == "__main__":
+    main()

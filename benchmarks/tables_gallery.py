@@ -1,0 +1,42 @@
+"""Tables of `bench_gallery`'s and `kill_gallery`'s result files, for `tables`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+_MIB = 2**20
+
+
+def gallery(report: dict[str, Any]) -> Iterator[str]:
+    """Search time beside the time that reading takes, and beside faiss."""
+    sizes = report["sizes"]
+    yield f"Gallery search, {sizes['dim']:,} dimensions, k = {sizes['k']}. Medians of {sizes['repeats']}, taking turns."
+    yield ""
+    yield (
+        "| entries | stored as | file MiB | memory MiB | open and load s | reading all ms | 1 query ms | faiss ms "
+        "| 32 queries ms | faiss ms | places as faiss |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for row in report["results"]:
+        times = [1e3 * row["limit_s"]]
+        times += [1e3 * row["seconds"][name] for name in ("ours_1", "faiss_1", "ours_32", "faiss_32")]
+        yield (
+            f"| {row['entries']:,} | {row['dtype']} | {row['file_bytes'] / _MIB:,.0f} | {row['memory_bytes'] / _MIB:,.0f} "
+            f"| {row['open_and_first_search_s']:.2f} | "
+            + " | ".join(f"{ms:,.1f}" for ms in times)
+            + f" | {row['share_of_faiss_places']:.1%} |"
+        )
+    yield ""
+    bandwidth = max(row["bandwidth_bytes_per_s"] for row in report["results"]) / 1e9
+    yield f"Reading all: at the bandwidth of the cores together, measured between the searches (at best {bandwidth:.1f} GB/s)."
+
+
+def kills(report: dict[str, Any]) -> Iterator[str]:
+    """What was left of enrolments that were killed."""
+    yield (
+        f"{report['kills']} kills (SIGKILL) at random moments of enrolment: the gallery opened every time, {report['lost']} of "
+        f"{report['entries']:,} acknowledged entries lost; {report['calls_kept_though_not_acknowledged']} calls were kept "
+        "whole though the kill came before they returned."
+    )
+    yield ""

@@ -1,0 +1,163 @@
+"""Several videos with tracked boxes: who is who in all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.files import atomic_path
+from stcanet_runtime.identifier import Identifier, Track
+from stcanet_runtime.mot import Boxes, load_mot
+from stcanet_runtime.video import frame_rate, read_video, video_writer
+
+Progress = Callable[[int, int], None]
+_COLORS = (
+    (208, 48, 48),
+    (45, 75, 160),
+    (30, 150, 75),
+    (200, 130, 20),
+    (130, 60, 160),
+    (20, 140, 150),
+    (170, 60, 110),
+    (90, 100, 40),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A video and the boxes in it; all videos begin at the same moment."""
+
+    camera: str
+    video: Path
+    boxes: dict[int, Boxes]
+
+    @classmethod
+    def load(cls, video: Path, boxes: Path) -> Source:
+        """Read the boxes; the camera is called as the video."""
+        return cls(video.stem, video, load_mot(boxes))
+
+
+@dataclass
+class _Seen:
+    """What is known of a track so far."""
+
+    start: float
+    end: float
+    total: NDArray[np.float64]
+    frames: int = 0
+
+
+def identify_sources(
+    encoder: Encoder, sources: Sequence[Source], identifier: Identifier, every: int = 5, progress: Progress | None = None
+) -> dict[tuple[str, str], int]:
+    """Embed the tracks of all videos, and give each an identity.
+
+    Args:
+        encoder: The model.
+        sources: Videos, with different names.
+        identifier: Who decides.
+        every: One frame of so many is embedded; a track's embedding is the mean of its frames'.
+        progress: Told of frames done, of all that have boxes.
+
+    Returns:
+        Identities by (camera, track).
+
+    Raises:
+        OptionError: `every` is below 1.
+        DataError: Two videos have one name, or a video cannot be read, or it ends before its boxes do.
+    """
+    if every < 1:
+        raise OptionError("every", every, "at least 1")
+    if len({source.camera for source in sources}) < len(sources):
+        raise DataError("videos must have different names: they name the cameras")
+    last = [max(source.boxes) for source in sources]
+    seen: dict[tuple[str, str], _Seen] = {}
+    for index, source in enumerate(sources):
+        done = sum(last[:index])
+        for number in _embed(encoder, source, every, seen):
+            if progress:
+                progress(done + number, sum(last))
+    known = {key: found for key, found in seen.items() if found.frames}
+    for (camera, track), found in sorted(known.items(), key=lambda item: (item[1].end, item[0])):
+        identifier.update(Track(camera, track, found.start, found.end), found.total, found.frames)
+    return {track.key: identity for identity, tracks in identifier.identities.items() for track in tracks}
+
+
+def _embed(encoder: Encoder, source: Source, every: int, seen: dict[tuple[str, str], _Seen]) -> Iterator[int]:
+    last, number = max(source.boxes), 0
+    for number, time, image in read_video(source.video):
+        boxes = source.boxes.get(number)
+        if boxes is not None:
+            keys = [(source.camera, str(track)) for track in boxes.ids]
+            fresh = [key not in seen for key in keys]
+            for key in keys:
+                seen.setdefault(key, _Seen(time, time, np.zeros(encoder.dim))).end = time
+            if number % every == 0 or any(fresh):  # the first frame of a track, so that short ones are not lost
+                found = encoder.encode_boxes(image, boxes.xyxy, "rgb")
+                for key, embedding, valid in zip(keys, found.embeddings, found.valid, strict=True):
+                    seen[key].total += embedding
+                    seen[key].frames += int(valid)
+        yield number
+        if number >= last:
+            return
+    raise DataError(f"{source.video} has {number} frames, its boxes go on to frame {last}")
+
+
+def write_lines(
+    sources: Sequence[Source], identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
+) -> int:
+    """JSON lines, one for each box: camera, frame, track, box, identity and name; how many."""
+    rows = (
+        {"camera": source.camera, "frame": frame, "track": track, "box": box, "identity": identity, "name": names(identity)}
+        for source in sources
+        for frame, boxes in source.boxes.items()
+        for track, box in zip(boxes.ids, boxes.xyxy.tolist(), strict=True)
+        if (identity := identities.get((source.camera, str(track)))) is not None
+    )
+    count = 0
+    with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps(row) + "\n")
+            count += 1
+    return count
+
+
+def annotate(
+    source: Source, identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
+) -> None:
+    """The video with boxes and identities drawn into it, up to the last frame that has boxes."""
+    with video_writer(out, frame_rate(source.video)) as write:
+        for number, _, image in read_video(source.video):
+            write(_draw(image, source, source.boxes.get(number), identities, names))
+            if number >= max(source.boxes):
+                return
+
+
+def _draw(
+    image: NDArray[np.uint8], source: Source, boxes: Boxes | None, identities: dict[Any, int], names: Any
+) -> NDArray[np.uint8]:
+    if boxes is None:
+        return image
+    picture = Image.fromarray(image)
+    draw = ImageDraw.Draw(picture)
+    size = max(12, image.shape[0] // 36)
+    font = ImageFont.load_default(size)
+    for track, box in zip(boxes.ids, boxes.xyxy.tolist(), strict=True):
+        if (identity := identities.get((source.camera, str(track)))) is None:
+            continue
+        color = _COLORS[identity % len(_COLORS)]
+        label = names(identity) or str(identity)
+        draw.rectangle(box, outline=color, width=max(2, size // 8))
+        place = (box[0], max(0.0, box[1] - size - 4))
+        draw.rectangle((*place, place[0] + draw.textlength(label, font) + 6, place[1] + size + 4), color)
+        draw.text((place[0] + 3, place[1] + 1), label, (255, 255, 255), font)
+    return np.asarray(picture)

@@ -1,0 +1,92 @@
+"""Videos in and out, through PyAV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.errors import DataError, MissingDependencyError
+from stcanet_runtime.files import atomic_path
+
+UInt8Array = NDArray[np.uint8]
+_DEFAULT_RATE = Fraction(25)
+_MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
+
+
+class Frame(NamedTuple):
+    """A picture of a video."""
+
+    number: int
+    """From 1, as in MOT files."""
+    time: float
+    """Seconds since the first."""
+    image: UInt8Array
+    """RGB, ``[H, W, 3]``."""
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise MissingDependencyError("PyAV", "reading a video", "video") from None
+    return av
+
+
+def read_video(path: str | Path) -> Iterator[Frame]:
+    """All frames of the first video stream.
+
+    Raises:
+        DataError: It is not a video, or it is damaged.
+        MissingDependencyError: PyAV is not installed.
+    """
+    av = _av()
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        with av.open(str(Path(path).resolve())) as container:
+            if not container.streams.video:
+                raise DataError(f"{path} has no video stream")
+            stream = container.streams.video[0]
+            rate = stream.average_rate or _DEFAULT_RATE
+            first: float | None = None
+            for number, frame in enumerate(container.decode(stream), 1):
+                time = float((number - 1) / rate) if frame.time is None else float(frame.time)
+                first = time if first is None else first
+                yield Frame(number, time - first, frame.to_ndarray(format="rgb24"))
+    except av.error.FFmpegError as error:
+        raise DataError(f"{path} cannot be read as a video: {error}") from None
+
+
+def frame_rate(path: str | Path) -> Fraction:
+    """Frames per second."""
+    with _av().open(str(Path(path).resolve())) as container:
+        rate = container.streams.video[0].average_rate or _DEFAULT_RATE
+        return Fraction(rate).limit_denominator(_MAX_RATE_DENOMINATOR)
+
+
+@contextmanager
+def video_writer(path: str | Path, rate: Fraction) -> Iterator[Any]:
+    """Write MPEG-4, which needs no codec that may be missing; the file is there when the block ends.
+
+    Yields:
+        A function that takes RGB frames ``[H, W, 3]``, all of one size.
+    """
+    av = _av()
+    with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000
+
+        def write(image: UInt8Array) -> None:
+            even = np.ascontiguousarray(image[: image.shape[0] // 2 * 2, : image.shape[1] // 2 * 2])  # 4:2:0 has no odd sizes
+            if not stream.codec_context.is_open:
+                stream.height, stream.width = even.shape[:2]
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
+
+        yield write
+        container.mux(stream.encode())
