@@ -1,0 +1,124 @@
+"""Videos with tracked boxes in, identities and an annotated video out; drawn people who walk through two cameras."""
+
+from __future__ import annotations
+
+import json
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stcanet_runtime import DataError, MissingDependencyError
+from stcanet_runtime.cli import app, run
+from stcanet_runtime.mot import load_mot
+from stcanet_runtime.video import read_video, video_writer
+
+COLORS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
+FRAMES = 16
+
+
+def draw_walk(folder: Path, camera: str, order: list[str], first_frame: int) -> str:
+    """A video in which two people walk side by side; their track ids are their places in `order`."""
+    lines = []
+    with video_writer(folder / f"{camera}.mp4", Fraction(10)) as write:
+        for number in range(1, FRAMES + 1):
+            image = np.full((97, 131, 3), 90, np.uint8)  # odd: the video is one row and column smaller
+            for place, color in enumerate(order):
+                if number >= first_frame:
+                    left, top = 10 + 60 * place + number, 30
+                    image[top : top + 40, left : left + 20] = COLORS[color]
+                    lines.append(f"{number},{place + 1},{left},{top},20,40,1,-1,-1,-1\n")
+            write(image)
+    (folder / f"{camera}.txt").write_text("".join(lines))
+    return f"{folder / camera}.mp4={folder / camera}.txt"
+
+
+@pytest.fixture
+def walks(tmp_path: Path) -> list[str]:
+    pytest.importorskip("av")
+    return [draw_walk(tmp_path, "door", ["red", "blue"], 1), draw_walk(tmp_path, "yard", ["blue", "red"], 5)]
+
+
+def call(*args: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        run(app, [str(arg) for arg in args])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "who.jsonl"
+    options = ["--threshold", "0.02", "--every", "4", "--video", tmp_path / "seen", "-o", out, "--json"]
+    assert call("identify", package, *walks, *options) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["videos"], facts["tracks"], facts["identities"], facts["boxes"]) == (2, 4, 2, 2 * FRAMES + 2 * (FRAMES - 4))
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    who = {(row["camera"], row["track"]): row["identity"] for row in rows}
+    assert who["door", 1] == who["yard", 2] != who["door", 2] == who["yard", 1]
+    assert rows[0]["box"] == [11.0, 30.0, 31.0, 70.0]
+    frames = list(read_video(tmp_path / "seen" / "yard.mp4"))
+    assert [frame.number for frame in frames] == list(range(1, FRAMES + 1))
+    assert frames[5].time == pytest.approx(0.5)
+    assert frames[5].image.shape == (96, 130, 3)
+    plain = next(frame for frame in read_video(tmp_path / "yard.mp4") if frame.number == 6)
+    changed = np.abs(frames[5].image.astype(int) - plain.image).max(axis=2) > 60
+    assert changed[30:70, 16:36].any()  # the frame of the box
+    assert not changed[80:].any()
+
+
+def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--threshold", "0.02", "--travel", "door,yard=5", "-o", tmp_path / "who.jsonl"]
+    assert call("identify", package, *walks, *options) == 0
+    assert "4 tracks of 2 videos are 4 identities" in capsys.readouterr().out
+
+
+def test_boxes_beyond_the_video(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with (tmp_path / "door.txt").open("a") as file:
+        file.write("99,1,0,0,20,40\n")
+    assert call("identify", package, walks[0], "-o", tmp_path / "who.jsonl") == 1
+    assert "has 16 frames, its boxes go on to frame 99" in capsys.readouterr().err
+    assert not (tmp_path / "who.jsonl").exists()
+
+
+def test_no_video(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    (tmp_path / "no.mp4").write_bytes(b"no video" * 99)
+    with pytest.raises(DataError, match="cannot be read as a video"):
+        list(read_video(tmp_path / "no.mp4"))
+    with pytest.raises(DataError, match="no such file"):
+        list(read_video(tmp_path / "none.mp4"))
+
+
+def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet\[video\]'"):
+        list(read_video(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "holds no boxes"),
+        ("1,1,0,0,5\n", "line 1: expected frame,id"),
+        ("1,1,0,0,5,5\n\nx,1,0,0,5,5\n", "line 3: expected"),
+        ("1,1,0,nan,5,5\n", "line 1: expected"),
+        ("0,1,0,0,5,5\n", "line 1: expected"),
+        ("1,1.5,0,0,5,5\n", "line 1: expected"),
+        ("1,-1,0,0,5,5\n", "has no track id"),
+        ("1,2,0,0,5,5\n1,2,0,0,5,5\n", "line 2: track 2 has a box in frame 1 already"),
+    ],
+)
+def test_damaged_boxes(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "boxes.txt").write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_mot(tmp_path / "boxes.txt")
+
+
+def test_boxes(tmp_path: Path) -> None:
+    (tmp_path / "boxes.txt").write_text("3,7,10,20,5,8,0.9,-1,-1,-1\n1,2,-4.5,0,2,2\n3,8,0,0,1,1\n")
+    boxes = load_mot(tmp_path / "boxes.txt")
+    assert list(boxes) == [1, 3]
+    assert boxes[3].ids == (7, 8)
+    np.testing.assert_array_equal(boxes[3].xyxy, [[10, 20, 15, 28], [0, 0, 1, 1]])
