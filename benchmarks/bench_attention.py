@@ -1,7 +1,7 @@
-"""Channel attention on a GPU: the fused kernels beside eager PyTorch, its compiled form and the backends of its attention.
+"""Attention on a GPU: the fused kernels beside eager PyTorch, its compiled form and the backends of its attention.
 
 One table: milliseconds (median) and peak memory, forward alone and with its gradient, and the largest error relative to
-float64. Without a GPU it says so and measures nothing. Whole run: under four minutes on one GPU.
+float64; then the part relation, fused and eager. Meant to fit into four minutes. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from provenance import RESULTS, environment, write_result
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stcanet.config.model import Attention
 from stcanet.model import fused
-from stcanet.model.mixing import channel_mix
+from stcanet.model.mixing import channel_mix, part_relation
 from stcanet_runtime import cuda
 
+RELATIONS = {"image": (64, 4, 256), "video, T = 4": (32, 16, 256), "video, T = 8": (32, 32, 256)}
 SHAPES = {"image, stage 2": (64, 512, 512), "image, stage 3": (64, 1024, 128), "video, T = 4": (32, 2048, 512)}
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32, "tf32": torch.float32}
 BACKENDS = (SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.MATH)
@@ -45,7 +47,8 @@ def main() -> None:
             ]
             show(rows)
     facts = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": options.repeats}
-    report = {"benchmark": "attention", "environment": environment("torch"), **facts, "rows": rows}
+    relations = [row for label, shape in RELATIONS.items() for row in compare_relation(label, shape, options.repeats)]
+    report = {"benchmark": "attention", "environment": environment("torch"), **facts, "rows": rows, "relations": relations}
     write_result(RESULTS / "attention.json", report)
 
 
@@ -56,14 +59,15 @@ def compare(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int) -> li
     grad = torch.randn(shape, generator=generator, device="cuda").to(dtype)
     exact = reference(rows[:1], grad[:1])
     found: dict[str, dict[str, Any]] = {}
-    for name, mix in implementations().items():
+    named = implementations()
+    for name, mix in named.items():
         try:
             found[name] = {"implementation": name, **errors(mix, rows, grad, exact), **memory(mix, rows, grad)}
         except (RuntimeError, torch.OutOfMemoryError) as error:  # a backend that does not take this head dimension or dtype
             print(f"  {name}: {str(error).splitlines()[0][:90]}")
     times: dict[str, dict[str, list[float]]] = {name: {"forward": [], "both": []} for name in found}
     for _ in range(repeats):
-        for name, mix in implementations().items():
+        for name, mix in named.items():
             if name in found:
                 times[name]["forward"].append(milliseconds(lambda mix=mix: forward(mix, rows)))
                 times[name]["both"].append(milliseconds(lambda mix=mix: both(mix, rows, grad)))
@@ -72,12 +76,30 @@ def compare(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int) -> li
     return list(found.values())
 
 
-COMPILED: dict[str, Mix] = {}
+def compare_relation(label: str, shape: tuple[int, int, int], repeats: int) -> list[dict[str, Any]]:
+    """Milliseconds of the part relation in bfloat16, with its gradient."""
+    nodes = torch.randn(shape, device="cuda").bfloat16().requires_grad_()
+    weight = torch.randn(1, shape[2], device="cuda").bfloat16().requires_grad_()
+    times: dict[Attention, list[float]] = {"fused": [], "eager": []}
+
+    def run(attention: Attention) -> None:
+        logits = part_relation(nodes, weight, attention)
+        torch.autograd.grad(logits, (nodes, weight), logits.detach())
+
+    for _ in range(repeats + 3):
+        for attention, measured in times.items():
+            measured.append(milliseconds(lambda attention=attention: run(attention)))
+    rows = [
+        {"shape": label, "sizes": shape, "implementation": n, "both_ms": statistics.median(t[3:])} for n, t in times.items()
+    ]
+    print(f"relation, {label} {shape}: " + ", ".join(f"{row['implementation']} {row['both_ms']:.3f} ms" for row in rows))
+    return rows
 
 
 def implementations() -> dict[str, Mix]:
     """By name; the eager path computes in float32 as the model does, "plain" in the dtype of its input."""
-    compiled = COMPILED.setdefault("eager", torch.compile(channel_mix, dynamic=False))
+    torch.compiler.reset()  # else it gives up, silently, after a few shapes and dtypes
+    compiled = torch.compile(channel_mix, dynamic=False)
     named: dict[str, Mix] = {"fused": fused.channel_attention, "eager": channel_mix, "compiled": compiled, "plain": plain}
     for backend in BACKENDS:
         named[f"sdpa {backend.name.split('_')[0].lower()}"] = with_backend(backend)

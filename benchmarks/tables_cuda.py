@@ -31,6 +31,11 @@ def attention(report: dict[str, Any]) -> Iterator[str]:
         figures += [f"{row[key]:.1e}" for key in ("error", "gradient_error")]
         yield f"| {row['shape']} {row['sizes']} | {row['dtype']} | {row['implementation']} | {' | '.join(figures)} |"
     yield ""
+    yield "| part relation of x | implementation | with gradient ms |"
+    yield "|---|---|---|"
+    for row in report["relations"]:
+        yield f"| {row['shape']} {row['sizes']} | {row['implementation']} | {row['both_ms']:.3f} |"
+    yield ""
 
 
 def _cell(facts: dict[str, int]) -> str:
