@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -56,12 +57,37 @@ def search(
     """
     chosen = get_backend(backend)
     q, g = as_pair(query, gallery, keep_float16=chosen.READS_FLOAT16)
-    places = min(check_count(k, "k"), len(g))
+    places = check_count(k, "k")
     q_groups, g_groups = as_groups(q_camids, g_camids, len(q), len(g))
-    check_metric(metric)
+    return search_checked(q, g, places, check_metric(metric), q_groups, g_groups, chosen)
+
+
+def search_checked(
+    query: NDArray[np.float32],
+    gallery: NDArray[Any],
+    k: int,
+    metric: str,
+    q_groups: NDArray[np.int64] | None,
+    g_groups: NDArray[np.int64] | None,
+    backend: Backend,
+) -> SearchResult:
+    """`search` of arrays that were checked before: a check takes as long as a search of one query.
+
+    Args:
+        query: [Q, D] float32 or float16, contiguous and finite.
+        gallery: [G, D], likewise.
+        k: places wanted; the result has K = min(k, G).
+        metric: as in `search`.
+        q_groups: [Q], or None; gallery rows of a query's own group are hidden from it.
+        g_groups: [G], together with ``q_groups``.
+        backend: what searches; it is given float32 where it does not read float16.
+    """
+    places = min(k, len(gallery))
     if places == 0:
-        return SearchResult(np.empty((len(q), 0), np.float32), np.empty((len(q), 0), np.int64))
-    return SearchResult(*chosen.top_k(q, g, places, metric, q_groups, g_groups))
+        return SearchResult(np.empty((len(query), 0), np.float32), np.empty((len(query), 0), np.int64))
+    if not backend.READS_FLOAT16:
+        query, gallery = query.astype(np.float32, copy=False), gallery.astype(np.float32, copy=False)
+    return SearchResult(*backend.top_k(query, gallery, places, metric, q_groups, g_groups))
 
 
 def best_of(

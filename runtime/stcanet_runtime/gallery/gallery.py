@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import ranking
+from stcanet_runtime.backends import get_backend
 from stcanet_runtime.distance import as_embeddings
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
 from stcanet_runtime.gallery.enrolment import Names, check_name, make_entries
@@ -171,7 +172,7 @@ class Gallery:
             raise OptionError("templates", templates, "'all' where cameras are left out: a template may be of several cameras")
         else:
             prepared = self._templates(where, templates)
-            found = ranking.search(q, prepared.rows.embeddings, wanted, self.space.metric)
+            found = ranking.search_checked(q, prepared.rows.embeddings, wanted, self.space.metric, None, None, get_backend())
             distances, ids = found.distances, prepared.rows.ids[found.indices]
             pick = prepared.pick
         ranked = list(zip(distances, ids, strict=True))

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime import ranking
+from stcanet_runtime.backends import get_backend
 from stcanet_runtime.errors import GalleryError, StcanetError
 from stcanet_runtime.gallery import database, erasure
 from stcanet_runtime.gallery.entry import Entry, Space, Where
@@ -182,7 +183,7 @@ class SqliteStore:
             elif chosen is not None:
                 q_groups, g_groups = np.zeros(len(queries), np.int64), np.zeros(len(ids), np.int64)
                 g_groups[chosen] = 1
-            found = ranking.search(queries, rows, k, self._space.metric, q_groups, g_groups)
+            found = ranking.search_checked(queries, rows, k, self._space.metric, q_groups, g_groups, get_backend())
             return found.distances, np.where(found.indices < 0, 0, np.append(ids, 0)[found.indices])
 
     def entries(self, ids: Sequence[int]) -> dict[int, Entry]:
