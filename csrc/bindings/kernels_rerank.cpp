@@ -7,6 +7,7 @@
 #include "arrays.hpp"
 #include "stcanet/kreciprocal.hpp"
 #include "stcanet/neighbours.hpp"
+#include "stcanet/reranked.hpp"
 
 namespace stcanet::bindings {
 namespace {
@@ -168,6 +169,36 @@ void blend(FloatArray distances, const IndexArray& indptr, const ListArray& colu
     stcanet::blend(out, view, scale, power, lambda_value, threads);
 }
 
+py::tuple select_best(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name,
+                      const IndexArray& indptr, const ListArray& indices, const FloatArray& values,
+                      const FloatArray& farthest, std::optional<ListOutputs> listed, std::size_t places, int power,
+                      double lambda_value, const py::object& progress, std::size_t threads, const std::string& isa) {
+    const Features q = features(query, "query"), g = features(gallery, "gallery");
+    require_same_depth(q, g);
+    const SparseView rows = sparse(indptr, indices, values, q.rows + g.rows);
+    require(
+        rows.rows == q.rows + g.rows && farthest.ndim() == 1 && static_cast<std::size_t>(farthest.size()) == rows.rows,
+        "rows and farthest must be of the joint set");
+    require(power == 1 || power == 2 || power == 4, "power must be 1, 2 or 4");
+    require(listed.has_value() && places >= 1, "lists and places are needed");
+    const GalleryLists lists = gallery_lists(listed, q, g);
+    const std::size_t length = lists.distances.cols;
+    require(length <= g.rows && places <= length, "places <= L <= G");
+    for (std::size_t e = 0; e < q.rows * length; ++e)
+        require(lists.indices.data[e] < static_cast<std::int64_t>(g.rows), "lists must hold gallery rows");
+    const Metric which = metric(metric_name);
+    const Options options{find_kernels(isa), threads};
+    py::array_t<float> distances({q.rows, places});
+    py::array_t<std::int64_t> found({q.rows, places});
+    const Best best{output(distances), output(found)};
+    const float* largest = farthest.data();
+    {
+        const py::gil_scoped_release release;
+        stcanet::select_best(q, g, which, options, rows, largest, power, lambda_value, lists, best, watch(progress));
+    }
+    return py::make_tuple(distances, found);
+}
+
 }  // namespace
 
 void bind_rerank(py::module_& m) {
@@ -186,6 +217,10 @@ void bind_rerank(py::module_& m) {
     m.def("blend", &blend, arg("distances").noconvert(), arg("indptr").noconvert(), arg("columns").noconvert(),
           arg("overlap").noconvert(), arg("farthest").noconvert(), arg("power"), arg("lambda_value"),
           arg("threads") = 0);
+    m.def("select_best", &select_best, arg("query").noconvert(), arg("gallery").noconvert(), arg("metric"),
+          arg("indptr").noconvert(), arg("indices").noconvert(), arg("values").noconvert(), arg("farthest").noconvert(),
+          arg("lists").noconvert(), arg("places"), arg("power"), arg("lambda_value"), arg("progress") = py::none(),
+          arg("threads") = 0, arg("isa") = "");
 }
 
 }  // namespace stcanet::bindings

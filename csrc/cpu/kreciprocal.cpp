@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "overlap.hpp"
 #include "stcanet/parallel.hpp"
 
 namespace stcanet {
@@ -59,25 +60,6 @@ SparseRows join(std::size_t rows, std::size_t threads, bool with_values,
     return result;
 }
 
-// By column: which gallery rows have it, and with which value.
-struct Inverted {
-    Inverted(SparseView rows, std::size_t num_query) : start(rows.rows + 1, 0) {
-        const auto begin = static_cast<std::size_t>(rows.start[num_query]);
-        const auto end = static_cast<std::size_t>(rows.start[rows.rows]);
-        for (std::size_t e = begin; e < end; ++e) ++start[static_cast<std::size_t>(rows.indices[e]) + 1];
-        for (std::size_t c = 0; c < rows.rows; ++c) start[c + 1] += start[c];
-        entries.resize(end - begin);
-        std::vector<std::size_t> next(start.begin(), start.end() - 1);
-        for (std::size_t g = num_query; g < rows.rows; ++g)
-            for (auto e = static_cast<std::size_t>(rows.start[g]); e < static_cast<std::size_t>(rows.start[g + 1]); ++e)
-                entries[next[static_cast<std::size_t>(rows.indices[e])]++] = {static_cast<std::int32_t>(g - num_query),
-                                                                              rows.values[e]};
-    }
-
-    std::vector<std::size_t> start;
-    Entries entries;
-};
-
 }  // namespace
 
 SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads) {
@@ -124,29 +106,13 @@ SparseRows average(SparseView rows, Lists neighbours, std::size_t threads) {
 }
 
 SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, std::size_t last, std::size_t threads) {
-    const Inverted inverted(rows, num_query);
-    const std::size_t gallery = rows.rows - num_query;
+    const GalleryColumns columns(rows, num_query);
     return join(last - first, threads, true, [&](std::size_t offset, Entries& out) {
-        // Zero everywhere between two queries of a thread.
-        thread_local std::vector<float> sums;
-        if (sums.size() < gallery) sums.assign(gallery, 0.0F);
-        Ids touched;
-        const std::size_t q = first + offset;
-        for (auto e = rows.start[q]; e < rows.start[q + 1]; ++e) {
-            const auto column = static_cast<std::size_t>(rows.indices[e]);
-            for (std::size_t f = inverted.start[column]; f < inverted.start[column + 1]; ++f) {
-                const auto [g, value] = inverted.entries[f];
-                float& sum = sums[static_cast<std::size_t>(g)];
-                if (sum == 0.0F) touched.push_back(g);
-                sum += std::min(rows.values[e], value);
-            }
-        }
+        thread_local OverlapSums sums;
+        sums.gather(rows, columns, first + offset);
+        Ids touched = sums.touched();
         std::sort(touched.begin(), touched.end());
-        for (const std::int32_t g : touched) {
-            float& sum = sums[static_cast<std::size_t>(g)];
-            if (sum > 0.0F) out.emplace_back(g, sum);  // twice in the list when it was first touched by a zero
-            sum = 0.0F;
-        }
+        for (const std::int32_t g : touched) out.emplace_back(g, sums[g]);
     });
 }
 

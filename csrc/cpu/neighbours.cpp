@@ -153,20 +153,9 @@ void pair_distances(Features query, Features gallery, Metric metric, Options opt
 
 void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices) {
     parallel_for(values.rows, threads, [&](std::size_t i) {
-        const float* row = values.row(i);
-        std::vector<Hit> best;  // a heap, the worst on top
-        best.reserve(k);
-        for (std::size_t j = 0; j < values.cols; ++j) {
-            const Hit hit{row[j], static_cast<std::int32_t>(j)};
-            if (best.size() == k) {
-                if (!(hit < best.front())) continue;
-                std::pop_heap(best.begin(), best.end());
-                best.pop_back();
-            }
-            best.push_back(hit);
-            std::push_heap(best.begin(), best.end());
-        }
-        std::sort_heap(best.begin(), best.end());
+        Smallest smallest(k);
+        for (std::size_t j = 0; j < values.cols; ++j) smallest.offer({values.row(i)[j], static_cast<std::int32_t>(j)});
+        const std::vector<Hit>& best = smallest.sorted();
         for (std::size_t r = 0; r < k; ++r) {
             found.row(i)[r] = best[r].value;
             indices.row(i)[r] = best[r].index;

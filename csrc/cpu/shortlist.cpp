@@ -11,8 +11,24 @@ constexpr std::size_t kFarCapacity = 16;
 
 }  // namespace
 
+void Smallest::offer(const Hit& hit) {
+    if (heap_.size() == k_) {
+        if (!(hit < heap_.front())) return;
+        std::pop_heap(heap_.begin(), heap_.end());
+        heap_.pop_back();
+    }
+    heap_.push_back(hit);
+    std::push_heap(heap_.begin(), heap_.end());
+}
+
+const std::vector<Hit>& Smallest::sorted() {
+    std::sort_heap(heap_.begin(), heap_.end());
+    return heap_;
+}
+
 void Nearest::push(float key, std::size_t index) {
     if (key > limit_) return;
+    if (pending_.empty()) pending_.reserve(capacity_);
     pending_.push_back({key, static_cast<std::int32_t>(index)});
     if (pending_.size() >= capacity_) prune();
 }
@@ -40,15 +56,18 @@ void Nearest::prune() {
 }
 
 void Nearest::settle() {
+    thread_local std::vector<Hit> measured;  // not of the row: memory of a row is what its two lists hold at most
+    measured.assign(best_.begin(), best_.end());
     for (const Hit& candidate : pending_) {
         if (candidate.value > limit_) continue;
-        best_.push_back({screen_->exact(row_, static_cast<std::size_t>(candidate.index)), candidate.index});
+        measured.push_back({screen_->exact(row_, static_cast<std::size_t>(candidate.index)), candidate.index});
     }
     pending_.clear();
-    std::sort(best_.begin(), best_.end());
-    if (best_.size() < k_) return;
-    best_.resize(k_);
-    tighten(screen_->key_of(row_, best_.back().value) + screen_->error + screen_->tie);
+    std::sort(measured.begin(), measured.end());
+    measured.resize(std::min(measured.size(), k_));
+    best_.reserve(k_);
+    best_.assign(measured.begin(), measured.end());
+    if (best_.size() == k_) tighten(screen_->key_of(row_, best_.back().value) + screen_->error + screen_->tie);
 }
 
 void Nearest::tighten(double key) { limit_ = std::min(limit_, std::nextafter(static_cast<float>(key), kInfinity)); }

@@ -73,6 +73,22 @@ def blend(
     lambda_value: float,
     threads: int = 0,
 ) -> None: ...
+def select_best(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    metric: str,
+    indptr: NDArray[np.int64],
+    indices: NDArray[np.int32],
+    values: NDArray[np.float32],
+    farthest: NDArray[np.float32],
+    lists: tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None, NDArray[np.int64] | None],
+    places: int,
+    power: int,
+    lambda_value: float,
+    progress: Callable[[int, int], None] | None = None,
+    threads: int = 0,
+    isa: str = "",
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]: ...
 def ranks(
     distances: NDArray[Any],
     match_start: NDArray[np.int64],

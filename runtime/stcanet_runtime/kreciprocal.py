@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import Backend
+from stcanet_runtime.backends.formulas import relative
 from stcanet_runtime.backends.neighbours import Neighbours, Sparse
 from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.ranking import check_count
@@ -66,21 +67,6 @@ class Settings(Reranking):
         """Neighbours that are needed of every row, of `total` rows."""
         return min(max(self.k1 + 1, self.k2), total)
 
-    def relative(self, distances: NDArray[np.float32], farthest: NDArray[np.float32]) -> NDArray[np.float64]:
-        """``(distance / farthest)^power`` in float64, 0 where the farthest is 0; never falls when the distance grows."""
-        result = np.zeros(np.broadcast_shapes(distances.shape, farthest.shape))
-        np.divide(distances, farthest, out=result, where=farthest > 0, dtype=np.float64)
-        for _ in range(self.power.bit_length() - 1):  # powers of two; pow() might not be monotonic
-            np.square(result, out=result)
-        return result
-
-    def final(
-        self, overlap: NDArray[np.float64], distances: NDArray[np.float32], farthest: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
-        """``(1 - λ) J + λ (distance / farthest)^power`` with ``J = 1 - m / (2 - m)``, rounded once."""
-        jaccard = 1.0 - overlap / (2.0 - overlap)
-        return ((1.0 - self.lambda_value) * jaccard + self.lambda_value * self.relative(distances, farthest)).astype(np.float32)
-
 
 def variant_power(variant: str, power: int) -> int:
     """The power of a variant, from that of Zhong et al.; torchreid squares once more, distances that are squares already.
@@ -121,7 +107,7 @@ def _weights(
     """``exp(-(distance / farthest)^power)`` of the members of every set, divided by their sum over the set."""
     rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
     distances = _member_distances(neighbours, rows, indices, measure)
-    weights = np.exp(-settings.relative(distances, neighbours.farthest[rows]))
+    weights = np.exp(-relative(distances, neighbours.farthest[rows], settings.power))
     sums = np.add.reduceat(weights, indptr[:-1])  # no set is empty
     return (weights / sums[rows]).astype(np.float32)
 
@@ -140,11 +126,3 @@ def _member_distances(
         missing[start : start + step] = ~match[np.arange(len(row)), place]
     distances[missing] = measure(rows[missing], columns[missing].astype(np.int64))
     return distances
-
-
-def overlap_costs(rows: Sparse, num_query: int) -> NDArray[np.int64]:
-    """An upper bound [Q] of the gallery rows that overlap with each query."""
-    indptr, indices, _ = rows
-    holders = np.bincount(indices[indptr[num_query] :], minlength=len(indptr) - 1)
-    costs = np.concatenate([[0], np.cumsum(holders[indices[: indptr[num_query]]])])
-    return np.minimum(np.diff(costs[indptr[: num_query + 1]]), len(indptr) - 1 - num_query)

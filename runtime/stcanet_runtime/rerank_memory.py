@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.errors import MemoryLimitError
-from stcanet_runtime.rerank_top import list_length
 
 MIN_SCRATCH = 1 << 20
 """Below it the blocks are so small that a search takes many times as long."""
@@ -15,8 +14,13 @@ _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
 _STAGE_BYTES = 32 << 20  # temporaries of the stages in NumPy, which work in blocks
-_SHORTLIST = 64  # places of a compiled shortlist besides twice the neighbours
+_SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places more, the farthest, limits
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
+
+
+def list_length(top: int, num_gallery: int) -> int:
+    """Nearest gallery rows kept of every query: more than `top`, so that what is not among them is nearly always out."""
+    return min(num_gallery, top + max(16, top // 8))
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Task:
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
             listed = 0 if self.top is None else list_length(self.top, self.num_gallery)
-            return 8 * (self.total * (2 * self.k + _SHORTLIST) + self.num_query * (3 * listed + _SHORTLIST))
+            lists = (_SHORTLIST_BYTES + 24 * self.k) * self.total
+            return lists + ((_SHORTLIST_BYTES + 24 * listed) * self.num_query if listed else 0)
         # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.
         tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
         pairs = 40 * min(1 << 18, self.total * self.k * self.dim)

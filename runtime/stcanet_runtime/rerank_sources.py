@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.backends import Backend, reference
-from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.distance import MAX_MAGNITUDE
 from stcanet_runtime.errors import ShapeError
+from stcanet_runtime.kreciprocal import Settings
 
 
 class Source(Protocol):
@@ -57,6 +58,23 @@ class EmbeddingSource:
         """The k nearest of each of the N rows; from the same products `lists`, which matrices have no need for."""
         return self.backend.neighbours(
             self.query, self.gallery, k, self.metric, dense=dense, lists=lists, progress=progress, scratch_bytes=scratch
+        )
+
+    def best(
+        self,
+        rows: Sparse,
+        farthest: NDArray[np.float32],
+        lists: GalleryLists,
+        places: int,
+        settings: Settings,
+        progress: Progress,
+        scratch: int,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Final distances and indices [Q, places] of the best gallery rows of every query."""
+        return self.backend.select_best(
+            *(self.query, self.gallery, self.metric, rows, farthest, lists, places, settings.power, settings.lambda_value),
+            progress=progress,
+            scratch_bytes=scratch,
         )
 
     def measure(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.float32]:

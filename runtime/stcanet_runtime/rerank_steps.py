@@ -11,16 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import reference
-from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse, row_groups
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse, overlap_costs, row_groups
 from stcanet_runtime.errors import OptionError
-from stcanet_runtime.kreciprocal import Settings, encode, overlap_costs
+from stcanet_runtime.kreciprocal import Settings, encode
 from stcanet_runtime.ranking import SearchResult, best_of, check_count
-from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch
+from stcanet_runtime.rerank_memory import Task, check_sets, list_length, plan_scratch
 from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
 from stcanet_runtime.rerank_sources import EmbeddingSource, Source
-from stcanet_runtime.rerank_top import Groups, TopSelector, empty_result, list_length
+
+Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
 
 _OVERLAP_BYTES = 24  # an entry with its temporaries
+
+
+def empty_result(rows: int, places: int) -> SearchResult:
+    """Lists without a row in them."""
+    return SearchResult(np.full((rows, places), np.inf, np.float32), np.full((rows, places), -1, np.int64))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +93,10 @@ class Run:
         listed = empty_result(source.num_query, list_length(places, source.num_gallery))
         lists = GalleryLists(listed.distances, listed.indices, *self.request.groups)
         neighbours = source.neighbours(length, None, self._report_search, scratch, lists)
-        selector = TopSelector(source, self.settings, self._encode(neighbours), neighbours.farthest, places, lists)
-        return selector.select(scratch, self._report_queries)
+        rows = self._encode(neighbours)
+        return SearchResult(
+            *source.best(rows, neighbours.farthest, lists, places, self.settings, self._report_queries, scratch)
+        )
 
     def _encode(self, neighbours: Neighbours) -> Sparse:
         """The rows V, within the limit."""
@@ -162,6 +170,6 @@ class Run:
             rows = self._task.total
             self.request.progress(done * rows // max(1, total), rows + self.source.num_query)
 
-    def _report_queries(self, done: int) -> None:
+    def _report_queries(self, done: int, _: int = 0) -> None:
         if self.request.progress is not None:
             self.request.progress(self._task.total + done, self._task.total + self.source.num_query)

@@ -118,9 +118,9 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
 
 
 @settings(max_examples=150, deadline=None)
-@given(problem=problems())
-def test_top_k_equals_reference(top_k: TopK, problem: dict[str, Any]) -> None:
-    assert_same(top_k(**problem), reference.top_k(**problem))
+@given(problem=problems(), scratch=st.sampled_from([1, 1 << 10, 1 << 27]))
+def test_top_k_equals_reference(top_k: TopK, problem: dict[str, Any], scratch: int) -> None:
+    assert_same(top_k(**problem, scratch_bytes=scratch), reference.top_k(**problem))
 
 
 # Around the blocks of screen.hpp: 192 queries, 256 gallery rows, 256 columns, stripes of 1024, tiles of 4 to 32.

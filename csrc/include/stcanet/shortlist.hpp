@@ -20,6 +20,23 @@ struct Hit {
     }
 };
 
+// The k smallest of what is offered.
+class Smallest {
+  public:
+    explicit Smallest(std::size_t k) : k_(k) { heap_.reserve(k); }
+
+    void clear() { heap_.clear(); }
+    void offer(const Hit& hit);
+    // What has a larger value is not among them.
+    float limit() const { return heap_.size() < k_ ? std::numeric_limits<float>::infinity() : heap_.front().value; }
+    // In their order, once; fewer than k when fewer were offered.
+    const std::vector<Hit>& sorted();
+
+  private:
+    std::size_t k_;
+    std::vector<Hit> heap_;  // the worst in front
+};
+
 // The k nearest rows. When the screen cannot tell enough candidates apart (copies, ties), they are measured exactly at
 // once and only the k best stay.
 class Nearest {

@@ -48,6 +48,8 @@ class Backend(Protocol):
         metric: str,
         q_groups: NDArray[np.int64] | None = None,
         g_groups: NDArray[np.int64] | None = None,
+        *,
+        scratch_bytes: int = DEFAULT_SCRATCH,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Distances and indices [Q, k] of the nearest visible gallery rows."""
         ...
@@ -113,6 +115,24 @@ class Backend(Protocol):
         lambda_value: float,
     ) -> None:
         """Turn distances [R, G] into final distances, in place."""
+        ...
+
+    def select_best(
+        self,
+        query: NDArray[np.float32],
+        gallery: NDArray[np.float32],
+        metric: str,
+        rows: Sparse,
+        farthest: NDArray[np.float32],
+        lists: GalleryLists,
+        places: int,
+        power: int,
+        lambda_value: float,
+        *,
+        progress: Progress | None = None,
+        scratch_bytes: int = DEFAULT_SCRATCH,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Final distances and indices [Q, places] of the best gallery rows."""
         ...
 
     def ranks(self, distances: NDArray[Any], truth: Truth) -> NDArray[np.int64] | None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
 
@@ -88,12 +88,13 @@ def top_k(
     q_groups: NDArray[np.int64] | None = None,
     g_groups: NDArray[np.int64] | None = None,
     *,
+    scratch_bytes: int = DEFAULT_SCRATCH,
     threads: int | None = None,
     isa: str | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k nearest visible gallery rows; arguments and result as `reference.top_k`."""
     count, name = resolve_threads(threads), resolve_isa(isa)
-    return _kernels.top_k(query, gallery, k, metric, q_groups, g_groups, DEFAULT_SCRATCH, count, name)
+    return _kernels.top_k(query, gallery, k, metric, q_groups, g_groups, scratch_bytes, count, name)
 
 
 def neighbours(
@@ -182,6 +183,27 @@ def blend(
 ) -> None:
     """Turn distances [R, G] into re-ranked ones in place."""
     _kernels.blend(dense, *nearness, farthest, power, lambda_value, resolve_threads(threads))
+
+
+def select_best(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    metric: str,
+    rows: Sparse,
+    farthest: NDArray[np.float32],
+    lists: GalleryLists,
+    places: int,
+    power: int,
+    lambda_value: float,
+    *,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001  (a row of sums for each thread)
+    threads: int | None = None,
+    isa: str | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best gallery rows of every query after re-ranking; arguments and result as `reference.select_best`."""
+    count, name, blend_with = resolve_threads(threads), resolve_isa(isa), (power, lambda_value)
+    return _kernels.select_best(query, gallery, metric, *rows, farthest, lists, places, *blend_with, progress, count, name)
 
 
 def ranks(

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import numpy_
+from stcanet_runtime.backends import numpy_, numpy_top
 from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, overlaps, smallest
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
-from stcanet_runtime.backends.numpy_neighbours import hide, screened_neighbours
+from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES, hide, screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
-from stcanet_runtime.backends.screen import make_screen
+from stcanet_runtime.backends.screen import BLOCK_KEYS, make_screen
 
 __all__ = [
     "average",
@@ -29,6 +29,7 @@ __all__ = [
     "neighbours",
     "overlaps",
     "pair_distances",
+    "select_best",
     "smallest",
     "top_k",
 ]
@@ -168,6 +169,8 @@ def top_k(
     metric: str,
     q_groups: NDArray[np.int64] | None = None,
     g_groups: NDArray[np.int64] | None = None,
+    *,
+    scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k nearest visible gallery rows; arguments and result as `reference.top_k`."""
     distances = np.full((len(query), k), np.inf, np.float32)
@@ -176,7 +179,7 @@ def top_k(
         return distances, indices
     screen, squared, cosine = make_screen(query, gallery, metric), _squared(query, gallery, metric), metric == "cosine"
     loops = _compile()
-    for start, keys in screen.blocks():
+    for start, keys in screen.blocks(min(BLOCK_KEYS, scratch_bytes // KEY_BYTES)):
         hide(keys, start, q_groups, g_groups)
         limits = screen.limits(keys, min(k, len(gallery)))
         loops.select(query, gallery, squared, keys, limits, start, cosine, distances, indices)
@@ -223,3 +226,7 @@ def pair_distances(
     result = np.empty(len(rows), np.float32)
     _compile().measure_pairs(query, gallery, rows, cols, metric == "cosine", result)
     return result
+
+
+select_best = partial(numpy_top.select_best, overlaps, pair_distances)
+"""The best gallery rows of every query after re-ranking; arguments and result as `reference.select_best`."""

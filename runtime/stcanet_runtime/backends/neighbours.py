@@ -65,3 +65,11 @@ def row_groups(costs: NDArray[np.int64], limit: int) -> Iterator[slice]:
         stop = max(start + 1, int(np.searchsorted(ends, before + limit, side="right")))
         yield slice(start, stop)
         start = stop
+
+
+def overlap_costs(rows: Sparse, num_query: int) -> NDArray[np.int64]:
+    """An upper bound [Q] of the gallery rows that overlap with each query."""
+    indptr, indices, _ = rows
+    holders = np.bincount(indices[indptr[num_query] :], minlength=len(indptr) - 1)
+    costs = np.concatenate([[0], np.cumsum(holders[indices[: indptr[num_query]]])])
+    return np.minimum(np.diff(costs[indptr[: num_query + 1]]), len(indptr) - 1 - num_query)

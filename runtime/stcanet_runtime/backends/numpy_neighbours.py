@@ -12,9 +12,9 @@ from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import kth_bound, make_joint_screen
 
-_KEY_BYTES = 8
+KEY_BYTES = 8
 """Scratch for a key: the float32, its share of the group minima, and of the selection's temporaries."""
-_PAIR_BYTES = 64
+PAIR_BYTES = 64
 """Scratch for a candidate: indices, distance and the sort."""
 
 
@@ -52,7 +52,7 @@ def screened_neighbours(
     if lists is not None:
         lists.distances[:], lists.indices[:] = np.inf, -1
     screen = make_joint_screen(query, gallery, metric)
-    for start, keys in screen.blocks(max(1, scratch_bytes // _KEY_BYTES)):
+    for start, keys in screen.blocks(max(1, scratch_bytes // KEY_BYTES)):
         if progress is not None:
             progress(start, total)
         select(start, keys, screen.limits(keys, k), screen.far_limits(keys), result)
@@ -79,11 +79,11 @@ def place_candidates(
     meter: PairMeter,
     distances: NDArray[np.float32],
     indices: NDArray[np.int64],
-    pairs_at_once: int = DEFAULT_SCRATCH // _PAIR_BYTES,
+    pairs_at_once: int,
 ) -> None:
     """Measure the candidates of the queries from `start` by their keys [R, G], and write the best of each to [Q, L]."""
     near, num_query = (keys <= limits[:, None]) & np.isfinite(keys), len(distances)
-    for rows in row_groups(np.count_nonzero(near, axis=1), pairs_at_once):
+    for rows in row_groups(np.count_nonzero(near, axis=1), max(1, pairs_at_once)):
         i, j = _pairs(near, rows)
         i += start + rows.start
         place_best(i, j, meter.measure(i, num_query + j), distances, indices)
@@ -101,7 +101,7 @@ def neighbours(
     scratch_bytes: int = DEFAULT_SCRATCH,
 ) -> Neighbours:
     """The k nearest rows of the joint set to each of its rows; arguments and result as `reference.neighbours`."""
-    meter, pairs_at_once = PairMeter(query, gallery, metric), max(1, scratch_bytes // _PAIR_BYTES)
+    meter, pairs_at_once = PairMeter(query, gallery, metric), max(1, scratch_bytes // PAIR_BYTES)
 
     def select(
         start: int,
@@ -158,7 +158,7 @@ def smallest(values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], 
     """The k smallest values of each row; arguments and result as `reference.smallest`."""
     result = np.empty((len(values), k), np.float32), np.empty((len(values), k), np.int32)
     mask = values <= kth_bound(values, k)[:, None]
-    for rows in row_groups(np.count_nonzero(mask, axis=1), DEFAULT_SCRATCH // _PAIR_BYTES):
+    for rows in row_groups(np.count_nonzero(mask, axis=1), DEFAULT_SCRATCH // PAIR_BYTES):
         i, j = _pairs(mask, rows)
         result[0][rows], result[1][rows] = nearest(i, j, values[rows][i, j], k)
     return result

@@ -23,8 +23,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import reference_ranks, reference_resize, reference_stages
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, joint_rows
+from stcanet_runtime.backends import formulas, reference_ranks, reference_resize, reference_stages
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse, joint_rows
 
 READS_FLOAT16 = False
 PARTIALS = 16
@@ -106,6 +106,8 @@ def top_k(
     metric: str,
     q_groups: NDArray[np.int64] | None = None,
     g_groups: NDArray[np.int64] | None = None,
+    *,
+    scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The k nearest visible gallery rows of every query row.
 
@@ -116,6 +118,7 @@ def top_k(
         metric: ``"cosine"`` or ``"euclidean"``.
         q_groups: [Q] int64; gallery row j is invisible to query row i when ``q_groups[i] == g_groups[j]``.
         g_groups: [G] int64, together with ``q_groups``.
+        scratch_bytes: memory for blocks, about; the result does not depend on it.
 
     Returns:
         Distances [Q, k] float32 and indices [Q, k] int64, ordered by (distance, index); places without a visible
@@ -245,6 +248,52 @@ def _working(distances: NDArray[np.float32], power: int) -> tuple[NDArray[np.flo
     farthest = columns.max(axis=1, keepdims=True, initial=0.0)
     working = np.divide(columns, farthest, out=np.zeros(columns.shape), where=farthest > 0) ** power
     return working, np.argsort(columns, axis=1, kind="stable")
+
+
+def select_best(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    metric: str,
+    rows: Sparse,
+    farthest: NDArray[np.float32],
+    lists: GalleryLists,
+    places: int,
+    power: int,
+    lambda_value: float,
+    *,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,  # noqa: ARG001
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The best gallery rows of every query by ``(1 - λ) J + λ (distance / farthest)^power``.
+
+    Args:
+        query: [Q, D].
+        gallery: [G, D].
+        metric: ``"cosine"`` or ``"euclidean"``.
+        rows: V [N, N].
+        farthest: [N].
+        lists: the L nearest visible of every query, ``places <= L <= G``; what its groups hide is left out.
+        places: m.
+        power: of the distance: 1, 2 or 4.
+        lambda_value: λ.
+        progress: told how many queries are done.
+        scratch_bytes: memory for blocks, about; the result does not depend on it.
+
+    Returns:
+        Distances [Q, m] float32 and indices [Q, m] int64 by (distance, index), infinity and -1 where nothing is visible. The
+        same bits in every backend whose sums of minima are the same.
+    """
+    overlap = np.zeros((len(query), len(gallery)), np.float32)
+    indptr, columns, values = overlaps(*rows, len(query))
+    overlap[np.repeat(np.arange(len(query)), np.diff(indptr)), columns] = values
+    scale = farthest[: len(query), None]
+    blended = formulas.final(overlap, distance_matrix(query, gallery, metric), scale, power, lambda_value)
+    if lists.q_groups is not None and lists.g_groups is not None:
+        blended[lists.q_groups[:, None] == lists.g_groups[None, :]] = np.inf
+    distances, indices = smallest(blended, places)
+    if progress is not None:
+        progress(len(query), len(query))
+    return distances, np.where(np.isinf(distances), -1, indices).astype(np.int64)
 
 
 average = reference_stages.average

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 UNIT32 = 2.0**-24
 UNIT64 = 2.0**-53
-_BLOCK_KEYS = 1 << 22
+BLOCK_KEYS = 1 << 22
 _GROUP_MEMBERS = 16
 _GROUPS_PER_PLACE = 8
 
@@ -51,7 +51,7 @@ class Screen:
         """Smallest key [rows] that a row at the largest distance can have: the window holds in both directions."""
         return np.asarray(keys.max(axis=1) - np.float32(self.window))
 
-    def blocks(self, block_keys: int = _BLOCK_KEYS) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    def blocks(self, block_keys: int = BLOCK_KEYS) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (first query row, keys [rows, G]), the rows few enough to bound the memory."""
         rows = max(1, block_keys // max(1, len(self.gallery)))
         for start in range(0, len(self.query), rows):

@@ -1,0 +1,88 @@
+"""Where re-ranked distances go, and what is told on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rerank_cases import (
+    TOLERANCE,
+    assert_same_result,
+    best_of,
+    market_like,
+    needed_bytes,
+    stored_distances,
+)
+
+from stcanet_runtime import rerank, rerank_distances
+
+
+def test_out_is_filled(backend: str) -> None:
+    q, g, *_ = market_like()
+    out = np.full((60, 300), np.nan, np.float32)
+    assert rerank(q, g, out=out, backend=backend) is out
+    np.testing.assert_array_equal(out, rerank(q, g, backend=backend))
+    joint, again = stored_distances(), np.full((60, 300), np.nan, np.float32)
+    parts = joint[:60, 60:], joint[:60, :60], joint[60:, 60:]
+    assert rerank_distances(*parts, out=again, backend=backend) is again
+    np.testing.assert_array_equal(again, rerank_distances(*parts, backend=backend))
+
+
+@pytest.mark.parametrize("name", ["reference", "numpy"])
+def test_out_of_the_slow_backends(name: str, tmp_path: Path) -> None:
+    q, g, *_ = market_like()
+    out = np.empty((60, 300), np.float32)
+    assert rerank(q, g, out=out, backend=name) is out
+    written = np.load(rerank(q, g, out=tmp_path / "a.npy", backend=name))
+    np.testing.assert_allclose(written, out, atol=TOLERANCE)
+    assert_same_result(best_of(out, 5), best_of(written, 5))
+
+
+def test_a_file_is_written_block_by_block(backend: str, tmp_path: Path) -> None:
+    q, g, *_ = market_like()
+    path = tmp_path / "new" / "distances.npy"
+    needed = needed_bytes(q, g, out=path, backend=backend)
+    assert rerank(q, g, out=str(path), max_memory=needed, backend=backend) == path
+    written = np.load(path, mmap_mode="r")
+    assert [file.name for file in path.parent.iterdir()] == ["distances.npy"]
+    np.testing.assert_allclose(written, rerank(q, g, backend=backend), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("options", [{}, {"top": 10}, {"out": "file.npy"}], ids=["matrix", "top", "file"])
+def test_progress(backend: str, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    q, g, *_ = market_like()
+    calls: list[tuple[int, int]] = []
+    rerank(q, g, **options, progress=lambda *call: calls.append(call), backend=backend)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert {total for _, total in calls} == {360 + 60}
+    assert (360, 420) in calls
+    assert calls[-1] == (420, 420)
+
+
+def test_progress_of_a_search_that_begins_again(backend: str) -> None:
+    """The last rows point in one direction, where a coarse screen tells nothing apart and the accurate one takes over."""
+    x = np.random.default_rng(0).normal(size=(1500, 16)).astype(np.float32)
+    x[1100:] = x[1100]
+    calls: list[tuple[int, int]] = []
+    rerank(x[:1100], x[1100:], top=5, progress=lambda *call: calls.append(call), backend=backend)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+    assert calls[-1] == (2600, 2600)
+
+
+@pytest.mark.parametrize("last", [0, 360, 420])
+def test_cancelled_work_leaves_no_file(backend: str, last: int, tmp_path: Path) -> None:
+    q, g, *_ = market_like()
+    path = tmp_path / "distances.npy"
+    path.write_bytes(b"old")
+
+    def progress(done: int, total: int) -> None:
+        if done >= last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        rerank(q, g, out=path, progress=progress, backend=backend)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
