@@ -14,7 +14,7 @@ _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
 _STAGE_BYTES = 32 << 20  # temporaries of the stages in NumPy, which work in blocks
-_SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places more, the farthest, limits
+_SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places, the farthest, limits
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
 
 
