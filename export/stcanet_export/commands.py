@@ -12,13 +12,17 @@ from rich.console import Console
 if TYPE_CHECKING:
     from stcanet.model import STCANet
     from stcanet_export.package import ExportResult
+    from stcanet_export.precision import Precision
     from stcanet_export.report import Tolerance
 
 _IMAGES_HELP = "A crop, or a folder of crops, to check parity on besides the built-in ones (16 are picked)."
+_CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
 _EXPORT_EXAMPLES = """\b
 Examples:
   stcanet export runs/market/best.pt -o package/
   stcanet export runs/market/best.pt -o package/ --images crops/ --force
+  stcanet export runs/market/best.pt -o half/ --precision fp16
+  stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
   stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)"""
 _PARITY_EXAMPLES = """\b
 Examples:
@@ -37,6 +41,10 @@ def export(
     opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 to 23.", show_default="18")] = None,
     clip_length: Annotated[int | None, typer.Option(help="Frames of a clip.", show_default="the preset's")] = None,
     fixed_time: Annotated[bool, typer.Option("--fixed-time", help="Take clips of exactly that length, not of any.")] = False,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8; layers that do not bear it stay in fp32.")] = "fp32",
+    calibration: Annotated[str | None, typer.Option(help=_CALIBRATION_HELP, show_default=False)] = None,
+    calibration_crops: Annotated[int, typer.Option(help="How many of them.")] = 128,
+    calibration_method: Annotated[str, typer.Option(help="percentile or entropy.")] = "percentile",
     force: Annotated[bool, typer.Option("--force", help="Replace a package that is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -57,6 +65,7 @@ def export(
             force,
             origin=None if preset is None else {"trained": False},
             progress=status.update,
+            precision=_precision(precision, calibration, calibration_crops, calibration_method),
         )
     typer.echo(json.dumps(_export_facts(result), indent=2) if as_json else _export_summary(result))
 
@@ -99,6 +108,13 @@ def parity(
 
 export.__doc__ = f"{export.__doc__}\n\n{_EXPORT_EXAMPLES}"
 parity.__doc__ = f"{parity.__doc__}\n\n{_PARITY_EXAMPLES}"
+
+
+def _precision(name: str, source: str | None, crops: int, method: str) -> Precision:
+    from stcanet_export.calibration import Calibration
+    from stcanet_export.precision import Precision
+
+    return Precision(name, None if source is None else Calibration(source, crops, method))
 
 
 def _list(images: Path | None) -> list[Path]:

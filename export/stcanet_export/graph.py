@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from stcanet_runtime.errors import PackageError
-from stcanet_runtime.manifest import Manifest
+from stcanet_runtime.manifest import METADATA_KEY, Manifest
 
 MAX_IR_VERSION = 10
 """Newest file format that onnxruntime 1.22 reads."""
@@ -34,6 +34,13 @@ def tidy(model: onnx.ModelProto, metadata: Mapping[str, str], producer: str) -> 
     model.graph.name = "stcanet"
     model.producer_name, _, model.producer_version = producer.partition(" ")
     onnx.helper.set_model_props(model, dict(metadata))
+
+
+def seal(model: onnx.ModelProto, manifest: Manifest) -> None:
+    """Sign a converted model with its manifest, in place: converters leave their own name and notes."""
+    model.graph.name = "stcanet"
+    model.producer_name, _, model.producer_version = manifest.generator.partition(" ")
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
 
 
 def verify(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -14,7 +14,8 @@ from stcanet.engine.checkpoint import Checkpoint, load_checkpoint
 from stcanet.model import STCANet
 from stcanet_export.golden import GOLDEN_NAME, write_golden
 from stcanet_export.onnx import DEFAULT_OPSET, export_onnx
-from stcanet_export.parity import FP32, check_parity
+from stcanet_export.parity import check_parity
+from stcanet_export.precision import FLOAT32, TOLERANCES, Precision, convert
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import TorchSide
 from stcanet_runtime.errors import OptionError, PackageError
@@ -48,8 +49,9 @@ def export_package(
     dynamic_time: bool = True,
     force: bool = False,
     origin: dict[str, Any] | None = None,
-    tolerance: Tolerance = FP32,
+    tolerance: Tolerance | None = None,
     progress: Progress | None = None,
+    precision: Precision = FLOAT32,
 ) -> ExportResult:
     """Export a network, verify the result, and put the package in place.
 
@@ -65,8 +67,9 @@ def export_package(
         dynamic_time: Let clips have any length.
         force: Replace a package that is already there.
         origin: What is known of the weights of a network, for the manifest; a checkpoint tells that itself. JSON values.
-        tolerance: What the gate lets pass.
+        tolerance: What the gate lets pass; None takes the bounds of the precision.
         progress: Told about each step.
+        precision: What the graph computes in.
 
     Returns:
         Where the package is, its manifest and its report.
@@ -87,10 +90,12 @@ def export_package(
     with replacing(out) as folder:
         tell("exporting to ONNX")
         manifest = export_onnx(model, folder / MODEL_NAME, opset, dynamic_time, {**known, **(origin or {})})
+        if precision.name != FLOAT32.name:
+            manifest = convert(folder / MODEL_NAME, manifest, precision, images, tell)
         manifest = replace(manifest, model_sha256=sha256_file(folder / MODEL_NAME))
         write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
         tell("comparing with PyTorch")
-        report = check_parity(model, folder, images, tolerance=tolerance)
+        report = check_parity(model, folder, images, tolerance=tolerance or TOLERANCES[precision.name])
         write_json(folder / PARITY_NAME if report.passed else failed, report.to_dict())
         report.raise_if_failed()
         write_golden(folder / GOLDEN_NAME, TorchSide(model))

@@ -13,7 +13,7 @@ from stcanet_runtime.errors import ManifestError, PackageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.onnxfile import inspect_onnx
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the manifest's fields. A reader refuses what is newer than itself."""
 METADATA_KEY = "stcanet.manifest"
 """Key in the `metadata_props` of the ONNX file: a manifest that cannot be lost."""
@@ -101,6 +101,8 @@ class Manifest:
     """Of `model.onnx`; None in the copy inside that file, which cannot know its own hash."""
     source: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights come from: checkpoint hash, training data, evaluation results. JSON values."""
+    conversion: Mapping[str, Any] = field(default_factory=dict)
+    """How a precision below fp32 was reached: what the search measured and kept in float32, the calibration. JSON values."""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -112,8 +114,9 @@ class Manifest:
         _positive("opset", self.opset)
         if self.model_sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(self.model_sha256)):
             raise ManifestError(f"manifest: model_sha256 must be 64 hexadecimal digits, got {self.model_sha256!r}")
-        if not isinstance(self.source, Mapping):
-            raise ManifestError(f"manifest: source must be an object, got {self.source!r}")
+        for name in ("source", "conversion"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise ManifestError(f"manifest: {name} must be an object, got {getattr(self, name)!r}")
 
     def to_json(self) -> str:
         """Indented JSON; :meth:`from_json` gives an equal manifest back."""

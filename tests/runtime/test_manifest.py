@@ -89,7 +89,7 @@ def test_a_field_of_a_wrong_type_is_named(name: str) -> None:
         ("precision", "fp31"),
         ("opset", 0),
         ("model_sha256", "12"),
-        ("schema_version", 2),
+        ("schema_version", 3),
         ("schema_version", "1"),
         ("surprise", 1),
         ("input", None),

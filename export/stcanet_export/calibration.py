@@ -1,0 +1,76 @@
+"""The crops that int8 ranges are taken from, and what a package says about them: never the crops themselves."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet.data.datasets import load_dataset
+from stcanet_export.probes import make_clips, pick
+from stcanet_runtime.crops import list_images
+from stcanet_runtime.errors import DataError, OptionError, quote_choices
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.manifest import InputSpec
+from stcanet_runtime.preprocess import load_image, resize
+
+METHODS = ("percentile", "entropy")
+"""How a range is made of the values of a tensor: the share of them that it holds, or the least divergence of the rounded ones."""
+MIN_CROPS = 16
+DEFAULT_CROPS = 128
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Real crops to calibrate with."""
+
+    source: str
+    """A folder of crops, or a data set (as for training), whose training images are taken."""
+    crops: int = DEFAULT_CROPS
+    """How many at most, evenly picked."""
+    method: str = "percentile"
+
+    def __post_init__(self) -> None:
+        if self.crops < MIN_CROPS:
+            raise OptionError("calibration crops", self.crops, f"at least {MIN_CROPS}")
+        if self.method not in METHODS:
+            raise OptionError("calibration method", self.method, quote_choices(METHODS))
+
+    def files(self) -> list[Path]:
+        """The image files.
+
+        Raises:
+            DataError: Fewer than :data:`MIN_CROPS`, or no such folder or data set.
+        """
+        files = pick(self._all(), self.crops)
+        if len(files) < MIN_CROPS:
+            raise DataError(f"{self.source}: {len(files)} images; calibration needs at least {MIN_CROPS} real crops")
+        return files
+
+    def _all(self) -> list[Path]:
+        try:
+            train = load_dataset(self.source).train
+        except DataError:
+            return list_images(self.source)
+        return [path for sample in train for path in sample.frames]
+
+    def describe(self, files: Sequence[Path]) -> dict[str, Any]:
+        """Where ranges come from: JSON values, without names, paths or images of people."""
+        digests = "\n".join(sorted(sha256_file(path) for path in files))
+        checksum = hashlib.sha256(digests.encode()).hexdigest()
+        return {"method": self.method, "crops": len(files), "files_sha256": checksum}
+
+
+def read_inputs(files: Sequence[Path], spec: InputSpec) -> NDArray[np.uint8]:
+    """Crops of image files as a network takes them, ``[N, H, W, 3]``, or ``[N, T, H, W, 3]``.
+
+    Raises:
+        ImageError: A file is no image.
+    """
+    crops = np.stack([resize(load_image(path), spec.height, spec.width) for path in files])
+    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)

@@ -1,0 +1,172 @@
+"""From the float32 graph of a package to another precision, as far as the network bears it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from stcanet_export.calibration import Calibration, read_inputs
+from stcanet_export.graph import seal, verify
+from stcanet_export.half import to_half
+from stcanet_export.probes import make_clips, pick, procedural
+from stcanet_export.quantize import Quantizer, Scheme
+from stcanet_export.report import Tolerance
+from stcanet_export.search import FloatArray, choose_kept
+from stcanet_export.sides import PackageSide
+from stcanet_export.units import units_of
+from stcanet_runtime.errors import OptionError, PackageError, quote_choices
+from stcanet_runtime.files import atomic_path
+from stcanet_runtime.golden import MIN_COSINE
+from stcanet_runtime.manifest import InputSpec, Manifest, load_manifest
+from stcanet_runtime.preprocess import load_image, resize
+
+PRECISIONS = ("fp32", "fp16", "int8")
+"""What can be exported. bfloat16 cannot; see :func:`check_precision`."""
+TOLERANCES = {
+    "fp32": Tolerance(),
+    # What follows from the bar on the cosine: an error of √(2 − 2 cos) = 0.03 and 0.14 of a unit vector, which may fall into one
+    # component, and may move a distance by twice that. A fault is as large as the embeddings' spread, or the layer.
+    "fp16": Tolerance(
+        MIN_COSINE["fp16"], max_abs=0.02, max_relative=0.2, tie=0.05, max_norm=0.05, max_layer=0.2, min_tau=0.99, min_top=0.9
+    ),
+    "int8": Tolerance(
+        MIN_COSINE["int8"], max_abs=0.1, max_relative=0.7, tie=0.2, max_norm=0.2, max_layer=0.8, min_tau=0.95, min_top=0.8
+    ),
+}
+"""What the parity gate lets pass, by precision."""
+_NO_BFLOAT16 = (
+    "one of 'fp32', 'fp16' or 'int8': ONNX Runtime's CPU provider has no bfloat16 convolution, so that such a graph cannot be proved; "
+    "OpenVINO computes an fp32 package in bfloat16 on processors that have it (AMX, AVX512_BF16), and in float32 on others without a word"
+)
+_BATCH = 4
+
+Convert = Callable[[Collection[str]], onnx.ModelProto]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """What to make of the float32 graph."""
+
+    name: str = "fp32"
+    calibration: Calibration | None = None
+    """For int8."""
+    scheme: Scheme = field(default_factory=Scheme)
+    """For int8."""
+
+    def __post_init__(self) -> None:
+        check_precision(self.name)
+        if (self.name == "int8") != (self.calibration is not None):
+            expected = "given for int8: real crops" if self.name == "int8" else "left out: only int8 is calibrated"
+            raise OptionError("calibration", self.calibration and self.calibration.source, expected)
+
+
+def check_precision(name: str) -> None:
+    """See that a precision can be exported.
+
+    Raises:
+        OptionError: It cannot.
+    """
+    if name == "bf16":
+        raise OptionError("precision", name, _NO_BFLOAT16)
+    if name not in PRECISIONS:
+        raise OptionError("precision", name, quote_choices(PRECISIONS))
+
+
+FLOAT32 = Precision()
+"""As exported."""
+
+
+def convert(
+    path: Path, manifest: Manifest, precision: Precision, images: Sequence[str | Path], tell: Progress = lambda _: None
+) -> Manifest:
+    """Put the float32 model of a file into another precision, in place; see :func:`lower`.
+
+    Returns:
+        The manifest, which is inside the file, too.
+
+    Raises:
+        PackageError: The network does not bear that precision, or what the library made of it is not valid.
+    """
+    model, facts = lower(path, precision, images, tell)
+    manifest = replace(manifest, precision=precision.name, conversion=facts)
+    seal(model, manifest)
+    verify(model, manifest)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(model.SerializeToString())
+    return manifest
+
+
+def lower(path: Path, precision: Precision, images: Sequence[str | Path], tell: Progress) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The graph in another precision, and how it came about.
+
+    Args:
+        path: The float32 model, its manifest inside.
+        precision: What to make of it; not fp32.
+        images: Image files to measure losses on, besides the drawn crops.
+        tell: Told about each step.
+
+    Returns:
+        The model; and for the manifest, JSON values: what the search found, what stays in float32, and the calibration.
+
+    Raises:
+        PackageError: The network does not bear that precision.
+    """
+    spec = load_manifest(path).input
+    with tempfile.TemporaryDirectory() as folder:
+        convert, facts = _converter(path, precision, spec, Path(folder), tell)
+        trial = _Trial(path, convert, _crops(spec, images), Path(folder) / "trial.onnx", tell)
+        choice = choose_kept(list(units_of(onnx.load(path).graph)), trial, len(trial.crops), MIN_COSINE[precision.name])
+        return convert(choice.lowered), {**facts, "search": {**choice.to_dict(), "crops": len(trial.crops)}}
+
+
+def _converter(path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Progress) -> tuple[Convert, dict[str, Any]]:
+    if precision.name == "fp16":
+        model = onnx.load(path)
+        return lambda lowered: to_half(model, lowered), {}
+    calibration = precision.calibration
+    assert calibration is not None  # seen to by Precision
+    files = calibration.files()
+    tell(f"calibrating on {len(files)} crops")
+    quantizer = Quantizer(path, precision.scheme, folder)
+    quantizer.calibrate(read_inputs(files, spec), calibration.method)
+    return quantizer.quantized, {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
+
+
+def _crops(spec: InputSpec, images: Sequence[str | Path]) -> NDArray[np.uint8]:
+    """The crops of the parity gate."""
+    drawn = list(procedural(spec.height, spec.width).values())
+    crops = np.stack([resize(crop, spec.height, spec.width) for crop in (*drawn, *(load_image(path) for path in pick(images)))])
+    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)
+
+
+class _Trial:
+    """Runs variants of a model on the CPU against the model itself."""
+
+    def __init__(self, path: Path, convert: Convert, crops: NDArray[np.uint8], scratch: Path, tell: Progress) -> None:
+        self.crops, self._convert, self._scratch, self._tell = crops, convert, scratch, tell
+        self._reference = _embed(path, crops)
+
+    def __call__(self, lowered: Collection[str], index: NDArray[np.intp]) -> FloatArray:
+        self._tell(f"trying with {', '.join(lowered) if len(lowered) == 1 else f'{len(lowered)} units'} lowered")
+        onnx.save(self._convert(lowered), self._scratch)
+        try:
+            actual = _embed(self._scratch, self.crops[index])
+        except PackageError:  # not finite: an overflow
+            return np.full(len(index), np.inf)
+        # For unit vectors; it falls with a wrong length, too.
+        losses: FloatArray = ((actual - self._reference[index]) ** 2).sum(axis=1) / 2
+        return losses
+
+
+def _embed(path: Path, crops: NDArray[np.uint8]) -> FloatArray:
+    side = PackageSide(path, "cpu")
+    rows = [side.embed(crops[start : start + _BATCH])[0] for start in range(0, len(crops), _BATCH)]
+    return np.concatenate(rows).astype(np.float64)

@@ -1,0 +1,184 @@
+"""fp16 and int8 packages: through the gate, readable, and saying how they were made."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from stcanet.model import STCANet
+from stcanet_export.calibration import MIN_CROPS, Calibration
+from stcanet_export.half import to_half
+from stcanet_export.package import ExportResult, export_package
+from stcanet_export.precision import Precision
+from stcanet_export.probes import procedural
+from stcanet_export.quantize import Scheme
+from stcanet_export.units import unit_of, units_of
+from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.golden import verify_package
+from stcanet_runtime.manifest import load_manifest
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn crops as a folder, in place of real people."""
+    folder = tmp_path_factory.mktemp("drawn")
+    crops = procedural(64, 32)
+    for name, crop in crops.items():
+        Image.fromarray(crop).save(folder / f"{name}.png")
+        Image.fromarray(crop[:, ::-1]).save(folder / f"{name}-mirrored.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def half(image_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    return export_package(image_model, tmp_path_factory.mktemp("half") / "package", precision=Precision("fp16"))
+
+
+@pytest.fixture(scope="session")
+def int8(image_model: STCANet, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
+    precision = Precision("int8", Calibration(str(drawn), MIN_CROPS))
+    return export_package(image_model, tmp_path_factory.mktemp("int8") / "package", precision=precision)
+
+
+def graph(result: ExportResult) -> onnx.GraphProto:
+    model = onnx.load(result.path / "model.onnx")
+    return onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True).graph
+
+
+def types(graph: onnx.GraphProto) -> dict[str, int]:
+    tensors = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
+    return tensors | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+def check_names(graph: onnx.GraphProto) -> None:
+    names = [node.name for node in graph.node]
+    assert len(names) == len(set(names))
+    assert all(node.name.rpartition("/")[2].startswith(node.op_type) for node in graph.node)
+    inserted = [node.name for node in graph.node if node.op_type in ("Cast", "QuantizeLinear", "DequantizeLinear")]
+    assert sum("/" not in name for name in inserted) <= 4  # those of constants that belong to no module
+
+
+def test_half_passes_its_bar(half: ExportResult) -> None:
+    assert half.report.passed
+    assert half.report.min_cosine >= 0.9995
+    assert half.manifest.precision == "fp16"
+    assert verify_package(half.path, "cpu").bound == 0.9995
+    assert (half.path / "model.onnx").stat().st_size < 0.55 * 46e6
+
+
+def test_half_keeps_the_attention_and_what_is_sensitive_in_float32(half: ExportResult) -> None:
+    found = graph(half)
+    kinds, search = types(found), half.manifest.conversion["search"]
+    check_names(found)
+    assert {value.type.tensor_type.elem_type for value in found.output} == {TensorProto.FLOAT}
+    softmax = next(node for node in found.node if node.name == "blocks.2.channel/Softmax")
+    assert kinds[softmax.input[0]] == TensorProto.FLOAT
+    for node in found.node:
+        if node.op_type == "Conv":
+            wanted = TensorProto.FLOAT16 if unit_of(node.name) in search["lowered"] else TensorProto.FLOAT
+            assert {kinds[name] for name in node.input} == {wanted}, node.name
+    assert set(search["lowered"]) | set(search["kept"]) == set(units_of(found))
+    assert search["rule"]
+
+
+def test_int8_passes_its_bar(int8: ExportResult) -> None:
+    assert int8.report.passed
+    assert int8.report.min_cosine >= 0.99
+    found = graph(int8)
+    check_names(found)
+    makers = {name: node for node in found.node for name in node.output}
+    lowered, kinds = int8.manifest.conversion["search"]["lowered"], types(found)
+    convolutions = [node for node in found.node if node.op_type == "Conv"]
+    assert any(unit_of(node.name) in lowered for node in convolutions)
+    for node in convolutions:
+        weight = makers.get(node.input[1])
+        assert (weight is not None) == (unit_of(node.name) in lowered), node.name
+        if weight is not None:
+            assert weight.op_type == "DequantizeLinear"
+            assert kinds[weight.input[0]] == TensorProto.INT8
+            scale = next(tensor for tensor in found.initializer if tensor.name == weight.input[1])
+            assert numpy_helper.to_array(scale).ndim == 1  # by channel
+    assert not any(node.op_type == "QuantizeLinear" and node.name.startswith("blocks.2.channel/Soft") for node in found.node)
+
+
+def test_int8_says_where_its_ranges_come_from(int8: ExportResult, drawn: Path) -> None:
+    manifest = load_manifest(int8.path)
+    facts = manifest.conversion["calibration"]
+    assert facts["method"] == "percentile"
+    assert facts["crops"] == MIN_CROPS
+    assert len(facts["files_sha256"]) == 64
+    text = json.dumps(dict(manifest.conversion))
+    assert str(drawn) not in text
+    assert not any(path.name in text for path in drawn.iterdir())
+
+
+def test_the_checksum_is_of_the_images_in_any_order(drawn: Path) -> None:
+    calibration = Calibration(str(drawn), MIN_CROPS)
+    files = calibration.files()
+    assert calibration.describe(files) == calibration.describe(files[::-1])
+    assert calibration.describe(files) != calibration.describe([*files[1:], files[1]])
+
+
+def test_the_scheme_of_tensorrt_is_symmetric() -> None:
+    assert "symmetric" in Scheme(symmetric=True, seven_bits=False).describe()["activations"]
+
+
+def test_logits_beyond_float16_do_not_overflow() -> None:
+    """What a channel attention of large activations does: products above 65,504, and a softmax."""
+    names = ("blocks.2.channel/Transpose", "blocks.2.channel/MatMul", "blocks.2.channel/Softmax", "blocks.2.channel.out_norm/Mul")
+    nodes = [
+        helper.make_node("Transpose", ["rows"], ["columns"], names[0], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["rows", "columns"], ["logits"], names[1]),
+        helper.make_node("Softmax", ["logits"], ["weights"], names[2]),
+        helper.make_node("Mul", ["weights", "half"], ["out"], names[3]),
+    ]
+    tensors = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 2]) for name in ("rows", "out")]
+    constant = numpy_helper.from_array(np.float32([0.5]), "half")
+    made = helper.make_graph(nodes, "attention", tensors[:1], tensors[1:], [constant])
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    converted = to_half(model, ["blocks.2.channel"])
+    onnx.checker.check_model(converted, full_check=True)
+    session = onnxruntime.InferenceSession(converted.SerializeToString(), providers=["CPUExecutionProvider"])
+    rows = np.float32([[[300, 10], [299, 20]]])
+    (out,) = session.run(None, {"rows": rows})
+    np.testing.assert_allclose(out, [[[0.5, 0.0], [0.5, 0.0]]], atol=1e-3)
+    assert {node.op_type for node in converted.graph.node if node.name.startswith("blocks.2.channel.out_norm")} >= {"Mul"}
+    assert next(t for t in converted.graph.initializer if t.name == "half").data_type == TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    ("name", "calibration", "message"),
+    [
+        ("bf16", None, "no bfloat16 convolution"),
+        ("fp8", None, "'fp32', 'fp16' or 'int8'"),
+        ("int8", None, "calibration must be given for int8"),
+        ("fp16", Calibration("crops"), "only int8 is calibrated"),
+    ],
+)
+def test_options(name: str, calibration: Calibration | None, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        Precision(name, calibration)
+
+
+def test_too_few_crops(drawn: Path, tmp_path: Path) -> None:
+    for path in sorted(drawn.iterdir())[:3]:
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="needs at least 16 real crops"):
+        Calibration(str(tmp_path)).files()
+    with pytest.raises(OptionError, match="at least 16"):
+        Calibration(str(tmp_path), crops=4)
+
+
+def test_units() -> None:
+    assert unit_of("backbone.stages.2.1.bn2/Conv") == "backbone.stages.2.1"
+    assert unit_of("backbone.stem.1/Conv") == "backbone.stem"
+    assert unit_of("blocks.3.part.update/MatMul_1") == "blocks.3.part"
+    assert unit_of("head.neck/BatchNormalization") == "head"
+    assert unit_of("normalize/Mul") == unit_of("Shape_1") == ""
