@@ -20,7 +20,7 @@ from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.preprocess import load_image, resize
 
 METHODS = ("percentile", "entropy")
-"""How a range is made of the values of a tensor: the share of them that it holds, or the least divergence of the rounded ones."""
+"""How a tensor's range is chosen: to hold a share of its values, or for the least divergence of the rounded ones."""
 MIN_CROPS = 16
 DEFAULT_CROPS = 128
 

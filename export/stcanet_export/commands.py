@@ -77,9 +77,11 @@ def parity(
     provider: Annotated[str, typer.Option(help="Where the package runs: auto, cpu, openvino, cuda or tensorrt.")] = "cpu",
     reference_provider: Annotated[str, typer.Option(help="Where a reference package runs.")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
-    min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="0.99999")] = None,
-    max_abs: Annotated[float | None, typer.Option(help="Largest difference of a component.", show_default="0.002")] = None,
-    max_layer: Annotated[float | None, typer.Option(help="Relative error of any layer.", show_default="0.002")] = None,
+    min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="by precision")] = None,
+    max_abs: Annotated[
+        float | None, typer.Option(help="Largest difference of a component.", show_default="by precision")
+    ] = None,
+    max_layer: Annotated[float | None, typer.Option(help="Relative error of any layer.", show_default="by precision")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here as one HTML page, with a plot by layer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,

@@ -39,7 +39,7 @@ def to_half(model: onnx.ModelProto, lowered: Collection[str]) -> onnx.ModelProto
     # Types noted for weights would make the converter cast those that stay as they are.
     del source.graph.value_info[:]
     # An empty list of operators: the converter's own would keep Max and others in float32 for want of kernels of long ago.
-    converted = convert_float_to_float16(source, keep_io_types=True, op_block_list=[], node_block_list=kept)
+    converted: onnx.ModelProto = convert_float_to_float16(source, keep_io_types=True, op_block_list=[], node_block_list=kept)
     _join(converted.graph)
     settle(converted, names)
     return converted
@@ -56,9 +56,9 @@ def _join(graph: onnx.GraphProto) -> None:
     makers = {name: node for node in graph.node for name in node.output}
     renamed: dict[str, str] = {}
     for node in graph.node:
-        if _casts_to(node, TensorProto.FLOAT) and (first := makers.get(node.input[0])) is not None:
-            if _casts_to(first, TensorProto.FLOAT16) and _made_in_float32(first, makers):
-                renamed[node.output[0]] = first.input[0]
+        first = makers.get(node.input[0]) if _casts_to(node, TensorProto.FLOAT) else None
+        if first is not None and _casts_to(first, TensorProto.FLOAT16) and _made_in_float32(first, makers):
+            renamed[node.output[0]] = first.input[0]
     outputs = {value.name for value in graph.output}
     for name in outputs & renamed.keys():  # an output keeps its name: its maker takes it over
         source = renamed.pop(name)
@@ -68,7 +68,7 @@ def _join(graph: onnx.GraphProto) -> None:
     for node in graph.node:
         for index, name in enumerate(node.input):
             while name in renamed:
-                name = renamed[name]  # noqa: PLW2901
+                name = renamed[name]
             node.input[index] = name
 
 

@@ -31,8 +31,8 @@ PRECISIONS = ("fp32", "fp16", "int8")
 """What can be exported. bfloat16 cannot; see :func:`check_precision`."""
 TOLERANCES = {
     "fp32": Tolerance(),
-    # What follows from the bar on the cosine: an error of √(2 − 2 cos) = 0.03 and 0.14 of a unit vector, which may fall into one
-    # component, and may move a distance by twice that. A fault is as large as the embeddings' spread, or the layer.
+    # What follows from the bar on the cosine: a unit vector is off by up to √(2 − 2 cos) = 0.03 and 0.14, which may move a
+    # distance by twice that. A fault is as large as the embeddings' spread, or the layer.
     "fp16": Tolerance(
         MIN_COSINE["fp16"], max_abs=0.02, max_relative=0.2, tie=0.05, max_norm=0.05, max_layer=0.2, min_tau=0.99, min_top=0.9
     ),
@@ -42,12 +42,13 @@ TOLERANCES = {
 }
 """What the parity gate lets pass, by precision."""
 _NO_BFLOAT16 = (
-    "one of 'fp32', 'fp16' or 'int8': ONNX Runtime's CPU provider has no bfloat16 convolution, so that such a graph cannot be proved; "
-    "OpenVINO computes an fp32 package in bfloat16 on processors that have it (AMX, AVX512_BF16), and in float32 on others without a word"
+    "one of 'fp32', 'fp16' or 'int8': ONNX Runtime's CPU provider has no bfloat16 convolution, so that such a graph cannot be "
+    "proved; OpenVINO computes an fp32 package in bfloat16 on processors that can (AMX, AVX512_BF16), and elsewhere in float32"
 )
 _BATCH = 4
 
 Convert = Callable[[Collection[str]], onnx.ModelProto]
+Lowered = tuple[onnx.ModelProto, dict[str, Any]]
 Progress = Callable[[str], None]
 
 
@@ -104,7 +105,9 @@ def convert(
     return manifest
 
 
-def lower(path: Path, precision: Precision, images: Sequence[str | Path], tell: Progress) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def lower(
+    path: Path, precision: Precision, images: Sequence[str | Path], tell: Progress
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in another precision, and how it came about.
 
     Args:
@@ -127,7 +130,9 @@ def lower(path: Path, precision: Precision, images: Sequence[str | Path], tell: 
         return convert(choice.lowered), {**facts, "search": {**choice.to_dict(), "crops": len(trial.crops)}}
 
 
-def _converter(path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Progress) -> tuple[Convert, dict[str, Any]]:
+def _converter(
+    path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Progress
+) -> tuple[Convert, dict[str, Any]]:
     if precision.name == "fp16":
         model = onnx.load(path)
         return lambda lowered: to_half(model, lowered), {}

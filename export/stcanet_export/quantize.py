@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 
@@ -19,7 +18,7 @@ from stcanet_runtime.errors import MissingDependencyError
 
 OPERATORS = ("Conv", "Relu", "Add", "MaxPool")
 """What is quantised where its unit is lowered: convolutions, which take the time, and in the backbone what stands between them.
-The products of the attention stay in float32: a step of 1/255 of the largest logit is far more than what a softmax tells apart."""
+The products of the attention stay in float32: 1/255 of the largest logit is more than a softmax tells apart."""
 _BATCH = 4
 
 

@@ -21,9 +21,9 @@ MARGIN = 0.7
 WORST = 4
 """Crops that single units are measured on: those that lose most when everything is lowered."""
 RULE = (
-    f"All units are lowered at once. Where a crop then loses more than {MARGIN:g} of the bar, each unit is lowered alone and its loss "
-    f"measured on the {WORST} worst crops; losses add up, so the unit with the largest loss on the crop of the largest sum is kept until "
-    f"the sums fit, and the next one as long as the network as a whole does not."
+    f"All units are lowered at once. Where a crop then loses more than {MARGIN:g} of the bar, each unit is lowered alone and its "
+    f"loss measured on the {WORST} worst crops. Losses add up: the unit with the largest loss on the crop of the largest sum is "
+    f"kept, until the sums fit, and one more each time that the network as a whole does not."
 )
 """How :func:`choose_kept` decides, for manifests and reports."""
 
@@ -65,7 +65,8 @@ def choose_kept(units: Sequence[str], measure: Measure, crops: int, bar: float) 
         return Choice(tuple(units), (), {}, float(losses.max()), 1)
     worst = np.argsort(-losses, kind="stable")[:WORST]
     alone = {unit: measure([unit], worst) for unit in units}
-    lowered, kept, runs = list(units), [], 1 + len(units)
+    kept: list[str] = []
+    lowered, runs = list(units), 1 + len(units)
     while lowered:
         sums = np.sum([alone[unit] for unit in lowered], axis=0)
         if sums.max() <= budget:

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 _UNIT_DEPTH = {"backbone": 4, "blocks": 3}
-"""Components of a module's path that name its unit: ``backbone.stages.2.1`` is a residual block, ``blocks.2.part`` an attention."""
+"""Components of a path that name its unit: ``backbone.stages.2.1`` is a residual block, ``blocks.2.part`` an attention."""
 
 
 def unit_of(node: str) -> str:
@@ -71,21 +71,25 @@ def _drop_unused(graph: onnx.GraphProto) -> None:
 
 def _sort(graph: onnx.GraphProto, original: Collection[str]) -> None:
     makers = {name: node for node in graph.node for name in node.output}
-    takers: dict[str, onnx.NodeProto] = {}
+    takers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
-            takers.setdefault(name, node)
+            takers.setdefault(name, []).append(node)
     rank = {node.name: index for index, node in enumerate(node for node in graph.node if node.name in original)}
 
+    def first_below(node: onnx.NodeProto) -> int:
+        below = [taker for name in node.output for taker in takers[name]]
+        return min(rank[taker.name] if taker.name in rank else first_below(taker) for taker in below)
+
     def place(node: onnx.NodeProto) -> tuple[int, int]:
-        """Behind (1, 2, …) the original node that feeds it, or before (−2, −1) the one that it feeds."""
-        if node.name in rank:
-            return rank[node.name], 0
-        if (maker := next((makers[name] for name in node.input if name in makers), None)) is not None:
-            index, step = place(maker)
-            return index, step + 1
-        index, step = place(takers[node.output[0]])
-        return (index, step - 1) if takers[node.output[0]].name in rank else (index, step)
+        """Behind (1, 2, …) the original node that feeds it; fed by constants, before (below 0) the first that it feeds."""
+        steps = 0
+        while node.name not in rank:
+            maker = next((makers[name] for name in node.input if name in makers), None)
+            if maker is None:
+                return first_below(node), steps - len(graph.node)
+            node, steps = maker, steps + 1
+        return rank[node.name], steps
 
     ordered = sorted(graph.node, key=place)
     del graph.node[:]

@@ -132,7 +132,12 @@ def test_the_scheme_of_tensorrt_is_symmetric() -> None:
 
 def test_logits_beyond_float16_do_not_overflow() -> None:
     """What a channel attention of large activations does: products above 65,504, and a softmax."""
-    names = ("blocks.2.channel/Transpose", "blocks.2.channel/MatMul", "blocks.2.channel/Softmax", "blocks.2.channel.out_norm/Mul")
+    names = (
+        "blocks.2.channel/Transpose",
+        "blocks.2.channel/MatMul",
+        "blocks.2.channel/Softmax",
+        "blocks.2.channel.out_norm/Mul",
+    )
     nodes = [
         helper.make_node("Transpose", ["rows"], ["columns"], names[0], perm=[0, 2, 1]),
         helper.make_node("MatMul", ["rows", "columns"], ["logits"], names[1]),
