@@ -98,7 +98,7 @@ def parity(
 
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
-        bounds = _tolerance(min_cosine, max_abs, max_layer)
+        bounds = _tolerance(package, min_cosine, max_abs, max_layer)
         report = check_parity(reference, package, _list(images), provider, reference_provider, bounds)
     if out is not None:
         write_text(out, report.to_json() + "\n")
@@ -142,13 +142,16 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
     return model if model.config.clip_length is None else with_clip_length(model, frames)
 
 
-def _tolerance(min_cosine: float | None, max_abs: float | None, max_layer: float | None) -> Tolerance:
+def _tolerance(package: Path, min_cosine: float | None, max_abs: float | None, max_layer: float | None) -> Tolerance:
     from dataclasses import replace
 
-    from stcanet_export.parity import FP32
+    from stcanet_export.precision import TOLERANCES
+    from stcanet_runtime.manifest import load_manifest
 
     given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
-    return replace(FP32, **{name: value for name, value in given.items() if value is not None})
+    return replace(
+        TOLERANCES[load_manifest(package).precision], **{name: value for name, value in given.items() if value is not None}
+    )
 
 
 def _export_facts(result: ExportResult) -> dict[str, Any]:

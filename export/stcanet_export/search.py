@@ -21,9 +21,9 @@ MARGIN = 0.7
 WORST = 4
 """Crops that single units are measured on: those that lose most when everything is lowered."""
 RULE = (
-    f"All units are lowered at once. Where a crop then loses more than {MARGIN:g} of the bar, each unit is lowered alone and its "
-    f"loss measured on the {WORST} worst crops. Losses add up: the unit with the largest loss on the crop of the largest sum is "
-    f"kept, until the sums fit, and one more each time that the network as a whole does not."
+    f"All units are lowered at once. Where a crop then loses more than {MARGIN:g} of the bar, each unit is lowered alone and "
+    f"its loss measured on the {WORST} worst crops. Losses add up: the unit with the largest loss on the crop of the largest "
+    f"sum is kept, until the sums fit, and one more each time that the network as a whole does not."
 )
 """How :func:`choose_kept` decides, for manifests and reports."""
 
