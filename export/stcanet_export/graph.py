@@ -28,12 +28,26 @@ def tidy(model: onnx.ModelProto, metadata: Mapping[str, str], producer: str) -> 
     for node in model.graph.node:
         node.name = _unique(_readable(node), used)
         node.doc_string = ""
+    _measure_behind_cast(model.graph)
     for part in _annotated(model):
         del part.metadata_props[:]
     model.graph.doc_string = ""
     model.graph.name = "stcanet"
     model.producer_name, _, model.producer_version = producer.partition(" ")
     onnx.helper.set_model_props(model, dict(metadata))
+
+
+def _measure_behind_cast(graph: onnx.GraphProto) -> None:
+    """Take the shape of the uint8 input from behind its cast: TensorRT lets uint8 be cast and nothing else."""
+    inputs = {value.name for value in graph.input}
+    cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] in inputs), None)
+    if cast is None:
+        return
+    shapes = [node for node in graph.node if node.op_type == "Shape" and node.input[0] == cast.input[0]]
+    for node in shapes:
+        graph.node.remove(node)
+        node.input[0] = cast.output[0]
+        graph.node.insert(list(graph.node).index(cast) + 1, node)
 
 
 def seal(model: onnx.ModelProto, manifest: Manifest) -> None:

@@ -15,9 +15,10 @@ from stcanet.model import STCANet
 from stcanet_export.golden import GOLDEN_NAME, write_golden
 from stcanet_export.onnx import DEFAULT_OPSET, export_onnx
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import FLOAT32, TOLERANCES, Precision, convert
+from stcanet_export.precision import TOLERANCES
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import TorchSide
+from stcanet_export.variant import AS_EXPORTED, Variant, convert
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.files import sha256_file, write_json, write_text
 from stcanet_runtime.manifest import MANIFEST_NAME, MODEL_NAME, Manifest
@@ -51,7 +52,7 @@ def export_package(
     origin: dict[str, Any] | None = None,
     tolerance: Tolerance | None = None,
     progress: Progress | None = None,
-    precision: Precision = FLOAT32,
+    variant: Variant = AS_EXPORTED,
 ) -> ExportResult:
     """Export a network, verify the result, and put the package in place.
 
@@ -69,7 +70,7 @@ def export_package(
         origin: What is known of the weights of a network, for the manifest; a checkpoint tells that itself. JSON values.
         tolerance: What the gate lets pass; None takes the bounds of the precision.
         progress: Told about each step.
-        precision: What the graph computes in.
+        variant: Precision and target, and whether to evaluate.
 
     Returns:
         Where the package is, its manifest and its report.
@@ -79,6 +80,7 @@ def export_package(
         ParityError: The exported model does not agree with the network.
         PackageError: There is something at `out` already, or the export went wrong.
         OptionError: An option is out of range.
+        DataError: Crops to calibrate with or data to evaluate on are missing.
         ImageError: One of `images` is no image.
     """
     tell = progress or (lambda _: None)
@@ -90,12 +92,11 @@ def export_package(
     with replacing(out) as folder:
         tell("exporting to ONNX")
         manifest = export_onnx(model, folder / MODEL_NAME, opset, dynamic_time, {**known, **(origin or {})})
-        if precision.name != FLOAT32.name:
-            manifest = convert(folder / MODEL_NAME, manifest, precision, images, tell)
+        manifest = convert(folder / MODEL_NAME, manifest, variant, images, tell)
         manifest = replace(manifest, model_sha256=sha256_file(folder / MODEL_NAME))
         write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
         tell("comparing with PyTorch")
-        report = check_parity(model, folder, images, tolerance=tolerance or TOLERANCES[precision.name])
+        report = check_parity(model, folder, images, tolerance=tolerance or TOLERANCES[manifest.precision])
         write_json(folder / PARITY_NAME if report.passed else failed, report.to_dict())
         report.raise_if_failed()
         write_golden(folder / GOLDEN_NAME, TorchSide(model))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,16 @@ import onnx
 from numpy.typing import NDArray
 
 from stcanet_export.calibration import Calibration, read_inputs
-from stcanet_export.graph import seal, verify
 from stcanet_export.half import to_half
-from stcanet_export.probes import make_clips, pick, procedural
+from stcanet_export.probes import drawn_inputs
 from stcanet_export.quantize import Quantizer, Scheme
 from stcanet_export.report import Tolerance
 from stcanet_export.search import FloatArray, choose_kept
 from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
 from stcanet_runtime.errors import OptionError, PackageError, quote_choices
-from stcanet_runtime.files import atomic_path
 from stcanet_runtime.golden import MIN_COSINE
-from stcanet_runtime.manifest import InputSpec, Manifest, load_manifest
-from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.manifest import InputSpec, load_manifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """What can be exported. bfloat16 cannot; see :func:`check_precision`."""
@@ -85,26 +82,6 @@ FLOAT32 = Precision()
 """As exported."""
 
 
-def convert(
-    path: Path, manifest: Manifest, precision: Precision, images: Sequence[str | Path], tell: Progress = lambda _: None
-) -> Manifest:
-    """Put the float32 model of a file into another precision, in place; see :func:`lower`.
-
-    Returns:
-        The manifest, which is inside the file, too.
-
-    Raises:
-        PackageError: The network does not bear that precision, or what the library made of it is not valid.
-    """
-    model, facts = lower(path, precision, images, tell)
-    manifest = replace(manifest, precision=precision.name, conversion=facts)
-    seal(model, manifest)
-    verify(model, manifest)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(model.SerializeToString())
-    return manifest
-
-
 def lower(
     path: Path, precision: Precision, images: Sequence[str | Path], tell: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -125,7 +102,7 @@ def lower(
     spec = load_manifest(path).input
     with tempfile.TemporaryDirectory() as folder:
         convert, facts = _converter(path, precision, spec, Path(folder), tell)
-        trial = _Trial(path, convert, _crops(spec, images), Path(folder) / "trial.onnx", tell)
+        trial = _Trial(path, convert, drawn_inputs(spec, images), Path(folder) / "trial.onnx", tell)
         choice = choose_kept(list(units_of(onnx.load(path).graph)), trial, len(trial.crops), MIN_COSINE[precision.name])
         return convert(choice.lowered), {**facts, "search": {**choice.to_dict(), "crops": len(trial.crops)}}
 
@@ -143,13 +120,6 @@ def _converter(
     quantizer = Quantizer(path, precision.scheme, folder)
     quantizer.calibrate(read_inputs(files, spec), calibration.method)
     return quantizer.quantized, {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
-
-
-def _crops(spec: InputSpec, images: Sequence[str | Path]) -> NDArray[np.uint8]:
-    """The crops of the parity gate."""
-    drawn = list(procedural(spec.height, spec.width).values())
-    crops = np.stack([resize(crop, spec.height, spec.width) for crop in (*drawn, *(load_image(path) for path in pick(images)))])
-    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)
 
 
 class _Trial:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from stcanet.data.synthetic import SynthConfig, list_shots, render
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.preprocess import load_image, resize
 
 UInt8Array = NDArray[np.uint8]
@@ -98,6 +99,18 @@ def read_distinct(paths: Sequence[Path], height: int, width: int) -> tuple[list[
     if len(crops) < MIN_CROPS:
         raise DataError(f"parity needs at least {MIN_CROPS} distinct crops, got {len(crops)}")
     return [path for path, _ in crops.values()], np.stack([crop for _, crop in crops.values()])
+
+
+def drawn_inputs(spec: InputSpec, images: Sequence[str | Path] = ()) -> UInt8Array:
+    """The drawn crops, and at most :data:`MAX_IMAGES` image files, as a network takes them: crops or clips of them.
+
+    Raises:
+        ImageError: One of `images` is no image.
+    """
+    drawn = list(procedural(spec.height, spec.width).values())
+    read = [load_image(path) for path in pick(images)]
+    crops = np.stack([resize(crop, spec.height, spec.width) for crop in (*drawn, *read)])
+    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)
 
 
 def make_clips(crops: UInt8Array, frames: int) -> UInt8Array:

@@ -99,7 +99,7 @@ class Quantizer:
                 nodes_to_quantize=nodes,
                 calibrate_method=self._method,
                 calibration_cache_path=self._ranges,
-                extra_options={"ActivationSymmetric": self._scheme.symmetric},
+                extra_options={"ActivationSymmetric": self._scheme.symmetric, "QuantizeBias": not self._scheme.symmetric},
             )
         result = onnx.load(out)
         settle(result, self._names)

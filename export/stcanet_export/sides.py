@@ -14,10 +14,19 @@ from stcanet.data.datasets import Sample
 from stcanet.engine.validation import embed
 from stcanet.model import Embedder, STCABlock, STCANet
 from stcanet_export.layers import Layer, graph_layers, torch_layers
+from stcanet_export.native import NATIVE, NativeSession
 from stcanet_export.onnx import frozen
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec, model_path
+from stcanet_runtime.manifest import (
+    CLIPS,
+    IMAGES,
+    InputSpec,
+    load_manifest,
+    model_path,
+    verify_checksum,
+    verify_embedded,
+)
 from stcanet_runtime.tracklets import ALL_FRAMES
 
 UInt8Array = NDArray[np.uint8]
@@ -86,12 +95,21 @@ def _acts(block: torch.nn.Module) -> bool:
     return any(bool(norm.weight.any()) for norm in (block.channel.out_norm, block.part.out_norm))
 
 
+def _native(package: Path) -> Encoder:
+    manifest = load_manifest(package)
+    if package.is_dir():
+        verify_checksum(package, manifest)
+        verify_embedded(package, manifest)
+    session: Any = NativeSession(model_path(package))  # has all of a Session that an Encoder uses
+    return Encoder(manifest, session)
+
+
 class PackageSide:
     """A model package under a provider, run by the runtime."""
 
     def __init__(self, package: str | Path, provider: str) -> None:
         self.package = Path(package)
-        self.encoder = Encoder.load(package, provider)
+        self.encoder = _native(self.package) if provider == NATIVE else Encoder.load(package, provider)
         self.spec, self.dim = self.encoder.manifest.input, self.encoder.dim
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:

@@ -102,7 +102,7 @@ class Manifest:
     source: Mapping[str, Any] = field(default_factory=dict)
     """Where the weights come from: checkpoint hash, training data, evaluation results. JSON values."""
     conversion: Mapping[str, Any] = field(default_factory=dict)
-    """How a precision below fp32 was reached: what the search measured and kept in float32, the calibration. JSON values."""
+    """What was made of the float32 graph: what a search kept, calibration, target, retrieval figures. JSON values."""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from stcanet_export.precision import Precision
 from stcanet_export.probes import procedural
 from stcanet_export.quantize import Scheme
 from stcanet_export.units import unit_of, units_of
+from stcanet_export.variant import Variant
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.golden import verify_package
 from stcanet_runtime.manifest import load_manifest
@@ -38,13 +39,13 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def half(image_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
-    return export_package(image_model, tmp_path_factory.mktemp("half") / "package", precision=Precision("fp16"))
+    return export_package(image_model, tmp_path_factory.mktemp("half") / "package", variant=Variant(Precision("fp16")))
 
 
 @pytest.fixture(scope="session")
 def int8(image_model: STCANet, drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> ExportResult:
     precision = Precision("int8", Calibration(str(drawn), MIN_CROPS))
-    return export_package(image_model, tmp_path_factory.mktemp("int8") / "package", precision=precision)
+    return export_package(image_model, tmp_path_factory.mktemp("int8") / "package", variant=Variant(precision))
 
 
 def graph(result: ExportResult) -> onnx.GraphProto:
