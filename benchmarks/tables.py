@@ -17,6 +17,7 @@ import tables_ablation
 import tables_cuda
 import tables_evaluate
 import tables_gallery
+import tables_precision
 import tables_preprocess
 import tables_rerank
 import tables_training
@@ -87,6 +88,7 @@ TABLES: dict[str, Table] = {
     "evaluate": tables_evaluate.evaluate,
     "gallery": tables_gallery.gallery,
     "gallery_kills": tables_gallery.kills,
+    "precision": tables_precision.precision,
     "preprocess": tables_preprocess.preprocess,
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
@@ -117,11 +119,18 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     # Those of trained models come last: the text that follows them in README.md is about them.
     shown += [table(report, deployed) for name, report in reports.items() if kinds[name] not in TABLES]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    export = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
     block = "\n\n".join(shown)
+    precisions = "\n\n".join(table(report, tables_precision.precision) for report in reports.values() if _is_precision(report))
     return {
+        ROOT / "export" / "README.md": MARKS.sub(lambda match: f"{match[1]}{precisions}\n{match[2]}", export),
         ROOT / "BENCHMARKS.md": "\n".join([INTRO, *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
     }
+
+
+def _is_precision(report: dict[str, Any]) -> bool:
+    return bool(report.get("benchmark") == "precision")
 
 
 def main() -> None:

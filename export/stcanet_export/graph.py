@@ -43,11 +43,13 @@ def _measure_behind_cast(graph: onnx.GraphProto) -> None:
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] in inputs), None)
     if cast is None:
         return
-    shapes = [node for node in graph.node if node.op_type == "Shape" and node.input[0] == cast.input[0]]
-    for node in shapes:
-        graph.node.remove(node)
-        node.input[0] = cast.output[0]
-        graph.node.insert(list(graph.node).index(cast) + 1, node)
+    for node in graph.node:
+        if node.op_type == "Shape" and node.input[0] == cast.input[0]:
+            node.input[0] = cast.output[0]
+    moved = onnx.NodeProto()
+    moved.CopyFrom(cast)
+    graph.node.remove(cast)
+    graph.node.insert(0, moved)
 
 
 def seal(model: onnx.ModelProto, manifest: Manifest) -> None:

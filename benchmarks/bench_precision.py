@@ -1,0 +1,163 @@
+"""Every precision under every target that this machine can run: agreement, loss on people, size and speed.
+
+    python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --prepare
+    python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --prepare
+    python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --data cuhk03/ --packages /tmp/packages
+
+The first two export and evaluate, which takes long; the last one times what is there, each in turn with all others, and writes
+``benchmarks/results/precision.json``. A preset has random weights, its normalisation settled on drawn crops and attention gains
+of 0.2, so that everything acts; its figures are of numerics and speed. A checkpoint's are of people, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from provenance import RESULTS, environment, write_result
+
+from stcanet.engine.checkpoint import load_checkpoint
+from stcanet.model import Embedder, STCANet, build_model
+from stcanet_export.calibration import Calibration
+from stcanet_export.native import NATIVE
+from stcanet_export.package import export_package
+from stcanet_export.precision import PRECISIONS, Precision
+from stcanet_export.probes import drawn_inputs
+from stcanet_export.sides import PackageSide, TorchSide
+from stcanet_export.targets import TARGETS, find_target
+from stcanet_export.variant import Variant
+from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.manifest import load_manifest
+
+PROVIDERS = ("cpu", NATIVE)
+REPEATS = 7
+BATCHES = (1, 8)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--preset")
+    parser.add_argument(
+        "--data", required=True, help="a labelled data set: calibration on its training images, figures on its test"
+    )
+    parser.add_argument("--crops", type=int, default=64, help="of the calibration")
+    parser.add_argument("--packages", type=Path, required=True, help="folder of the packages")
+    parser.add_argument("--prepare", action="store_true", help="make the packages that are missing, and time nothing")
+    options = parser.parse_args()
+    models: dict[str, tuple[STCANet, bool]] = {}
+    if options.checkpoint:
+        model = load_checkpoint(options.checkpoint).build()
+        models[f"{model.config.preset}, trained"] = (model, True)
+    if options.preset:
+        models[f"{options.preset}, random weights"] = (settled(options.preset), False)
+    if options.prepare:
+        for name, (model, trained) in models.items():
+            prepare(options, name, model, trained)
+        return
+    report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
+    report["setting"] = {"repeats": REPEATS, "batches": BATCHES}
+    report["models"] = {name: measure(options.packages / slug(name)) for name in models}
+    write_result(RESULTS / "precision.json", report)
+
+
+def settled(preset: str) -> STCANet:
+    """A preset with random weights in which everything acts."""
+    torch.manual_seed(0)
+    model = build_model(preset)
+    for name, parameter in model.named_parameters():
+        if name.endswith("out_norm.weight"):
+            torch.nn.init.constant_(parameter, 0.2)
+    for module in model.modules():
+        if isinstance(module, (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)):
+            module.momentum = None  # the plain average over the passes
+    with torch.no_grad():
+        Embedder(model).train()(torch.from_numpy(drawn_inputs(TorchSide(model).spec)))
+    return model.eval()
+
+
+def slug(name: str) -> str:
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def prepare(options: argparse.Namespace, name: str, model: STCANet, trained: bool) -> None:
+    """Export every combination of precision and target once; what fails leaves a file with the reason."""
+    for target in TARGETS:
+        for precision in PRECISIONS:
+            out = options.packages / slug(name) / f"{target}-{precision}"
+            # cpu and openvino have the same schemes, tensorrt and jetson too: one package serves for both.
+            if target in ("openvino", "jetson") or out.exists() or out.with_suffix(".error").exists():
+                continue
+            calibration = Calibration(options.data, options.crops) if precision == "int8" else None
+            place = find_target(target)
+            evaluate = options.data if trained and target == "cpu" and precision != "fp32" else None
+            variant = Variant(Precision(precision, calibration, place.scheme), place, evaluate)
+            start = time.perf_counter()
+            try:
+                export_package(model, out, variant=variant, origin={"trained": trained}, progress=print)
+            except StcanetError as error:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                out.with_suffix(".error").write_text(str(error))
+            print(f"{out}: {time.perf_counter() - start:.0f} s")
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Rows by package, with medians of runs that take turns."""
+    rows: dict[str, Any] = {path.stem: {"error": path.read_text()} for path in sorted(folder.glob("*.error"))}
+    sides: dict[tuple[str, str], PackageSide] = {}
+    for path in sorted(item for item in folder.iterdir() if (item / "manifest.json").is_file()):
+        rows[path.name] = facts(path)
+        for provider in PROVIDERS if path.name.startswith("cpu-") else ():
+            sides[path.name, provider] = PackageSide(path, provider)
+    if sides:
+        time_in_turns(rows, sides)
+    return rows
+
+
+def facts(package: Path) -> dict[str, Any]:
+    manifest, parity = load_manifest(package), json.loads((package / "parity.json").read_text())
+    search, conversion = manifest.conversion.get("search", {}), manifest.conversion
+    cosines = [check["value"] for check in parity["checks"] if check["name"].endswith("min cosine")]
+    return {
+        "precision": manifest.precision,
+        "opset": manifest.opset,
+        "bytes": (package / "model.onnx").stat().st_size,
+        "min_cosine": min(cosines),
+        "kept": search.get("kept", []),
+        "units": len(search.get("kept", [])) + len(search.get("lowered", [])),
+        "runs": search.get("runs", 0),
+        "calibration": conversion.get("calibration"),
+        "evaluation": conversion.get("evaluation"),
+        "checked": conversion["target"]["checked"],
+        "milliseconds": {},
+    }
+
+
+def time_in_turns(rows: dict[str, Any], sides: dict[tuple[str, str], PackageSide]) -> None:
+    spec = next(iter(sides.values())).spec
+    crops, reference = drawn_inputs(spec)[: max(BATCHES)], sides["cpu-fp32", "cpu"]
+    expected = reference.embed(crops)[0].astype(np.float64)
+    for (package, provider), side in sides.items():  # the first run is the warm-up
+        actual = side.embed(crops)[0]
+        rows[package].setdefault("agreement", {})[provider] = float(1 - ((actual - expected) ** 2).sum(axis=1).max() / 2)
+    for batch in BATCHES:
+        seconds: dict[tuple[str, str], list[float]] = {key: [] for key in sides}
+        for turn in range(REPEATS + 1):
+            for key, side in sides.items():
+                start = time.perf_counter()
+                side.embed(crops[:batch])
+                if turn:
+                    seconds[key].append(time.perf_counter() - start)
+        for (package, provider), values in seconds.items():
+            medians = rows[package]["milliseconds"].setdefault(provider, {})
+            medians[str(batch)] = round(1000 * statistics.median(values), 2)
+
+
+if __name__ == "__main__":
+    main()
