@@ -74,7 +74,7 @@ TENSORRT = Support(
         **dict.fromkeys(("Abs", "Add", "Div", "Max", "Mod", "Mul", "Relu", "Sub"), _NUMBERS),
         **dict.fromkeys(("Equal", "ReduceL2", "ReduceMax", "ReduceMean", "ReduceSum"), _NUMBERS),
         **dict.fromkeys(("Concat", "Expand", "Gather", "Identity", "Reshape", "Shape", "Slice"), _ANY),
-        **dict.fromkeys(("Split", "Squeeze", "Transpose", "Unsqueeze"), _ANY),
+        **dict.fromkeys(("Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"), _ANY),
         "Cast": _ANY | {"UINT8"},
         "Range": _NUMBERS,
         "Sqrt": _FLOATS,
