@@ -4,7 +4,7 @@
     python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --prepare
     python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --data cuhk03/ --packages /tmp/packages
 
-The first two export and evaluate, which takes long; the last one times what is there, each in turn with all others, and writes
+The first two export, which takes long; the last one times what is there, each in turn with all others, evaluates, and writes
 ``benchmarks/results/precision.json``. A preset has random weights, its normalisation settled on drawn crops and attention gains
 of 0.2, so that everything acts; its figures are of numerics and speed. A checkpoint's are of people, too.
 """
@@ -25,12 +25,13 @@ from provenance import RESULTS, environment, write_result
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.model import Embedder, STCANet, build_model
 from stcanet_export.calibration import Calibration
+from stcanet_export.loss import measure_loss
 from stcanet_export.native import NATIVE
 from stcanet_export.package import export_package
 from stcanet_export.precision import PRECISIONS, Precision
 from stcanet_export.probes import drawn_inputs
 from stcanet_export.sides import PackageSide, TorchSide
-from stcanet_export.targets import TARGETS, find_target
+from stcanet_export.targets import find_target
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import StcanetError
 from stcanet_runtime.manifest import load_manifest
@@ -49,6 +50,7 @@ def main() -> None:
     )
     parser.add_argument("--crops", type=int, default=64, help="of the calibration")
     parser.add_argument("--packages", type=Path, required=True, help="folder of the packages")
+    parser.add_argument("--targets", default="cpu,tensorrt", help="to prepare; cpu is for openvino too, tensorrt for jetson")
     parser.add_argument("--prepare", action="store_true", help="make the packages that are missing, and time nothing")
     options = parser.parse_args()
     models: dict[str, tuple[STCANet, bool]] = {}
@@ -64,6 +66,9 @@ def main() -> None:
     report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
     report["setting"] = {"repeats": REPEATS, "batches": BATCHES}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
+    for name, (_, trained) in models.items():
+        if trained:
+            evaluate(report["models"][name], options.packages / slug(name), options.data)
     write_result(RESULTS / "precision.json", report)
 
 
@@ -88,16 +93,14 @@ def slug(name: str) -> str:
 
 def prepare(options: argparse.Namespace, name: str, model: STCANet, trained: bool) -> None:
     """Export every combination of precision and target once; what fails leaves a file with the reason."""
-    for target in TARGETS:
+    for target in options.targets.split(","):
         for precision in PRECISIONS:
             out = options.packages / slug(name) / f"{target}-{precision}"
-            # cpu and openvino have the same schemes, tensorrt and jetson too: one package serves for both.
-            if target in ("openvino", "jetson") or out.exists() or out.with_suffix(".error").exists():
+            if out.exists() or out.with_suffix(".error").exists():
                 continue
             calibration = Calibration(options.data, options.crops) if precision == "int8" else None
             place = find_target(target)
-            evaluate = options.data if trained and target == "cpu" and precision != "fp32" else None
-            variant = Variant(Precision(precision, calibration, place.scheme), place, evaluate)
+            variant = Variant(Precision(precision, calibration, place.scheme), place)
             start = time.perf_counter()
             try:
                 export_package(model, out, variant=variant, origin={"trained": trained}, progress=print)
@@ -133,10 +136,17 @@ def facts(package: Path) -> dict[str, Any]:
         "units": len(search.get("kept", [])) + len(search.get("lowered", [])),
         "runs": search.get("runs", 0),
         "calibration": conversion.get("calibration"),
-        "evaluation": conversion.get("evaluation"),
         "checked": conversion["target"]["checked"],
         "milliseconds": {},
     }
+
+
+def evaluate(rows: dict[str, Any], folder: Path, data: str) -> None:
+    """mAP and rank-1 of the packages for the CPU, as `stcanet export --evaluate` states them."""
+    models = {row["precision"]: folder / name for name, row in rows.items() if name.startswith("cpu-") and "error" not in row}
+    figures = measure_loss({name: models[name] for name in PRECISIONS if name in models}, data)
+    for name in models:
+        rows[f"cpu-{name}"]["evaluation"] = {"data": figures["data"], "protocol": figures["protocol"], **figures[name]}
 
 
 def time_in_turns(rows: dict[str, Any], sides: dict[tuple[str, str], PackageSide]) -> None:

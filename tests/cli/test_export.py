@@ -54,6 +54,9 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("--preset", "stcanet-tiny", "--opset", "9"), "opset must be from 18 to 23"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
         (("--preset", "stcanet-tiny", "--images", "nowhere"), "nowhere"),
+        (("--preset", "stcanet-tiny", "--precision", "bf16"), "no bfloat16 convolution"),
+        (("--preset", "stcanet-tiny", "--precision", "int8"), "calibration must be given for int8"),
+        (("--preset", "stcanet-tiny", "--target", "coral"), "target must be"),
     ],
 )
 def test_wrong_options(
