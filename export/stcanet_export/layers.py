@@ -23,6 +23,7 @@ from stcanet_export.report import LayerError
 from stcanet_runtime.session import open_session
 
 Array = NDArray[Any]
+_QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
@@ -173,9 +174,15 @@ def _spans(graph: onnx.GraphProto) -> Iterator[tuple[str, list[str], str]]:
             nodes = [graph.node[index] for index in run]
             own = {name for node in nodes for name in node.output}
             outside = [name for node in nodes for name in node.input if name and name not in own | constants]
-            found.append((run[-1], -module.count("."), call_name(module, call), outside, nodes[-1].output[0]))
+            last = nodes[-1] if module not in leaves else _last_of_its_own(nodes)
+            found.append((run[-1], -module.count("."), call_name(module, call), outside, last.output[0]))
     for _, _, name, outside, output in sorted(found):
         yield name, outside, output
+
+
+def _last_of_its_own(nodes: Sequence[onnx.NodeProto]) -> onnx.NodeProto:
+    """What a leaf gives before it is rounded: a quantiser also does the ReLU behind it, which is no part of the leaf."""
+    return next((node for node in reversed(nodes) if node.op_type not in _QUANTISERS), nodes[-1])
 
 
 def _runs(indices: Sequence[int]) -> list[list[int]]:
