@@ -66,6 +66,7 @@ def main() -> None:
     report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
     report["setting"] = {"repeats": REPEATS, "batches": BATCHES}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
+    write_result(RESULTS / "precision.json", report)  # evaluating takes long, and may be interrupted
     for name, (_, trained) in models.items():
         if trained:
             evaluate(report["models"][name], options.packages / slug(name), options.data)
