@@ -24,9 +24,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
 
 # One update on the first batch, in double precision. In single precision two ranks and the joint batch differ by 2 % of the
-# gradient, but that is not theirs: one process that takes the same samples in another order is 7.6e-4 away from itself (4e-14
-# in double), and just as far with the channel attention alone in double. Something other than its softmax turns last bits into
-# steps; ReLUs whose input is next to zero would, but this was not shown.
+# gradient, and that is not theirs: one process that takes the samples of a batch in another order is 7.6e-4 away from itself
+# (4e-14 in double), and as far with the channel attention alone in double. A single ReLU did it, whose input of 3e-7 changed
+# sign with the rounding; with the signs of the double run forced on all ReLUs, 2.6e-5 is left.
 STEP = """
 import json, sys, torch
 from stcanet.config import make_config
