@@ -90,6 +90,7 @@ RUNTIME_EXTRAS = {
     "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
     "video": ["av>=13"],
     "jit": ["numba>=0.61"],
+    "sign": ["py-minisign"],
     "openvino": ["onnxruntime>=1.24", "onnxruntime-ep-openvino"],
 }
 FULL_EXTRAS = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +13,7 @@ from rich.console import Console
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
-    from stcanet_export.package import ExportResult
+    from stcanet_export.package import ExportResult, Signer
     from stcanet_export.precision import Precision
     from stcanet_export.report import Tolerance
     from stcanet_export.targets import Target
@@ -29,24 +30,65 @@ Examples:
   stcanet export runs/market/best.pt -o half/ --precision fp16
   stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
   stcanet export runs/market/best.pt -o trt/ --target tensorrt --evaluate market1501/
+  stcanet export runs/market/best.pt -o boxmot/ --input float   (normalised NCHW, as trackers feed it)
+  stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --evaluation result.json --sign ours.key
   stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)"""
 _PARITY_EXAMPLES = """\b
 Examples:
   stcanet parity package/ --checkpoint runs/market/best.pt
   stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
+  stcanet parity int8/ --against package/ --gallery market1501/   (do both rank alike?)
   stcanet parity new/ --against old/ --out parity.json --html parity.html"""
+
+
+_INPUT_HELP = "uint8: crops as they are, normalised in the graph. float: normalised NCHW, as BoxMOT and others feed it."
+_DTYPES = {"uint8": "uint8", "float": "float32"}
+
+
+def _check_input(name: str) -> str:
+    if name not in _DTYPES:
+        raise typer.BadParameter(f"'{name}' is not known; take 'uint8' or 'float'")
+    return name
+
+
+def _check_size(text: str | None) -> str | None:
+    if text is not None and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text):
+        raise typer.BadParameter(f"'{text}' is no size; write HEIGHTxWIDTH, as 256x128")
+    return text
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    height, width = text.split("x")
+    return int(height), int(width)
 
 
 def export(
     checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint of 'stcanet train'.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder of the package.")] = Path("package"),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the package, or one file: NAME.zip, NAME.stcanet.")
+    ] = Path("package"),
     preset: Annotated[
         str | None, typer.Option(help="Instead of a checkpoint: export a preset with random weights, to measure speed.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX operator set, 18 to 23.", show_default="18")] = None,
+    opset: Annotated[int | None, typer.Option(help="ONNX operator set, 17 to 27.", show_default="18")] = None,
+    takes: Annotated[str, typer.Option("--input", callback=_check_input, help=_INPUT_HELP)] = "uint8",
+    part_maps: Annotated[bool, typer.Option("--part-maps", help="Also give the part maps of the attention.")] = False,
+    no_l2: Annotated[bool, typer.Option("--no-l2", help="Give features as they are, not of unit length.")] = False,
+    batch: Annotated[int | None, typer.Option(min=1, help="Take exactly so many crops at once.", show_default="any")] = None,
     clip_length: Annotated[int | None, typer.Option(help="Frames of a clip.", show_default="the preset's")] = None,
     fixed_time: Annotated[bool, typer.Option("--fixed-time", help="Take clips of exactly that length, not of any.")] = False,
+    size: Annotated[
+        str | None, typer.Option(callback=_check_size, help="Crops, HEIGHTxWIDTH.", show_default="as trained")
+    ] = None,
+    as_zip: Annotated[bool, typer.Option("--zip", help="One file, as with a name that ends with .zip or .stcanet.")] = False,
+    licence: Annotated[str | None, typer.Option(help="Of the weights, for manifest and model card.")] = None,
+    evaluation: Annotated[
+        list[Path] | None, typer.Option(help="Result of 'stcanet evaluate --out' for the model card; may be repeated.")
+    ] = None,
+    sign: Annotated[Path | None, typer.Option(help="Sign the package with this minisign secret key.")] = None,
     precision: Annotated[str | None, typer.Option(help=_PRECISION_HELP, show_default="the target's, or fp32")] = None,
     target: Annotated[str | None, typer.Option(help=_TARGET_HELP, show_default=False)] = None,
     calibration: Annotated[str | None, typer.Option(help=_CALIBRATION_HELP, show_default=False)] = None,
@@ -59,32 +101,36 @@ def export(
     """Export a checkpoint as a model package, and prove that it computes the same."""
     if (checkpoint is None) == (preset is None):
         raise typer.BadParameter("give either a checkpoint or --preset", param_hint="'CHECKPOINT'")
-    from stcanet_export.onnx import DEFAULT_OPSET
+    from stcanet_export.onnx import DEFAULT_OPSET, Contract
     from stcanet_export.package import export_package
     from stcanet_export.targets import find_target
     from stcanet_export.variant import Variant
 
+    signer = None if sign is None else _signer(sign)
     place = None if target is None else find_target(target)
     numbers = _precision(precision, place, calibration, calibration_crops, calibration_method)
     default = DEFAULT_OPSET if place is None else place.opset
     with Console(stderr=True).status("reading") as status:
         result = export_package(
             checkpoint if checkpoint is not None else _untrained(str(preset)),
-            out,
+            _archive_name(out) if as_zip else out,
             _list(images),
             default if opset is None else opset,
+            Contract(_DTYPES[takes], not no_l2, part_maps, batch, not fixed_time),
             clip_length,
-            not fixed_time,
+            _parse_size(size),
             force,
-            origin=None if preset is None else {"trained": False},
+            origin=_origin(preset is None, evaluation or []),
             progress=status.update,
             variant=Variant(numbers, place, evaluate),
+            licence=licence,
+            signer=signer,
         )
     typer.echo(json.dumps(_export_facts(result), indent=2) if as_json else _export_summary(result))
 
 
 def parity(
-    package: Annotated[Path, typer.Argument(help="Model package to check: a folder, or its model.onnx alone.")],
+    package: Annotated[Path, typer.Argument(help="Model package to check: a folder, one file, or its model.onnx alone.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with this package.")] = None,
     provider: Annotated[
@@ -92,6 +138,10 @@ def parity(
     ] = "cpu",
     reference_provider: Annotated[str, typer.Option(help="Where a reference package runs.")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
+    gallery: Annotated[
+        str | None,
+        typer.Option(help="A data set or folder of crops on which rankings are compared, too.", show_default=False),
+    ] = None,
     min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="by precision")] = None,
     max_abs: Annotated[
         float | None, typer.Option(help="Largest difference of a component.", show_default="by precision")
@@ -114,7 +164,7 @@ def parity(
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
         bounds = _tolerance(package, min_cosine, max_abs, max_layer)
-        report = check_parity(reference, package, _list(images), provider, reference_provider, bounds)
+        report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
     if out is not None:
         write_text(out, report.to_json() + "\n")
     if html is not None:
@@ -137,6 +187,28 @@ def _precision(name: str | None, target: Target | None, source: str | None, crop
     return Precision(name or target.precision, calibration, target.scheme)
 
 
+def _archive_name(out: Path) -> Path:
+    from stcanet_runtime.archive import is_archive_name
+
+    return out if is_archive_name(out) else out.with_name(f"{out.name}.zip")
+
+
+def _origin(trained: bool, evaluation: list[Path]) -> dict[str, Any]:
+    from stcanet_export.evaluations import read_evaluation
+
+    results = [read_evaluation(path) for path in evaluation]
+    return ({} if trained else {"trained": False}) | ({"evaluation": results} if results else {})
+
+
+def _signer(secret_key: Path) -> Signer:
+    """Signs a package folder; the key is looked at now, and its password asked for, before the work begins."""
+    from functools import partial
+
+    from stcanet_runtime.signature import load_secret_key, sign
+
+    return partial(sign, key=load_secret_key(secret_key, lambda: str(typer.prompt("password of the key", hide_input=True))))
+
+
 def _list(images: Path | None) -> list[Path]:
     from stcanet_runtime.crops import list_images
 
@@ -150,14 +222,15 @@ def _untrained(preset: str) -> STCANet:
 
 
 def _trained(checkpoint: Path, package: Path) -> STCANet:
-    """The checkpoint's network, for clips as long as the package's: its weights do not depend on their length."""
+    """The checkpoint's network, for the package's size and length of clips: its weights do not depend on them."""
     from stcanet.engine.checkpoint import load_checkpoint
-    from stcanet_export.package import with_clip_length
+    from stcanet_export.package import with_input
     from stcanet_runtime.manifest import load_manifest
 
     model = load_checkpoint(checkpoint).build()
-    frames = load_manifest(package).input.clip_length
-    return model if model.config.clip_length is None else with_clip_length(model, frames)
+    spec = load_manifest(package).input
+    clips = model.config.clip_length is not None and spec.clip_length is not None
+    return with_input(model, spec.clip_length if clips else None, (spec.height, spec.width))
 
 
 def _tolerance(package: Path, min_cosine: float | None, max_abs: float | None, max_layer: float | None) -> Tolerance:
@@ -176,7 +249,7 @@ def _export_facts(result: ExportResult) -> dict[str, Any]:
     manifest, report = result.manifest, result.report
     return {
         "package": str(result.path),
-        "files": {path.name: path.stat().st_size for path in sorted(result.path.iterdir())},
+        "files": result.files,
         "manifest": json.loads(manifest.to_json()),
         "parity": {"passed": report.passed, "min_cosine": report.min_cosine, "crops": len(report.crops), "notes": report.notes},
     }
@@ -186,8 +259,9 @@ def _export_summary(result: ExportResult) -> str:
     manifest, report = result.manifest, result.report
     spec = manifest.input
     time = "" if spec.clip_length is None else f" × {'any number of' if spec.dynamic_time else spec.clip_length} frames"
-    size = sum(path.stat().st_size for path in result.path.iterdir()) / 1e6
-    takes = f"{spec.name}{time} {spec.height}×{spec.width}"
+    size = sum(result.files.values()) / 1e6
+    rows = "" if spec.batch is None else f"{spec.batch} "
+    takes = f"{rows}{spec.name}{time} {spec.height}×{spec.width} {spec.dtype}"
     lines = [
         f"{result.path}: {manifest.preset}, {takes}, {manifest.output.dim} dimensions, opset {manifest.opset}, {size:.1f} MB",
         f"parity on {len(report.crops)} crops: passed, min cosine {report.min_cosine:.9f}",

@@ -8,19 +8,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_export.layers import compare_layers, first_to_part
+from stcanet_export.agreement import agreement
+from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.manifest import CLIPS
 
-_OTHER_TIMES = (1, 2, 7)
+_OTHER_TIMES = (1, 2, 7, 16)
 _TIME_CLIPS = 2
+_LONG = 8
+"""From so many frames on, one clip is compared: channel attention takes memory with the square of the frames."""
 _LAYER_INPUTS = 3
 """How many crops or clips are followed through the layers."""
+_MAX_LAYER_INPUTS = 8
+"""How many at most, where the graph takes no other batch."""
 _ROUNDING = 1e-4
 """Relative error of a layer that need not be a fault: a third of it at most was seen between right float32 runs."""
-_TOP = 10
 
 FloatArray = NDArray[np.float64]
 Float32Array = NDArray[np.float32]
@@ -65,6 +69,7 @@ class Comparison:
         yield from self._files()
         yield from self._times()
         yield from self._order()
+        yield from self._part_maps()
         yield from self._by_layer()
 
     def _inputs(self, frames: int | None) -> UInt8Array:
@@ -111,7 +116,7 @@ class Comparison:
         if not (self.candidate.spec.dynamic_time and self.reference.spec.dynamic_time):
             return
         for frames in _OTHER_TIMES:
-            clips = self._inputs(frames)[-_TIME_CLIPS:]
+            clips = self._inputs(frames)[-_TIME_CLIPS if frames < _LONG else -1 :]
             try:
                 actual = self.candidate.embed(clips)
             except Exception as error:
@@ -143,19 +148,10 @@ class Comparison:
         return Check.at_most("ranking: swapped pairs", float(swapped.sum()), 0, f"ties within {self.tolerance.tie:g}")
 
     def _agreement(self, actual: Float32Array, expected: Float32Array) -> Iterator[Check]:
-        """Each crop as the query, the others as the gallery: Kendall's tau, the first match, the first ten."""
-        others = ~np.eye(len(actual), dtype=bool)
-        ours, theirs = (_distances(values)[others].reshape(len(actual), -1) for values in (actual, expected))
-        # [N, G, G]: only pairs that the reference tells apart count.
-        gaps = [distances[:, None, :] - distances[:, :, None] for distances in (theirs, ours)]
-        counted = gaps[0] > self.tolerance.tie
-        tau = float(np.sign(gaps[1])[counted].mean()) if counted.any() else 1.0
-        yield Check.at_least("ranking: Kendall's tau", tau, self.tolerance.min_tau, f"ties within {self.tolerance.tie:g}")
-        for top in (1, min(_TOP, ours.shape[1] - 1)):
-            kept = np.argpartition(ours, top - 1, axis=1)[:, :top]
-            farthest = np.take_along_axis(theirs, kept, axis=1).max(axis=1)
-            right = farthest <= np.partition(theirs, top - 1, axis=1)[:, top - 1] + self.tolerance.tie
-            yield Check.at_least(f"ranking: top-{top}", float(right.mean()), self.tolerance.min_top, "share of the queries")
+        """Each crop as the query, the others as the gallery."""
+        itself = np.eye(len(actual), dtype=bool)
+        ours, theirs = (np.where(itself, np.inf, _distances(values)) for values in (actual, expected))
+        yield from agreement("ranking", ours, theirs, self.tolerance)
 
     def _order(self) -> Iterator[Check]:
         """A clip read backwards: the network pools over time and its attention has no order."""
@@ -169,9 +165,26 @@ class Comparison:
             return
         yield self._largest("time order: max |Δ|", np.abs(forth - back), self.tolerance.max_abs, named=False)
 
+    def _part_maps(self) -> Iterator[Check]:
+        """The part maps, where both sides give them."""
+        batch = self.inputs[-_LAYER_INPUTS:]
+        try:
+            actual, expected = self.candidate.part_maps(batch), self.reference.part_maps(batch)
+        except Exception as error:
+            yield _did_not_run("part maps", error)
+            return
+        if actual and expected:
+            errors = [relative_error(*pair) for pair in zip(actual, expected, strict=True)]
+            worst = f"block {int(np.argmax(errors)) + 1} of {len(errors)}"
+            yield Check.at_most("part maps: relative error", max(errors), self.tolerance.max_layer, worst)
+
     def _by_layer(self) -> Iterator[Check]:
         """Where the error is made; sees faults, too, that cancel before the embedding."""
-        batch = self.inputs[-_LAYER_INPUTS:]
+        size = self.candidate.spec.batch or _LAYER_INPUTS
+        if size > _MAX_LAYER_INPUTS:
+            self.notes.append(f"the layers were not compared: those of a batch of {size} take too much memory")
+            return
+        batch = self.inputs[-1 - np.arange(size) % len(self.inputs)]
         try:
             actual = self.candidate.layers(batch)
         except Exception as error:

@@ -9,11 +9,9 @@ import numpy as np
 from stcanet_export.probes import make_clips, procedural
 from stcanet_export.sides import Side
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.golden import EMBEDDINGS, GOLDEN_NAME
+from stcanet_runtime.golden import EMBEDDINGS
 from stcanet_runtime.manifest import NORMS
 from stcanet_runtime.preprocess import resize
-
-__all__ = ["GOLDEN_NAME", "write_golden"]
 
 _MAX_CLIPS = 4
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import onnx
+import onnx.version_converter
 
 from stcanet_runtime.errors import PackageError
 from stcanet_runtime.manifest import METADATA_KEY, Manifest
@@ -59,7 +60,25 @@ def seal(model: onnx.ModelProto, manifest: Manifest) -> None:
     onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
 
 
-def verify(model: onnx.ModelProto, manifest: Manifest) -> None:
+def convert_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """The same model in another operator set, by ONNX's own converter.
+
+    Raises:
+        PackageError: An operator cannot be converted.
+    """
+    try:
+        converted = onnx.version_converter.convert_version(model, opset)
+    except RuntimeError as error:
+        raise PackageError(f"the graph cannot be written for opset {opset}: {' '.join(str(error).split())}") from error
+    for node in converted.graph.node:
+        # The converter moves the axes back into an attribute, and forgets this one, which came with the axes as an input.
+        for attribute in [item for item in node.attribute if item.name == "noop_with_empty_axes" and item.i == 0]:
+            node.attribute.remove(attribute)
+    converted.ir_version = model.ir_version
+    return converted
+
+
+def verify(model: onnx.ModelProto, opset: int) -> None:
     """Check that a model is valid, complete in itself, and made of standard operators.
 
     Raises:
@@ -74,8 +93,8 @@ def verify(model: onnx.ModelProto, manifest: Manifest) -> None:
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise PackageError("the exporter put weights into another file")
     opsets = {entry.domain: entry.version for entry in model.opset_import}
-    if opsets.get("") != manifest.opset:
-        raise PackageError(f"the exporter wrote opset {opsets.get('')}, asked for was {manifest.opset}")
+    if opsets.get("") != opset:
+        raise PackageError(f"the exporter wrote opset {opsets.get('')}, asked for was {opset}")
     try:
         onnx.checker.check_model(model, full_check=True)
         onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)

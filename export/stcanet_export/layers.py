@@ -24,6 +24,7 @@ from stcanet_runtime.session import open_session
 
 Array = NDArray[Any]
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
+_NO_NUMBER = 1e9  # JSON has no infinity
 _FLOATS = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 
@@ -79,16 +80,19 @@ def compare_layers(reference: Sequence[Layer], candidate: Sequence[Layer]) -> li
             folded = layer.inputs
             continue
         pairs = [(a, b) for b in (*folded, *layer.inputs) for a in other.inputs if a.shape == b.shape]
-        taken = min((_error(*pair) for pair in pairs), default=None)
-        errors.append(LayerError(layer.name, _error(other.output, layer.output), taken))
+        taken = min((relative_error(*pair) for pair in pairs), default=None)
+        errors.append(LayerError(layer.name, relative_error(other.output, layer.output), taken))
         folded = ()
     return errors
 
 
-def _error(actual: Array, expected: Array) -> float:
+def relative_error(actual: Array, expected: Array) -> float:
+    """``‖actual − expected‖ / ‖expected‖``; a large number where that is not one, or where the shapes differ."""
+    if actual.shape != expected.shape:
+        return _NO_NUMBER
     a, b = actual.astype(np.float64), expected.astype(np.float64)
     error = float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-12))
-    return error if np.isfinite(error) else 1e9  # JSON has no infinity
+    return error if np.isfinite(error) else _NO_NUMBER
 
 
 @torch.inference_mode()

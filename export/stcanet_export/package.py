@@ -1,4 +1,4 @@
-"""The model package: one folder, complete and verified, or not there at all."""
+"""The model package: a folder or one file, complete and verified, or not there at all."""
 
 from __future__ import annotations
 
@@ -12,24 +12,35 @@ from typing import Any
 
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint
 from stcanet.model import STCANet
-from stcanet_export.golden import GOLDEN_NAME, write_golden
-from stcanet_export.onnx import DEFAULT_OPSET, export_onnx
+from stcanet_export.card import model_card
+from stcanet_export.golden import write_golden
+from stcanet_export.onnx import DEFAULT_OPSET, OWN, Contract, export_onnx
 from stcanet_export.parity import check_parity
 from stcanet_export.precision import TOLERANCES
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import TorchSide
 from stcanet_export.variant import AS_EXPORTED, Variant, convert
+from stcanet_runtime.archive import (
+    CARD_NAME,
+    GOLDEN_NAME,
+    LIMITS,
+    MANIFEST_NAME,
+    MODEL_NAME,
+    PARITY_NAME,
+    is_archive_name,
+    pack,
+)
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.files import sha256_file, write_json, write_text
-from stcanet_runtime.manifest import MANIFEST_NAME, MODEL_NAME, Manifest
+from stcanet_runtime.manifest import Manifest
 
-PARITY_NAME = "parity.json"
-"""File name of the parity report inside a package."""
-FILES = frozenset({MODEL_NAME, MANIFEST_NAME, PARITY_NAME, GOLDEN_NAME})
+FILES = frozenset(LIMITS)
 """Everything that a package holds. A folder with anything else in it is never replaced."""
 
 Progress = Callable[[str], None]
 """Called with what happens next."""
+Signer = Callable[[Path], None]
+"""Signs a package folder; see :func:`stcanet_runtime.signature.sign`."""
 
 
 @dataclass(frozen=True)
@@ -40,19 +51,28 @@ class ExportResult:
     manifest: Manifest
     report: ParityReport
 
+    @property
+    def files(self) -> dict[str, int]:
+        """Bytes of each file, by name: of those in the folder, or of the archive."""
+        paths = sorted(self.path.iterdir()) if self.path.is_dir() else [self.path]
+        return {path.name: path.stat().st_size for path in paths}
+
 
 def export_package(
     source: STCANet | str | Path,
     out: str | Path,
     images: Sequence[str | Path] = (),
     opset: int = DEFAULT_OPSET,
+    contract: Contract = OWN,
     clip_length: int | None = None,
-    dynamic_time: bool = True,
+    size: tuple[int, int] | None = None,
     force: bool = False,
     origin: dict[str, Any] | None = None,
     tolerance: Tolerance | None = None,
     progress: Progress | None = None,
     variant: Variant = AS_EXPORTED,
+    licence: str | None = None,
+    signer: Signer | None = None,
 ) -> ExportResult:
     """Export a network, verify the result, and put the package in place.
 
@@ -61,16 +81,19 @@ def export_package(
 
     Args:
         source: A checkpoint file of ``stcanet train``, or a network.
-        out: Folder to make.
+        out: Folder to make, or one file: a name that ends with .zip or .stcanet.
         images: Image files for the gate to use besides its own crops.
         opset: ONNX operator set.
+        contract: What the graph takes and gives.
         clip_length: Frames of a clip instead of the configured ones; only for presets of clips.
-        dynamic_time: Let clips have any length.
+        size: Rows and columns of a crop instead of the configured ones.
         force: Replace a package that is already there.
         origin: What is known of the weights of a network, for the manifest; a checkpoint tells that itself. JSON values.
         tolerance: What the gate lets pass; None takes the bounds of the precision.
         progress: Told about each step.
         variant: Precision and target, and whether to evaluate.
+        licence: Of the weights, for the manifest.
+        signer: Called with the finished folder to sign it.
 
     Returns:
         Where the package is, its manifest and its report.
@@ -87,11 +110,11 @@ def export_package(
     out = Path(out).expanduser()
     check_replaceable(out, force)
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
-    model = with_clip_length(model, clip_length)
+    model = with_input(model, clip_length, size)
     failed = out.with_name(f"{out.name}.{PARITY_NAME}")
-    with replacing(out) as folder:
+    with (_archiving if is_archive_name(out) else replacing)(out) as folder:
         tell("exporting to ONNX")
-        manifest = export_onnx(model, folder / MODEL_NAME, opset, dynamic_time, {**known, **(origin or {})})
+        manifest = export_onnx(model, folder / MODEL_NAME, opset, contract, {**known, **(origin or {})}, licence)
         manifest = convert(folder / MODEL_NAME, manifest, variant, images, tell)
         manifest = replace(manifest, model_sha256=sha256_file(folder / MODEL_NAME))
         write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
@@ -100,8 +123,21 @@ def export_package(
         write_json(folder / PARITY_NAME if report.passed else failed, report.to_dict())
         report.raise_if_failed()
         write_golden(folder / GOLDEN_NAME, TorchSide(model))
+        manifest = _close(folder, manifest, report)
+        if signer is not None:
+            tell("signing")
+            signer(folder)
     failed.unlink(missing_ok=True)  # of an earlier attempt
     return ExportResult(out, manifest, report)
+
+
+def _close(folder: Path, manifest: Manifest, report: ParityReport) -> Manifest:
+    """Write the card, and the manifest with the hashes of all that there is."""
+    write_text(folder / CARD_NAME, model_card(manifest, report))
+    checksums = {name: sha256_file(folder / name) for name in (PARITY_NAME, GOLDEN_NAME, CARD_NAME)}
+    manifest = replace(manifest, checksums=checksums)
+    write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
+    return manifest
 
 
 def _read(path: str | Path) -> tuple[STCANet, dict[str, Any]]:
@@ -121,19 +157,21 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def with_clip_length(model: STCANet, clip_length: int | None) -> STCANet:
-    """The same network for clips of another length.
+def with_input(model: STCANet, clip_length: int | None = None, size: tuple[int, int] | None = None) -> STCANet:
+    """The same network for clips of another length, or crops of another size ``(height, width)``.
 
     Raises:
-        OptionError: It takes single images.
+        OptionError: It takes single images, or the size is out of range.
     """
-    if clip_length is None:
-        return model
-    if model.config.clip_length is None:
+    if clip_length is not None and model.config.clip_length is None:
         raise OptionError("clip_length", clip_length, f"left out: preset '{model.config.preset}' takes single images")
-    resized = STCANet(replace(model.config, clip_length=clip_length), model.num_classes)
-    resized.load_state_dict(model.state_dict())
-    return resized
+    height, width = size or (model.config.height, model.config.width)
+    config = replace(model.config, clip_length=clip_length or model.config.clip_length, height=height, width=width)
+    if config == model.config:
+        return model
+    changed = STCANet(config, model.num_classes)
+    changed.load_state_dict(model.state_dict())
+    return changed
 
 
 def check_replaceable(out: Path, force: bool) -> None:
@@ -142,6 +180,12 @@ def check_replaceable(out: Path, force: bool) -> None:
     Raises:
         PackageError: There is something else, or a package and not `force`.
     """
+    if is_archive_name(out):
+        if out.is_symlink() or out.is_dir():
+            raise PackageError(f"{out} is not a file; name a new one")
+        if out.exists() and not force:
+            raise PackageError(f"{out} is there already; replace it with --force or name a new file")
+        return
     if out.is_symlink() or (out.exists() and not out.is_dir()):
         raise PackageError(f"{out} is not a folder; name a new one")
     names = {item.name for item in out.iterdir()} if out.is_dir() else set()
@@ -151,6 +195,15 @@ def check_replaceable(out: Path, force: bool) -> None:
         raise PackageError(f"{out} holds '{foreign[0]}', which is not part of a model package; name a new folder")
     if not force:
         raise PackageError(f"{out} is there already; replace it with --force or name a new folder")
+
+
+@contextmanager
+def _archiving(out: Path) -> Iterator[Path]:
+    """A temporary folder that is packed into `out` when the block ends without an exception."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as folder:
+        yield Path(folder)
+        pack(Path(folder), out)
 
 
 @contextmanager

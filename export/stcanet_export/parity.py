@@ -14,9 +14,10 @@ from pathlib import Path
 
 from stcanet.model import STCANet
 from stcanet_export.comparison import Comparison
+from stcanet_export.gallery import gallery_checks, read_gallery
 from stcanet_export.probes import pick, read_distinct, write_procedural
 from stcanet_export.report import ParityReport, Tolerance
-from stcanet_export.sides import PackageSide, Side, TorchSide
+from stcanet_export.sides import PackageSide, Side, TorchSide, as_images
 from stcanet_runtime.errors import ParityError
 from stcanet_runtime.manifest import CLIPS
 
@@ -33,6 +34,7 @@ def check_parity(
     provider: str = "cpu",
     reference_provider: str = "cpu",
     tolerance: Tolerance = FP32,
+    gallery: str | None = None,
 ) -> ParityReport:
     """Compare a package with the network it came from, with another package, or with itself under another provider.
 
@@ -44,6 +46,11 @@ def check_parity(
         provider: Where the package runs.
         reference_provider: Where a reference package runs.
         tolerance: What may differ.
+        gallery: A data set or a folder of crops on which to compare rankings, too; at most
+            :data:`~stcanet_export.gallery.MAX_GALLERY` of its crops or tracklets are taken.
+
+    Where one takes images and the other clips of any length, the clips have one frame: an image model and a clip model of
+    the same weights compute the same.
 
     Returns:
         The report. That it `passed` is for the caller to look at, or to demand by `raise_if_failed()`.
@@ -54,14 +61,19 @@ def check_parity(
         ProviderError: A provider cannot run here.
         ImageError: One of `images` is no image.
     """
-    first = TorchSide(reference) if isinstance(reference, STCANet) else PackageSide(reference, reference_provider)
-    second = PackageSide(package, provider)
+    first: Side = TorchSide(reference) if isinstance(reference, STCANet) else PackageSide(reference, reference_provider)
+    second: Side = PackageSide(package, provider)
+    if first.spec.name != second.spec.name:
+        first, second = as_images(first), as_images(second)
     _check_comparable(first, second)
+    searched = None if gallery is None else read_gallery(gallery)
     with tempfile.TemporaryDirectory() as folder:
         files = write_procedural(Path(folder), second.spec.height, second.spec.width)
         files, crops = read_distinct([*files, *pick(images)], second.spec.height, second.spec.width)
         comparison = Comparison(first, second, files, crops, tolerance)
         checks = comparison.checks()
+        if searched is not None and len(checks) > 1:  # the first check alone: the reference is broken
+            checks += gallery_checks(first, second, searched, tolerance)
     passed = all(check.passed for check in checks)
     parts_at = None if passed else comparison.parts_at()
     if not (passed or parts_at) and comparison.layers:

@@ -20,6 +20,7 @@ from stcanet_export.report import Tolerance
 from stcanet_export.search import FloatArray, choose_kept
 from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
+from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE
 from stcanet_runtime.manifest import InputSpec, load_manifest
@@ -118,7 +119,7 @@ def _converter(
     files = calibration.files()
     tell(f"calibrating on {len(files)} crops")
     quantizer = Quantizer(path, precision.scheme, folder)
-    quantizer.calibrate(read_inputs(files, spec), calibration.method)
+    quantizer.calibrate(to_tensor(read_inputs(files, spec), spec), calibration.method)
     return quantizer.quantized, {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,9 +15,12 @@ from numpy.typing import NDArray
 from stcanet.data.datasets import Sample
 from stcanet.engine.validation import embed
 from stcanet.model import Embedder, STCABlock, STCANet
+from stcanet.model.stcanet import Normalize
 from stcanet_export.layers import Layer, graph_layers, torch_layers
 from stcanet_export.native import NATIVE, NativeSession
 from stcanet_export.onnx import frozen
+from stcanet_runtime.archive import opened
+from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import (
@@ -27,6 +32,7 @@ from stcanet_runtime.manifest import (
     verify_checksum,
     verify_embedded,
 )
+from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.tracklets import ALL_FRAMES
 
 UInt8Array = NDArray[np.uint8]
@@ -49,6 +55,9 @@ class Side(Protocol):
 
     def layers(self, batch: UInt8Array) -> list[Layer]:
         """What each module took and gave on that batch, in the order in which they finish."""
+
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """The part maps of each attention block, ``[N, (T,) parts, h, w]``; none where it does not give them."""
 
     def describe(self) -> dict[str, Any]:
         """What this is, for the report. JSON values."""
@@ -81,6 +90,13 @@ class TorchSide:
         """See :meth:`Side.layers`."""
         return torch_layers(self._embedder, batch)
 
+    @torch.inference_mode()
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """See :meth:`Side.part_maps`."""
+        images = Normalize()(torch.from_numpy(np.ascontiguousarray(batch)))
+        maps = [logits.sigmoid() for logits in self.model(images).part_logits]
+        return tuple((values if self.spec.name == CLIPS else values.squeeze(1)).numpy() for values in maps)
+
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""
         return {"kind": "pytorch", "preset": self.model.config.preset, "version": str(torch.__version__), "device": "cpu"}
@@ -108,7 +124,8 @@ class PackageSide:
     """A model package under a provider, run by the runtime."""
 
     def __init__(self, package: str | Path, provider: str) -> None:
-        self.package = Path(package)
+        self._open = ExitStack()  # an archive stays unpacked for as long as its layers may be asked for
+        self.package = self._open.enter_context(opened(package))
         self.encoder = _native(self.package) if provider == NATIVE else Encoder.load(package, provider)
         self.spec, self.dim = self.encoder.manifest.input, self.encoder.dim
 
@@ -124,7 +141,11 @@ class PackageSide:
 
     def layers(self, batch: UInt8Array) -> list[Layer]:
         """See :meth:`Side.layers`."""
-        return graph_layers(model_path(self.package), batch, self.encoder.session.provider)
+        return graph_layers(model_path(self.package), to_tensor(batch, self.spec), self.encoder.session.provider)
+
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """See :meth:`Side.part_maps`."""
+        return self.encoder.part_maps(batch) if self.encoder.manifest.output.part_maps else ()
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""
@@ -138,3 +159,40 @@ class PackageSide:
             "provider": session.provider,
             "nodes": session.nodes,
         }
+
+
+class SingleFrames:
+    """A side of clips as one of images: each crop is a clip of one frame."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+        self.spec = replace(side.spec, name=IMAGES, clip_length=None, dynamic_time=False)
+        self.dim = side.dim
+
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See :meth:`Side.embed`."""
+        return self._side.embed(batch[:, None])[0], None
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        """See :meth:`Side.embed_files`; one by one, since a clip package would repeat a single frame."""
+        size = self.spec.height, self.spec.width
+        rows = [self.embed(resize(load_image(path), *size)[None])[0] for group in groups for path in group]
+        return np.concatenate(rows)
+
+    def layers(self, batch: UInt8Array) -> list[Layer]:
+        """See :meth:`Side.layers`."""
+        return self._side.layers(batch[:, None])
+
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """See :meth:`Side.part_maps`."""
+        return tuple(values.squeeze(1) for values in self._side.part_maps(batch[:, None]))
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`Side.describe`."""
+        return {**self._side.describe(), "clips": "of one frame"}
+
+
+def as_images(side: Side) -> Side:
+    """The side itself, or one of clips as one of images where it takes clips of one frame."""
+    one = side.spec.name == CLIPS and (side.spec.dynamic_time or side.spec.clip_length == 1)
+    return SingleFrames(side) if one else side

@@ -52,7 +52,7 @@ def convert(path: Path, manifest: Manifest, variant: Variant, images: Sequence[s
         if variant.precision.name != FLOAT32.name:
             model, facts = lower(path, variant.precision, images, tell)
         seal(model, manifest)
-        verify(model, manifest)
+        verify(model, manifest.opset)
         onnx.save(model, trial)
         if variant.target is not None:
             tell(f"checking the graph for {variant.target.name}")

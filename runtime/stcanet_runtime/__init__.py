@@ -25,6 +25,7 @@ from stcanet_runtime.errors import (
     ParityError,
     ProviderError,
     ShapeError,
+    SignatureError,
     StcanetError,
 )
 
@@ -98,6 +99,7 @@ __all__ = [
     "Session",
     "ShapeError",
     "SheetRow",
+    "SignatureError",
     "StcanetError",
     "Track",
     "TrackletBuffer",

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from stcanet_runtime.archive import opened
 from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
-from stcanet_runtime.errors import ImageError, ManifestError, OptionError, PackageError, ShapeError
+from stcanet_runtime.contract import check_contract, check_crops, run_graph, unit_embeddings
+from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import (
     CLIPS,
-    NORMS,
     Manifest,
     load_manifest,
     model_path,
@@ -28,7 +29,8 @@ from stcanet_runtime.manifest import (
 )
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
 from stcanet_runtime.providers import Resources
-from stcanet_runtime.session import Session, Tensor, open_session
+from stcanet_runtime.session import Session, open_session
+from stcanet_runtime.signature import verify_signature
 from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_tracklets
 
 Float32Array = NDArray[np.float32]
@@ -60,8 +62,10 @@ class Encoder:
     """
 
     def __init__(self, manifest: Manifest, session: Session, batch_sizes: Sequence[int] = DEFAULT_SIZES) -> None:
-        _check_contract(manifest, session)
-        self.manifest, self.session, self.batch_sizes = manifest, session, check_sizes(batch_sizes)
+        check_contract(manifest, session)
+        fixed = manifest.input.batch  # there is no other size to run then
+        self.manifest, self.session = manifest, session
+        self.batch_sizes = check_sizes(batch_sizes if fixed is None else (fixed,))
         self.model_sha256 = manifest.model_sha256
 
     @classmethod
@@ -74,37 +78,41 @@ class Encoder:
         warm_up: bool = False,
         cache: str | Path | None = None,
         gpu_memory: int | None = None,
+        public_key: str | Path | None = None,
     ) -> Encoder:
         """Open a model package.
 
         Args:
-            package: Folder with `model.onnx` and `manifest.json`, whose hash is checked; or a single ONNX file, whose
-                manifest is in its metadata.
+            package: Folder with `model.onnx` and `manifest.json`, or the same as a `.zip` or `.stcanet` file, whose hashes
+                are checked; or a single ONNX file, whose manifest is in its metadata.
             providers: "auto", a name or a list; see :func:`stcanet_runtime.session.open_session`.
             threads: Threads of one run; None leaves it to the provider.
             batch_sizes: The only sizes of runs. A rest below the smallest is filled up, which a GPU hardly notices: (8, 32).
             warm_up: Whether each size runs once now, so that none stalls later.
             cache: Folder in which TensorRT and OpenVINO keep what they compile; with it "auto" takes TensorRT where it can.
             gpu_memory: Most bytes that CUDA may take for tensors.
+            public_key: Demand a signature by this minisign key (its file, or its line), and take nothing without.
 
         Raises:
             PackageError: Incomplete, altered, or not a package.
+            SignatureError: Not signed by the demanded key.
             ManifestError: The manifest is malformed, or contradicts the model.
             ProviderError: A provider that was named cannot run here.
         """
         package = Path(package)
         if not package.exists():
             raise PackageError(f"{package}: no such file or folder")
-        manifest = load_manifest(package)
-        if package.is_dir():
-            verify_checksum(package, manifest)
-            verify_embedded(package, manifest)
         sizes = check_sizes(batch_sizes)
-        tail = _crop_shape(manifest)
-        shapes = {manifest.input.name: ((sizes[0], *tail), (sizes[-1], *tail))}
-        resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), shapes)
-        encoder = cls(manifest, open_session(model_path(package), providers, resources=resources), sizes)
-        encoder.model_sha256 = package_sha256(package)
+        with opened(package) as path:
+            if public_key is not None:
+                verify_signature(path, public_key)
+            manifest = load_manifest(path)
+            if path.is_dir():
+                verify_checksum(path, manifest)
+                verify_embedded(path, manifest)
+            resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))
+            encoder = cls(manifest, open_session(model_path(path), providers, resources=resources), sizes)
+            encoder.model_sha256 = package_sha256(path)
         if warm_up:
             encoder.warm_up()
         return encoder
@@ -190,7 +198,7 @@ class Encoder:
 
     def _as_inputs(self, crops: Iterable[UInt8Array]) -> Iterator[UInt8Array]:
         """Crops as the model takes them: to a clip package each is a tracklet of one frame."""
-        frames = self.manifest.input.clip_length if self.manifest.input.name == CLIPS else None
+        frames = self.manifest.input.clip_length if self._takes_clips else None
         return (crop if frames is None else np.repeat(crop[None], frames, axis=0) for crop in crops)
 
     def encode_tracklets(
@@ -243,7 +251,7 @@ class Encoder:
 
     def embed_clips(self, clips: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """`embed` for clips ``[N, T, H, W, 3]``, also where the package takes images: T = 1 there."""
-        return self.embed(clips if self.manifest.input.name == CLIPS else clips[:, 0])
+        return self.embed(clips if self._takes_clips else clips[:, 0])
 
     def warm_up(self) -> None:
         """Run each of the batch sizes once, on noise."""
@@ -262,7 +270,7 @@ class Encoder:
         return embeddings, np.concatenate(norms) if norms else None
 
     def embed_batch(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
-        """Run the model once on crops that have the size of the manifest already.
+        """Run the model on crops that have the size of the manifest already.
 
         Args:
             batch: RGB uint8, ``[N, H, W, 3]``, or ``[N, T, H, W, 3]`` for clip packages.
@@ -275,21 +283,37 @@ class Encoder:
             ShapeError: The batch is not of that shape and type.
             PackageError: The model gave NaN or infinity.
         """
-        expected = self.manifest.input.shape
-        if batch.dtype != np.uint8 or not _fits(batch.shape, expected):
-            raise ShapeError(f"batch must be uint8 {_text(expected)}, got {batch.dtype} {list(batch.shape)}")
+        check_crops(batch, self.manifest.input)
         if len(batch) == 0:
-            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if NORMS in self._output_names() else None
-        outputs = self.session.run({self.manifest.input.name: np.ascontiguousarray(batch)})
-        embeddings: Float32Array = outputs[self.manifest.output.name]
-        if embeddings.shape != (len(batch), self.dim):
-            raise PackageError(f"the model gave embeddings {list(embeddings.shape)}, expected {[len(batch), self.dim]}")
-        if not np.isfinite(embeddings).all():
-            raise PackageError("the model gave embeddings that are not finite; its weights or its precision are broken")
-        return embeddings, outputs.get(NORMS)
+            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if self._takes_clips else None
+        return unit_embeddings(self.manifest, run_graph(self.manifest, self.session, batch))
 
-    def _output_names(self) -> set[str]:
-        return {tensor.name for tensor in self.session.outputs}
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """Where each attention block sees the parts of the body, for packages that were exported with part maps.
+
+        Args:
+            batch: As for :meth:`embed_batch`, at least one crop.
+
+        Returns:
+            For each block in the order of the network, values in 0..1, ``[N, parts, h, w]``, or ``[N, T, parts, h, w]`` for
+            clip packages.
+
+        Raises:
+            PackageError: The package has no part maps.
+            ShapeError: The batch is not of the package's shape and type, or empty.
+        """
+        names = self.manifest.output.part_maps
+        if not names:
+            raise PackageError("the package has no part maps; export it with --part-maps")
+        check_crops(batch, self.manifest.input)
+        if len(batch) == 0:
+            raise ShapeError("part_maps needs at least one crop")
+        outputs = run_graph(self.manifest, self.session, batch)
+        return tuple(outputs[name] for name in names)
+
+    @property
+    def _takes_clips(self) -> bool:
+        return self.manifest.input.name == CLIPS
 
     def _crop(self, image: ImageSource, color: str | None) -> UInt8Array:
         return resize(load_image(image, color), self.manifest.input.height, self.manifest.input.width)
@@ -315,6 +339,13 @@ def _crop_shape(manifest: Manifest) -> tuple[int, ...]:
     return (*([] if spec.clip_length is None else [spec.clip_length]), spec.height, spec.width, 3)
 
 
+def _shapes(manifest: Manifest, sizes: Sequence[int]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """The least and the largest input of the graph."""
+    spec = manifest.input
+    tail = [spec.clip_length or 1 if length is None else length for length in spec.shape[1:]]
+    return {spec.name: ((spec.batch or sizes[0], *tail), (spec.batch or sizes[-1], *tail))}
+
+
 def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:
     if size < 1:
         raise OptionError("batch_size", size, "at least 1")
@@ -333,39 +364,3 @@ def _check_list(name: str, value: object) -> None:
     single = isinstance(value, (str, Path, Image.Image)) or (isinstance(value, np.ndarray) and value.ndim < 4)
     if single:
         raise ShapeError(f"{name} must be a list of images; put a single one in brackets: [image]")
-
-
-def _check_contract(manifest: Manifest, session: Session) -> None:
-    """The graph must be what the manifest promises, or sizes and dimensions are wrong from here on."""
-    inputs = {tensor.name: tensor for tensor in session.inputs}
-    outputs = {tensor.name: tensor for tensor in session.outputs}
-    spec = manifest.input
-    if len(inputs) != 1:
-        raise ManifestError(f"the manifest says one input, the model has {len(inputs)}: {', '.join(inputs)}")
-    _check_tensor("input", inputs, spec.name, "uint8", spec.shape)
-    if inputs[spec.name].shape != spec.shape:  # exactly: a batch axis that is fixed fails at the second batch
-        raise ManifestError(f"the model's input is {_text(inputs[spec.name].shape)}, the manifest says {_text(spec.shape)}")
-    _check_tensor("output", outputs, manifest.output.name, "float", (None, manifest.output.dim))
-    if spec.name == CLIPS:
-        _check_tensor("output", outputs, NORMS, "float", (None,))
-
-
-def _check_tensor(kind: str, tensors: dict[str, Tensor], name: str, dtype: str, shape: tuple[int | None, ...]) -> None:
-    tensor = tensors.get(name)
-    if tensor is None:
-        raise ManifestError(f"the manifest says {kind} '{name}', the model has {', '.join(tensors) or 'none'}")
-    if tensor.dtype != dtype or not _fits(tensor.shape, shape):
-        raise ManifestError(
-            f"the manifest says {kind} '{name}' is {dtype} {_text(shape)}, the model has {tensor.dtype} {_text(tensor.shape)}"
-        )
-
-
-def _fits(actual: Sequence[int | None], expected: Sequence[int | None]) -> bool:
-    """Whether two shapes agree wherever both are known."""
-    return len(actual) == len(expected) and all(
-        a == b for a, b in zip(actual, expected, strict=True) if a is not None and b is not None
-    )
-
-
-def _text(shape: Sequence[int | None]) -> str:
-    return "[" + ", ".join("any" if length is None else str(length) for length in shape) + "]"

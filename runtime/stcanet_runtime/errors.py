@@ -54,6 +54,10 @@ class ManifestError(PackageError):
     """The manifest of a model package is missing, malformed or contradicts the model."""
 
 
+class SignatureError(PackageError):
+    """A signature was demanded of a model package, and it has none or a wrong one."""
+
+
 class ParityError(StcanetError):
     """The exported model does not agree with the model it came from."""
 

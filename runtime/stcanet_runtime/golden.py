@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.archive import GOLDEN_NAME, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
 
-GOLDEN_NAME = "golden.npz"
-"""File name of the golden vectors inside a package."""
 EMBEDDINGS = "embeddings"
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
 """Least cosine of an embedding with its reference, by the precision of a package: here and in the parity gate."""
@@ -52,22 +51,27 @@ class Verification:
             )
 
 
-def verify_package(package: str | Path, providers: str | Sequence[str] = "auto") -> Verification:
-    """Check the hashes of a package folder, and run its golden vectors again, one by one and in one batch.
+def verify_package(
+    package: str | Path, providers: str | Sequence[str] = "auto", public_key: str | Path | None = None
+) -> Verification:
+    """Check the hashes of a package, and run its golden vectors again, one by one and in one batch.
 
     Args:
-        package: The folder.
+        package: The folder or archive.
         providers: Where to run; see :func:`stcanet_runtime.session.open_session`.
+        public_key: Demand a signature by this key; see :func:`stcanet_runtime.signature.verify_signature`.
 
     Returns:
         The worst agreement. That it `passed` is for the caller to look at, or to demand by `raise_if_failed()`.
 
     Raises:
         PackageError: The package is incomplete or altered, or holds no golden vectors that fit it.
+        SignatureError: It is not signed by the demanded key.
         ProviderError: A provider that was named cannot run here.
     """
-    encoder = Encoder.load(package, providers)
-    inputs, expected = _read(Path(package) / GOLDEN_NAME, encoder)
+    with opened(package) as folder:
+        encoder = Encoder.load(folder, providers, public_key=public_key)
+        inputs, expected = _read(folder / GOLDEN_NAME, encoder)
     runs = [np.concatenate([encoder.embed_batch(inputs[i : i + 1])[0] for i in range(len(inputs))])]
     runs.append(encoder.embed_batch(inputs)[0])
     # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
@@ -81,7 +85,7 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
         with np.load(path, allow_pickle=False) as arrays:  # a pickle could run code
             inputs, expected = arrays[encoder.manifest.input.name], arrays[EMBEDDINGS]
     except FileNotFoundError:
-        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a package folder can be verified") from None
+        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
     if len(inputs) == 0 or expected.shape != (len(inputs), encoder.dim) or expected.dtype != np.float32:

@@ -9,26 +9,30 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from stcanet_runtime.archive import LIMITS, MANIFEST_NAME, MODEL_NAME, SIGNATURE_NAME, opened
 from stcanet_runtime.errors import ManifestError, PackageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.onnxfile import inspect_onnx
 
 SCHEMA_VERSION = 2
 """Version of the manifest's fields. A reader refuses what is newer than itself."""
+_CHECKED = tuple(name for name in LIMITS if name not in (MODEL_NAME, MANIFEST_NAME, SIGNATURE_NAME))
 METADATA_KEY = "stcanet.manifest"
 """Key in the `metadata_props` of the ONNX file: a manifest that cannot be lost."""
-MODEL_NAME = "model.onnx"
-"""File name of the model inside a package."""
-MANIFEST_NAME = "manifest.json"
-"""File name of the manifest inside a package."""
 IMAGES, CLIPS = "images", "clips"
+UINT8, FLOAT = "uint8", "float32"
+_LAYOUTS = {UINT8: "NHWC", FLOAT: "NCHW"}
 NORMS = "norms"
-"""Second output of clip packages, ``[batch]``: length of each clip's feature before normalisation."""
+"""Second output of clip packages that normalise, ``[batch]``: length of each clip's feature before."""
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The input: "images" ``[N, H, W, 3]`` or "clips" ``[N, T, H, W, 3]``."""
+    """The input tensor, "images" or "clips", in one of two contracts.
+
+    "uint8" takes crops as they are, ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``, and normalises in the graph. "float32" takes
+    them normalised, channels first, ``[N, 3, H, W]`` or ``[N, T, 3, H, W]``, as most trackers feed their models.
+    """
 
     name: str
     height: int
@@ -37,51 +41,74 @@ class InputSpec:
     """Frames T of a clip; None for images."""
     dynamic_time: bool = False
     """Whether the graph takes any T; `clip_length` is then the recommended one."""
+    batch: int | None = None
+    """Rows N of the tensor where the graph takes that many only; None where it takes any number."""
     resample: str = "bicubic"
     color: str = "rgb"
     layout: str = "NHWC"
     dtype: str = "uint8"
+    mean: tuple[float, ...] | None = None
+    """Of RGB in 0..1, for "float32": the tensor is ``(crop / 255 − mean) / std``. None where the graph normalises."""
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         _choice("input.name", self.name, (IMAGES, CLIPS))
         _choice("input.resample", self.resample, ("bicubic",))
         _choice("input.color", self.color, ("rgb",))
-        _choice("input.layout", self.layout, ("NHWC",))
-        _choice("input.dtype", self.dtype, ("uint8",))
+        _choice("input.dtype", self.dtype, tuple(_LAYOUTS))
+        _choice("input.layout", self.layout, (_LAYOUTS[self.dtype],))
+        for name in ("mean", "std"):
+            _channels(f"input.{name}", getattr(self, name), self.dtype == FLOAT)
         _positive("input.height", self.height)
         _positive("input.width", self.width)
         _typed("input.dynamic_time", self.dynamic_time, bool)
+        if self.batch is not None:
+            _positive("input.batch", self.batch)
         if self.name == CLIPS:
             _positive("input.clip_length", self.clip_length)
         elif self.clip_length is not None:
             raise ManifestError(f"manifest: input.clip_length must be null for images, got {self.clip_length!r}")
+        for name in ("mean", "std"):  # JSON has lists
+            object.__setattr__(self, name, None if self.mean is None else tuple(getattr(self, name)))
 
     @property
     def shape(self) -> tuple[int | None, ...]:
         """Shape of the tensor; None where any length goes."""
-        size = (self.height, self.width, 3)
-        if self.name == IMAGES:
-            return (None, *size)
-        return (None, None if self.dynamic_time else self.clip_length, *size)
+        size = (self.height, self.width, 3) if self.dtype == UINT8 else (3, self.height, self.width)
+        return (self.batch, *self._time, *size)
+
+    @property
+    def crops_shape(self) -> tuple[int | None, ...]:
+        """Shape of the uint8 crops that the tensor is made of: channels last, any number of rows."""
+        return (None, *self._time, self.height, self.width, 3)
+
+    @property
+    def _time(self) -> tuple[int | None, ...]:
+        return () if self.name == IMAGES else (None if self.dynamic_time else self.clip_length,)
 
 
 @dataclass(frozen=True)
 class OutputSpec:
-    """The output: "embeddings" ``[N, D]``, float32."""
+    """The first output, ``[N, D]`` float32, and the names of the part maps behind it."""
 
     dim: int
     name: str = "embeddings"
+    """Of the tensor: "embeddings", or "output" as other tools call it."""
     normalized: bool = True
+    """Whether the graph gives unit length; else the features as they are, and the runtime normalises them."""
     metric: str = "cosine"
     """Distance that the embeddings are made for."""
+    part_maps: tuple[str, ...] = ()
+    """Outputs with the part maps of each attention block, ``[N, (T,) parts, h, w]`` in 0..1."""
 
     def __post_init__(self) -> None:
         _positive("output.dim", self.dim)
-        _choice("output.name", self.name, ("embeddings",))
+        _choice("output.name", self.name, ("embeddings", "output"))
         _choice("output.metric", self.metric, ("cosine", "euclidean"))
         _typed("output.normalized", self.normalized, bool)
-        if not self.normalized:
-            raise ManifestError("manifest: output.normalized must be true: this runtime serves unit embeddings")
+        if not isinstance(self.part_maps, (list, tuple)) or not all(isinstance(name, str) for name in self.part_maps):
+            raise ManifestError(f"manifest: output.part_maps must be a list of names, got {self.part_maps!r}")
+        object.__setattr__(self, "part_maps", tuple(self.part_maps))  # JSON has lists
 
 
 @dataclass(frozen=True)
@@ -103,6 +130,10 @@ class Manifest:
     """Where the weights come from: checkpoint hash, training data, evaluation results. JSON values."""
     conversion: Mapping[str, Any] = field(default_factory=dict)
     """What was made of the float32 graph: what a search kept, calibration, target, retrieval figures. JSON values."""
+    licence: str | None = None
+    """Of the weights, as their owner stated it; None where nobody did."""
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the other files of the package by name; empty in the copy inside `model.onnx`."""
     schema_version: int = SCHEMA_VERSION
 
     def __post_init__(self) -> None:
@@ -112,11 +143,16 @@ class Manifest:
             _typed(name, getattr(self, name), str)
         _choice("precision", self.precision, ("fp32", "fp16", "bf16", "int8"))
         _positive("opset", self.opset)
-        if self.model_sha256 is not None and not re.fullmatch(r"[0-9a-f]{64}", str(self.model_sha256)):
-            raise ManifestError(f"manifest: model_sha256 must be 64 hexadecimal digits, got {self.model_sha256!r}")
-        for name in ("source", "conversion"):
+        if self.model_sha256 is not None:
+            _sha256("model_sha256", self.model_sha256)
+        if self.licence is not None:
+            _typed("licence", self.licence, str)
+        for name in ("source", "conversion", "checksums"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ManifestError(f"manifest: {name} must be an object, got {getattr(self, name)!r}")
+        for name, digest in self.checksums.items():
+            _choice("checksums", name, _CHECKED)
+            _sha256(f"checksums.{name}", digest)
 
     def to_json(self) -> str:
         """Indented JSON; :meth:`from_json` gives an equal manifest back."""
@@ -142,36 +178,46 @@ class Manifest:
 
 
 def load_manifest(package: str | Path) -> Manifest:
-    """Manifest of a package folder (its `manifest.json`) or of a single ONNX file (its metadata).
+    """Manifest of a package: a folder (its `manifest.json`), an archive, or a single ONNX file (its metadata).
 
     Raises:
         ManifestError: The manifest is missing or malformed.
         PackageError: There is no such package, or the file is not an ONNX model.
     """
-    package = Path(package)
-    if package.is_dir():
-        return _read_manifest(package)
-    text = inspect_onnx(package).metadata.get(METADATA_KEY)
-    if text is None:
-        raise ManifestError(f"{package}: no '{METADATA_KEY}' in the ONNX metadata; was it exported by stcanet?")
-    return _within(package, text)
+    with opened(package) as path:
+        if path.is_dir():
+            return _read_manifest(path)
+        text = inspect_onnx(path).metadata.get(METADATA_KEY)
+        if text is None:
+            raise ManifestError(f"{path}: no '{METADATA_KEY}' in the ONNX metadata; was it exported by stcanet?")
+        return _within(path, text)
 
 
 def verify_checksum(package: str | Path, manifest: Manifest | None = None) -> None:
-    """Compare `model.onnx` of a package folder with the hash in its manifest.
+    """Compare the files of a package folder with the hashes in its manifest.
 
     Raises:
-        PackageError: The file was altered, or is missing.
+        PackageError: A file was altered or added, or the model is missing.
         ManifestError: The manifest has no hash.
     """
     package = Path(package)
     manifest = manifest or load_manifest(package)
     if manifest.model_sha256 is None:
         raise ManifestError(f"{package / MANIFEST_NAME}: field model_sha256 is missing")
-    model = model_path(package)
-    if (actual := sha256_file(model)) != manifest.model_sha256:
+    _verify_file(model_path(package), manifest.model_sha256)
+    if not manifest.checksums:
+        return
+    for name in _CHECKED:  # but what is not needed to run may be left out
+        if (path := package / name).exists():
+            if name not in manifest.checksums:
+                raise PackageError(f"{path} is not in the manifest: it was added later; export the package again")
+            _verify_file(path, manifest.checksums[name])
+
+
+def _verify_file(path: Path, expected: str) -> None:
+    if (actual := sha256_file(path)) != expected:
         raise PackageError(
-            f"{model} was altered: its SHA-256 is {actual[:12]}…, the manifest says {manifest.model_sha256[:12]}…; "
+            f"{path} was altered: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
             "export the package again or restore the file"
         )
 
@@ -184,9 +230,9 @@ def verify_embedded(package: str | Path, manifest: Manifest) -> None:
     """
     model = model_path(Path(package))
     embedded = load_manifest(model)
-    if replace(embedded, model_sha256=None) != replace(manifest, model_sha256=None):
-        mine, other = asdict(manifest), asdict(embedded)
-        names = ", ".join(name for name in mine if mine[name] != other[name] and name != "model_sha256")
+    mine, other = (asdict(replace(item, model_sha256=None, checksums={})) for item in (manifest, embedded))
+    if mine != other:
+        names = ", ".join(name for name in mine if mine[name] != other[name])
         raise ManifestError(f"{package}: {MANIFEST_NAME} contradicts the metadata inside {MODEL_NAME} in: {names}")
 
 
@@ -260,6 +306,22 @@ def _positive(name: str, value: Any) -> None:
         raise ManifestError(f"manifest: {name} must be at least 1, got {value}")
 
 
+def _sha256(name: str, value: Any) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", str(value)):
+        raise ManifestError(f"manifest: {name} must be 64 hexadecimal digits, got {value!r}")
+
+
 def _choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ManifestError(f"manifest: {name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+
+
+def _channels(name: str, value: Any, wanted: bool) -> None:
+    """Three numbers, or None where they are not `wanted`."""
+    if not wanted:
+        if value is not None:
+            raise ManifestError(f"manifest: {name} must be null where the graph normalises, got {value!r}")
+        return
+    numbers = isinstance(value, (list, tuple)) and all(type(item) is float and 0 < item < 1 for item in value)
+    if not numbers or len(value) != 3:
+        raise ManifestError(f"manifest: {name} must be three numbers between 0 and 1, got {value!r}")

@@ -25,7 +25,7 @@ ImageSource = str | Path | Image.Image | UInt8Array
 """What :func:`load_image` takes."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
-"""Of RGB in 0..1. Exported models carry it in the graph; the runtime itself never uses it."""
+"""Of RGB in 0..1. Exported models carry it in the graph, or in their manifest."""
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """Of RGB in 0..1."""
 
@@ -99,6 +99,24 @@ def resize(image: UInt8Array, height: int, width: int) -> UInt8Array:
     middle = (image.shape[1], height) if down_first else (width, image.shape[0])
     resized = Image.fromarray(np.ascontiguousarray(image)).resize(middle, Image.Resampling.BICUBIC)
     return np.array(resized.resize((width, height), Image.Resampling.BICUBIC))
+
+
+def normalize(crops: UInt8Array, mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """``(x / 255 − mean) / std`` with the channels first, for models that do not normalise in their graph.
+
+    As one multiplication and one addition in float32, exactly as the graph of other models does it.
+
+    Args:
+        crops: RGB uint8 ``[…, H, W, 3]``.
+        mean: Of each channel, in 0..1.
+        std: Of each channel, in 0..1.
+
+    Returns:
+        ``[…, 3, H, W]`` float32, contiguous.
+    """
+    scale = np.float32(1) / (np.float32(255) * np.asarray(std, np.float32))
+    shift = -np.asarray(mean, np.float32) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(np.moveaxis(crops.astype(np.float32) * scale + shift, -1, -3))
 
 
 def _from_array(array: NDArray[Any], color: str | None) -> UInt8Array:

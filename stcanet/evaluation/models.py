@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
+from stcanet_runtime.archive import is_archive_name
 from stcanet_runtime.tracklets import Sampling
 
 Progress = Callable[[int, int], None]
@@ -38,7 +39,7 @@ class RetrievalModel(Protocol):
 
 
 def open_model(path: Path, device: str = "auto", provider: str = "auto") -> RetrievalModel:
-    """Open a checkpoint (a file; needs torch) or a model package (a folder, or an ``.onnx`` file; needs onnxruntime).
+    """Open a checkpoint (a file; needs torch) or a model package (folder, archive or ``.onnx`` file; needs onnxruntime).
 
     Args:
         path: Either of them. Of a checkpoint the classifier is left out: it knows only the people of its training.
@@ -51,7 +52,7 @@ def open_model(path: Path, device: str = "auto", provider: str = "auto") -> Retr
         ProviderError: The provider cannot run here.
         OptionError: There is no such device.
     """
-    if path.is_dir() or path.suffix == ".onnx":
+    if path.is_dir() or path.suffix == ".onnx" or is_archive_name(path):
         return PackageModel(path, provider)
     return CheckpointModel(path, device)
 

@@ -75,7 +75,8 @@ class PartAttention(nn.Module):
         The second one and b are the same for all j and cancel in the softmax: they act only through the statistics of
         the normalisation while training, as published.
         """
-        by_pair, by_clip = self.relation.weight.chunk(2, dim=1)
+        # Slices, not chunk(): the exporter folds them, and ONNX's Split cannot be written for opset 17.
+        by_pair, by_clip = self.relation.weight[:, : nodes.shape[-1]], self.relation.weight[:, nodes.shape[-1] :]
         logits = part_relation(nodes, by_pair, self.attention)
         logits = logits + F.linear(whole, by_clip, self.relation.bias).unsqueeze(-1)  # [B, M, M] + [B, 1, 1]
         normalised: Tensor = self.relation_norm(logits.flatten(1).unsqueeze(1)).view_as(logits).float()

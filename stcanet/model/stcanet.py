@@ -90,22 +90,35 @@ class Normalize(nn.Module):
 
 
 class Embedder(nn.Module):
-    """The deployed contract: uint8 RGB in, unit embeddings out. This is what gets exported.
+    """The deployed contract: crops in, embeddings out. This is what gets exported.
 
     For clips the length of the feature before normalisation comes too: weighting the clips of a tracklet by it gives
     the average of the features themselves, as the published test computes it.
+
+    Args:
+        model: The network.
+        normalized_input: Take float32 images that are normalised already, ``[B, (T,) 3, H, W]``.
+        unit: Give embeddings of unit length; else the features as they are, and no lengths beside them.
+        part_maps: Give the part maps of each block behind them, ``[B, (T,) N, h, w]`` in 0..1.
     """
 
-    def __init__(self, model: STCANet) -> None:
+    def __init__(self, model: STCANet, normalized_input: bool = False, unit: bool = True, part_maps: bool = False) -> None:
         super().__init__()
-        self.normalize = Normalize()
+        self.normalize = None if normalized_input else Normalize()
         self.model = model
+        self.unit, self.part_maps = unit, part_maps
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, ...]:
         """uint8 ``[B, H, W, 3]`` to embeddings ``[B, D]``; ``[B, T, H, W, 3]`` to embeddings and norms ``[B]``."""
-        features = self.model(self.normalize(images)).features.float()
-        embeddings = F.normalize(features, dim=-1)
-        return embeddings if images.dim() == 4 else (embeddings, features.norm(dim=-1))
+        output = self.model(images if self.normalize is None else self.normalize(images))
+        features = output.features.float()
+        results = [F.normalize(features, dim=-1) if self.unit else features]
+        if self.unit and images.dim() == 5:
+            results.append(features.norm(dim=-1))
+        if self.part_maps:
+            maps = [logits.sigmoid() for logits in output.part_logits]
+            results += maps if images.dim() == 5 else [values.squeeze(1) for values in maps]
+        return results[0] if len(results) == 1 else tuple(results)
 
 
 def build_model(

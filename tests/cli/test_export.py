@@ -25,7 +25,7 @@ def _error(done, *words: str) -> None:
 def test_json(exported: subprocess.CompletedProcess[str]) -> None:
     assert (exported.returncode, exported.stderr) == (0, "")
     facts = json.loads(exported.stdout)
-    assert set(facts["files"]) == {"model.onnx", "manifest.json", "parity.json", "golden.npz"}
+    assert set(facts["files"]) == {"model.onnx", "manifest.json", "parity.json", "golden.npz", "MODEL_CARD.md"}
     assert facts["manifest"]["opset"] == 19
     assert facts["manifest"]["source"]["trained"] is True
     assert facts["parity"]["passed"] is True
@@ -33,11 +33,17 @@ def test_json(exported: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_an_untrained_preset(stcanet: Callable, tmp_path: Path) -> None:
-    done = stcanet("export", "--preset", "stcanet-tiny", "-o", tmp_path / "package")
+    options = ("--input", "float", "--part-maps", "--zip", "--licence", "CC0-1.0")
+    done = stcanet("export", "--preset", "stcanet-tiny", "-o", tmp_path / "package", *options)
     assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
     assert "the weights are random" in done.stdout
     assert "attention is not exercised" in done.stdout
-    assert load_manifest(tmp_path / "package").source["trained"] is False
+    manifest = load_manifest(tmp_path / "package.zip")
+    assert manifest.source["trained"] is False
+    assert manifest.licence == "CC0-1.0"
+    assert manifest.input.dtype == "float32"
+    assert manifest.output.part_maps == ("part_maps_2", "part_maps_3")
 
 
 def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> None:
@@ -51,8 +57,14 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("nowhere.pt",), "does not exist"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-huge"), "preset must be"),
-        (("--preset", "stcanet-tiny", "--opset", "9"), "opset must be from 18 to 23"),
+        (("--preset", "stcanet-tiny", "--opset", "9"), "opset must be from 17 to 27"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
+        (("--preset", "stcanet-tiny", "--input", "double"), "'double' is not known"),
+        (("--preset", "stcanet-tiny", "--evaluation", "nowhere.json"), "no result of 'stcanet evaluate"),
+        (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "secret key"),
+        (("--preset", "stcanet-tiny", "--size", "256"), "HEIGHTxWIDTH"),
+        (("--preset", "stcanet-tiny", "--size", "16x16"), "at least 32 pixels"),
+        (("--preset", "stcanet-tiny", "--batch", "0"), "--batch"),
         (("--preset", "stcanet-tiny", "--images", "nowhere"), "nowhere"),
         (("--preset", "stcanet-tiny", "--precision", "bf16"), "no bfloat16 convolution"),
         (("--preset", "stcanet-tiny", "--precision", "int8"), "calibration must be given for int8"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from stcanet import build_model
 from stcanet.model import Embedder, STCANet
-from stcanet_export.onnx import DEFAULT_OPSET, _trace, frozen, make_manifest
+from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, OWN, Contract, _trace, frozen, make_manifest
 from stcanet_export.package import export_package
 from stcanet_export.probes import make_clips, procedural
 from stcanet_runtime.preprocess import resize
@@ -61,7 +61,7 @@ def clip_model() -> STCANet:
 @pytest.fixture(scope="session")
 def image_graph(image_model: STCANet) -> bytes:
     """What the exporter makes of `image_model`. Tracing takes longest of all, so it is done once."""
-    manifest = make_manifest(image_model, DEFAULT_OPSET, dynamic_time=True, source=None)
+    manifest = make_manifest(image_model, DEFAULT_OPSET, OWN)
     return _trace(Embedder(frozen(image_model)), manifest).SerializeToString()
 
 
@@ -77,6 +77,13 @@ def image_package(image_model: STCANet, image_graph: bytes, tmp_path_factory: py
 def clip_package(clip_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Read only; takes clips of any length."""
     return export_package(clip_model, tmp_path_factory.mktemp("clips") / "package").path
+
+
+@pytest.fixture(scope="session")
+def float_package(clip_model: STCANet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same clips in the contract that differs in everything, in the oldest opset. Read only."""
+    contract = Contract("float32", unit=False, part_maps=True)
+    return export_package(clip_model, tmp_path_factory.mktemp("float") / "package", opset=OPSETS[0], contract=contract).path
 
 
 @pytest.fixture

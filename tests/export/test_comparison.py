@@ -36,6 +36,9 @@ class Table:
     def layers(self, _batch: NDArray[np.uint8]) -> list[Layer]:
         return []
 
+    def part_maps(self, _batch: NDArray[np.uint8]) -> tuple[Float32Array, ...]:
+        return ()
+
     def describe(self) -> dict[str, Any]:
         return {}
 

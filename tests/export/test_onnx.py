@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from stcanet.model import Embedder, STCANet
-from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, export_onnx
+from stcanet_export import check_parity
+from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, Contract, export_onnx
+from stcanet_runtime import Encoder
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.manifest import METADATA_KEY
-from stcanet_runtime.session import open_session
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[str | int]:
@@ -80,21 +81,57 @@ def test_normalisations_after_convolutions_are_folded(image_package: Path) -> No
     assert kinds.count("BatchNormalization") <= 5  # after a mean, or on a view of the node graph
 
 
-def test_the_newest_opset(image_model: STCANet, tmp_path: Path) -> None:
-    """The oldest is the default, which everything else here runs on."""
-    manifest = export_onnx(image_model, tmp_path / "model.onnx", OPSETS[-1])
-    session = open_session(tmp_path / "model.onnx", "cpu")
-    crops = np.random.default_rng(0).integers(0, 256, (3, 64, 32, 3), dtype=np.uint8)
-    with torch.inference_mode():
-        expected = Embedder(image_model)(torch.from_numpy(crops))
-    assert manifest.opset == OPSETS[-1]
-    np.testing.assert_allclose(session.run({"images": crops})["embeddings"], expected, atol=1e-3)
+def test_float_contract_in_the_oldest_opset(float_package: Path) -> None:
+    model = onnx.load(float_package / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 17)]
+    graph = model.graph
+    assert [(item.name, _shape(item)) for item in graph.input] == [("clips", ["batch", "time", 3, 64, 32])]
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    output, maps = [(item.name, _shape(item)) for item in graph.output]
+    assert output == ("output", ["batch", 512])
+    assert maps == ("part_maps_2", ["batch", "time", 4, 8, 4])
+    assert "blocks.2.channel/Softmax" in [node.name for node in graph.node]
+    assert not any(node.op_type in ("Cast", "ReduceL2") for node in graph.node)
+
+
+def test_contracts_give_the_same_vectors(float_package: Path, clip_package: Path) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (3, 3, 64, 32, 3), dtype=np.uint8)
+    ours, theirs = (Encoder.load(package, "cpu").embed_batch(clips) for package in (float_package, clip_package))
+    np.testing.assert_allclose(ours[0], theirs[0], atol=1e-4)
+    assert ours[1] is not None
+    np.testing.assert_allclose(ours[1], theirs[1], rtol=1e-3)
+
+
+def test_one_package_serves_one_to_sixteen_frames(clip_model: STCANet, clip_package: Path) -> None:
+    encoder, embedder = Encoder.load(clip_package, "cpu"), Embedder(clip_model)
+    rng = np.random.default_rng(0)
+    for frames in range(1, 17):
+        clips = rng.integers(0, 256, (2, frames, 64, 32, 3), dtype=np.uint8)
+        with torch.inference_mode():
+            expected = embedder(torch.from_numpy(clips))
+        for actual, right in zip(encoder.embed_batch(clips), expected, strict=True):
+            np.testing.assert_allclose(actual, right, rtol=1e-3, atol=1e-3, err_msg=f"{frames} frames")
+
+
+def test_a_fixed_batch_in_the_newest_opset(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    contract = Contract("float32", batch=4)
+    manifest = export_onnx(image_model, tmp_path / "model.onnx", OPSETS[-1], contract)
+    assert (manifest.opset, manifest.input.shape) == (OPSETS[-1], (4, 3, 64, 32))
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert [_shape(item) for item in onnx.load(tmp_path / "model.onnx").graph.output] == [[4, 512]]
+    crops = np.random.default_rng(0).integers(0, 256, (5, 64, 32, 3), dtype=np.uint8)
+    encoder = Encoder.load(tmp_path / "model.onnx", "cpu")
+    expected = Encoder.load(image_package, "cpu").embed_batch(crops)[0]
+    np.testing.assert_allclose(encoder.embed_batch(crops)[0], expected, atol=1e-4)
+    report = check_parity(image_model, tmp_path / "model.onnx")
+    report.raise_if_failed()
+    assert report.layers
 
 
-@pytest.mark.parametrize("opset", [17, 99, 0])
+@pytest.mark.parametrize("opset", [16, 99, 0])
 def test_other_opsets_are_refused(image_model: STCANet, tmp_path: Path, opset: int) -> None:
-    with pytest.raises(OptionError, match="opset must be from 18 to 23"):
+    with pytest.raises(OptionError, match="opset must be from 17 to 27"):
         export_onnx(image_model, tmp_path / "model.onnx", opset)
 
 

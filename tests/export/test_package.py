@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +16,26 @@ import torch
 
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import Embedder, STCANet
+from stcanet_export.onnx import Contract
 from stcanet_export.package import FILES, export_package
 from stcanet_export.report import Tolerance
 from stcanet_runtime import Encoder
+from stcanet_runtime.archive import opened
 from stcanet_runtime.errors import CheckpointError, OptionError, PackageError, ParityError
-from stcanet_runtime.manifest import METADATA_KEY, Manifest, load_manifest
+from stcanet_runtime.golden import verify_package
+from stcanet_runtime.manifest import METADATA_KEY, Manifest, load_manifest, verify_checksum
+from stcanet_runtime.signature import load_secret_key, sign
 
+UNSIGNED = FILES - {"manifest.json.minisig"}
 IMPOSSIBLE = Tolerance(min_cosine=1.0, max_abs=1e-30)
 
 
 def test_contents(image_package: Path) -> None:
-    assert {path.name for path in image_package.iterdir()} == FILES
+    assert {path.name for path in image_package.iterdir()} == UNSIGNED
+    manifest = load_manifest(image_package)
+    assert set(manifest.checksums) == {"parity.json", "golden.npz", "MODEL_CARD.md"}
+    verify_checksum(image_package, manifest)
+    assert manifest.model_sha256 in (image_package / "MODEL_CARD.md").read_text(encoding="utf-8")
     report = json.loads((image_package / "parity.json").read_text())
     assert report["passed"] is True
     assert len(report["crops"]) >= 8
@@ -46,14 +57,39 @@ def test_from_a_checkpoint(image_model: STCANet, traced: None, tmp_path: Path) -
     training = {"dataset": "drawn", "train_images": 7, "config": {"data": "/home/somebody/secret"}}
     checkpoint = Checkpoint.of(image_model, 3, metrics={"val_mAP": 0.5}, training=training)
     save_checkpoint(checkpoint, tmp_path / "best.pt")
-    result = export_package(tmp_path / "best.pt", tmp_path / "package")
-    source = load_manifest(tmp_path / "package").source
+    out = tmp_path / "market.stcanet"
+    signer, public_key = _signer(tmp_path)
+    origin = {"evaluation": [{"data": "drawn", "mAP": 0.5, "mINP": 0.5, "cmc": [1.0], "protocol": {}}]}
+    result = export_package(tmp_path / "best.pt", out, origin=origin, licence="CC0-1.0", signer=signer)
+    manifest = load_manifest(out)
+    assert (result.path, result.manifest, manifest.licence) == (out, manifest, "CC0-1.0")
+    source = manifest.source
     assert source["trained"] is True
     assert source["metrics"] == {"val_mAP": 0.5}
     assert source["training"] == {"dataset": "drawn", "train_images": 7}
+    assert source["evaluation"][0]["mAP"] == 0.5
     assert len(source["checkpoint_sha256"]) == 64
-    for path in result.path.iterdir():
-        assert b"/home/somebody" not in path.read_bytes()
+    assert verify_package(out, "cpu", public_key).passed
+    assert {path.name for path in tmp_path.iterdir()} == {"best.pt", "market.stcanet", *KEYS}
+    with opened(out) as folder:
+        assert {path.name for path in folder.iterdir()} == FILES
+        card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+        assert "CC0-1.0" in card
+        assert "| drawn | 50.00 |" in card
+        for path in folder.iterdir():
+            assert b"/home/somebody" not in path.read_bytes()
+    with pytest.raises(PackageError, match="--force"):
+        export_package(tmp_path / "best.pt", out)
+
+
+KEYS = {"ours.key", "ours.pub"}
+
+
+def _signer(folder: Path) -> tuple[Callable[[Path], None], Path]:
+    pair = pytest.importorskip("minisign").KeyPair.generate()
+    (folder / "ours.key").write_bytes(bytes(pair.secret_key))
+    (folder / "ours.pub").write_bytes(bytes(pair.public_key))
+    return partial(sign, key=load_secret_key(folder / "ours.key", str)), folder / "ours.pub"
 
 
 def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, traced: None, tmp_path: Path) -> None:
@@ -78,7 +114,7 @@ def test_a_failing_gate_keeps_the_old_package_and_success_clears_the_report(
     (out / "golden.npz").unlink()
     export_package(image_model, out, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["package"]
-    assert {path.name for path in out.iterdir()} == FILES
+    assert {path.name for path in out.iterdir()} == UNSIGNED
 
 
 def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
@@ -95,14 +131,15 @@ def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: P
 
 def test_clip_length(clip_model: STCANet, image_model: STCANet, tmp_path: Path) -> None:
     origin = {"training_data": "drawn"}
-    result = export_package(clip_model, tmp_path / "package", clip_length=2, dynamic_time=False, origin=origin)
+    fixed = Contract(dynamic_time=False)
+    result = export_package(clip_model, tmp_path / "package", contract=fixed, clip_length=2, size=(48, 32), origin=origin)
     graph = onnx.load(result.path / "model.onnx")
     inside = Manifest.from_json({entry.key: entry.value for entry in graph.metadata_props}[METADATA_KEY])
-    assert replace(result.manifest, model_sha256=None) == inside
-    assert inside.input.shape == (None, 2, 64, 32, 3)
+    assert replace(result.manifest, model_sha256=None, checksums={}) == inside
+    assert inside.input.shape == (None, 2, 48, 32, 3)
     assert inside.source == origin
     axes = graph.graph.input[0].type.tensor_type.shape.dim
-    assert [axis.dim_value or axis.dim_param for axis in axes] == ["batch", 2, 64, 32, 3]
+    assert [axis.dim_value or axis.dim_param for axis in axes] == ["batch", 2, 48, 32, 3]
     assert not any("frames" in check.name for check in result.report.checks)
     with pytest.raises(OptionError, match="takes single images"):
         export_package(image_model, tmp_path / "other", clip_length=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_clips_pass_at_any_length(clip_model: STCANet, clip_package: Path) -> No
     report = check_parity(clip_model, clip_package)
     report.raise_if_failed()
     names = [check.name for check in report.checks]
-    for frames in (1, 2, 7):
+    for frames in (1, 2, 7, 16):
         assert f"{frames} frames: min cosine" in names
     assert "batch 2: norms" in names
     assert "from files: min cosine" in names
@@ -262,3 +263,51 @@ def test_tolerances_decide(image_model: STCANet, image_package: Path, tmp_path: 
     model = edited(image_package, tmp_path, _scale_one_channel)
     assert check_parity(image_model, model, tolerance=wide).passed
     shutil.rmtree(tmp_path)
+
+
+def test_wrong_part_maps_fail(clip_model: STCANet, float_package: Path, tmp_path: Path) -> None:
+    def without_sigmoid(model: onnx.ModelProto) -> None:
+        node = next(node for node in model.graph.node if node.output[0] == "part_maps_2")
+        assert node.op_type in ("Sigmoid", "Reshape")
+        while node.op_type != "Sigmoid":
+            node = next(other for other in model.graph.node if other.output[0] == node.input[0])
+        node.op_type = "Identity"
+
+    right = check_parity(clip_model, float_package)
+    assert "part maps: relative error" in {check.name for check in right.checks}
+    right.raise_if_failed()
+    report = check_parity(clip_model, edited(float_package, tmp_path, without_sigmoid))
+    assert "part maps: relative error" in failed_names(report)
+
+
+def test_clips_of_one_frame_are_images(clip_model: STCANet, clip_package: Path, image_model: STCANet) -> None:
+    same = STCANet(replace(clip_model.config, clip_length=None))
+    same.load_state_dict(clip_model.state_dict())
+    report = check_parity(same, clip_package)
+    report.raise_if_failed()
+    assert report.candidate["clips"] == "of one frame"
+    assert len(report.layers) > 30
+    other = STCANet(replace(clip_model.config, clip_length=None, pool="avg"))
+    other.load_state_dict(clip_model.state_dict())
+    assert not check_parity(other, clip_package).passed
+
+
+def test_ranking_on_a_gallery(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
+    from stcanet_export.probes import write_procedural
+
+    write_procedural(tmp_path / "crops", 64, 32)
+
+    def mixed(model: onnx.ModelProto) -> None:
+        def roll(bias: np.ndarray) -> np.ndarray:
+            return np.asarray(np.roll(bias, 1) * 3)
+
+        change(model, "model.head.neck.bias", roll)
+
+    right = check_parity(image_model, image_package, gallery=str(tmp_path / "crops"))
+    right.raise_if_failed()
+    names = {check.name for check in right.checks}
+    assert {"gallery: min cosine", "gallery of 15, 15 queries: Kendall's tau", "gallery of 15, 15 queries: top-10"} <= names
+    wrong = check_parity(image_model, edited(image_package, tmp_path, mixed), gallery=str(tmp_path / "crops"))
+    assert {"gallery: min cosine", "gallery of 15, 15 queries: Kendall's tau"} <= failed_names(wrong)
+    with pytest.raises(DataError):
+        check_parity(image_model, image_package, gallery=str(tmp_path / "nowhere"))

@@ -25,18 +25,23 @@ MANIFEST = Manifest(
     model_sha256="0" * 64,
     source={"checkpoint_sha256": "abc", "evaluation": {"mAP": "22.1"}},
 )
+FLOAT_INPUT = InputSpec("images", 256, 128, batch=8, layout="NCHW", dtype="float32", mean=(0.4, 0.4, 0.4), std=(0.2, 0.2, 0.2))
 
 
 def test_round_trip() -> None:
     assert Manifest.from_json(MANIFEST.to_json()) == MANIFEST
     images = replace(MANIFEST, input=InputSpec("images", 256, 128), model_sha256=None)
     assert Manifest.from_json(images.to_json()) == images
+    normalised = replace(MANIFEST, input=FLOAT_INPUT, output=OutputSpec(2048, "output", False, part_maps=("a", "b")))
+    assert Manifest.from_json(normalised.to_json()) == normalised
 
 
 def test_shapes() -> None:
     assert MANIFEST.input.shape == (None, 4, 256, 128, 3)
     assert replace(MANIFEST.input, dynamic_time=True).shape == (None, None, 256, 128, 3)
     assert InputSpec("images", 256, 128).shape == (None, 256, 128, 3)
+    assert FLOAT_INPUT.shape == (8, 3, 256, 128)
+    assert FLOAT_INPUT.crops_shape == (None, 256, 128, 3)
 
 
 def all_fields() -> list[str]:
@@ -84,11 +89,20 @@ def test_a_field_of_a_wrong_type_is_named(name: str) -> None:
         ("input.color", "bgr"),
         ("input.dynamic_time", 1),
         ("output.dim", -1),
-        ("output.normalized", False),
+        ("input.batch", 0),
+        ("input.layout", "NCHW"),
+        ("input.dtype", "float16"),
+        ("input.mean", [0.1, 0.2, 0.3]),
+        ("output.part_maps", [1]),
+        ("output.part_maps", "maps"),
         ("output.metric", "consine"),
         ("precision", "fp31"),
         ("opset", 0),
         ("model_sha256", "12"),
+        ("checksums", {"../x": "0" * 64}),
+        ("checksums", {"golden.npz": "12"}),
+        ("licence", 3),
+        ("schema_version", 1),
         ("schema_version", 3),
         ("schema_version", "1"),
         ("surprise", 1),
@@ -104,6 +118,12 @@ def test_a_wrong_value_is_named(name: str, value: object) -> None:
 def test_a_newer_schema_is_said_before_its_fields() -> None:
     with pytest.raises(ManifestError, match=r"schema_version 9 is not known here.*export the model again"):
         Manifest.from_json('{"schema_version": 9, "tensors": []}')
+
+
+@pytest.mark.parametrize("mean", [None, [0.1, 0.2], [0.1, 0.2, 3], "abc", [0.1, 0.2, float("nan")]])
+def test_a_float_input_says_its_normalisation(mean: Any) -> None:
+    with pytest.raises(ManifestError, match=r"input\.mean must be three numbers"):
+        replace(FLOAT_INPUT, mean=mean)
 
 
 def test_images_have_no_clip_length() -> None:

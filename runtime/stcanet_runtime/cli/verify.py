@@ -12,21 +12,26 @@ import typer
 _EXAMPLES = """\b
 Examples:
   stcanet-runtime verify package/
-  stcanet-runtime verify package/ --provider openvino --json"""
+  stcanet-runtime verify package/ --provider openvino --json
+  stcanet-runtime verify model.stcanet --public-key ours.pub"""
 
 
 def verify(
-    package: Annotated[Path, typer.Argument(help="Folder of the model package.")],
+    package: Annotated[Path, typer.Argument(help="Model package: a folder, or one file (.zip, .stcanet).")],
     provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    public_key: Annotated[
+        str | None, typer.Option(help="Demand a signature by this minisign public key: its file, or its line RW….")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a package on this machine: its hashes, and the embeddings of the drawn crops that it holds."""
     from stcanet_runtime.golden import verify_package
 
-    result = verify_package(package, provider)
+    result = verify_package(package, provider, public_key)
+    signed = "" if public_key is None else "signature right, "
     text = (
         f"{package}: {result.crops} golden embeddings on '{result.provider}', min cosine {result.min_cosine:.9f} "
-        f"(at least {result.bound}): {'verified' if result.passed else 'FAILED'}"
+        f"(at least {result.bound}): {signed}{'verified' if result.passed else 'FAILED'}"
     )
     typer.echo(json.dumps({"passed": result.passed, **asdict(result)}, indent=2) if as_json else text)
     result.raise_if_failed()

@@ -1,0 +1,132 @@
+"""The model card: what a manifest and a parity report say, for people. Nothing is in it that they do not hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stcanet_export.report import ParityReport
+from stcanet_runtime.figures import REPORTED_RANKS
+from stcanet_runtime.manifest import Manifest
+
+_UNKNOWN = "Not stated."
+_INTENDED = """\
+Finding the same person again in crops of people, across cameras or over time. The model gives a vector for each crop or
+clip; vectors of one person are closer than those of others. It is made for crops of whole, upright people, as a person
+detector gives them."""
+_LIMITS = """\
+* Embeddings are not names: a match is a likeness of clothing and shape, and people in the same clothes are alike.
+* Figures hold for the data sets that are named here. Other cameras, seasons, uniforms and crops give others; measure on
+  your own before you decide anything by a threshold.
+* How well it works for groups of people that the training data hardly show is not known.
+* Following people is regulated in many places, and often forbidden without their consent. The licence below is about
+  the weights only."""
+_NO_EVALUATION = "None is in the package: `stcanet export --evaluation result.json` puts results of `stcanet evaluate` here."
+
+
+def model_card(manifest: Manifest, report: ParityReport) -> str:
+    """Markdown.
+
+    Args:
+        manifest: Of the package.
+        report: What the parity gate found.
+    """
+    source = manifest.source
+    sections = {
+        "Intended use": _INTENDED,
+        "Limits": _limits(source),
+        "Input and output": _table(_contract(manifest)),
+        "Training data": _training(source),
+        "Evaluation": _evaluation(source.get("evaluation", ()), source.get("metrics", {})),
+        "Precision": _precision(manifest),
+        "Parity with PyTorch": _parity(report),
+        "Licence of the weights": manifest.licence or _UNKNOWN,
+        "Made by": f"{manifest.generator}, {manifest.created}. ONNX opset {manifest.opset}, "
+        f"SHA-256 of `model.onnx` `{manifest.model_sha256}`.",
+    }
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    return f"# {manifest.preset}\n\nA model of person re-identification. This card is written from `manifest.json`.\n\n{body}\n"
+
+
+def _limits(source: Mapping[str, Any]) -> str:
+    if source.get("trained") is False:
+        return "* **The weights are random.** The embeddings say nothing about people; the package is for measuring speed."
+    return _LIMITS
+
+
+def _contract(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    spec, output = manifest.input, manifest.output
+    shape = ", ".join("any" if length is None else str(length) for length in spec.shape)
+    yield "input", f"`{spec.name}`, {spec.dtype}, {spec.color.upper()}, {spec.layout}, [{shape}]"
+    normalised = "in the graph" if spec.mean is None else f"before it: mean {list(spec.mean)}, std {list(spec.std or ())}"
+    yield "normalisation", normalised
+    yield "resize", f"{spec.resample}, antialiased, to {spec.height}×{spec.width}, without keeping the aspect"
+    if spec.clip_length is not None:
+        yield "frames of a clip", f"{spec.clip_length}" + (" recommended, any number taken" if spec.dynamic_time else "")
+    yield "output", f"`{output.name}`, {output.dim} dimensions, {'unit length' if output.normalized else 'not normalised'}"
+    if output.part_maps:
+        yield "part maps", ", ".join(f"`{name}`" for name in output.part_maps)
+    yield "distance", output.metric
+
+
+def _training(source: Mapping[str, Any]) -> str:
+    facts = {name: value for name, value in source.get("training", {}).items() if value not in (None, [], {})}
+    if "epoch" in source:
+        facts["epochs"] = source["epoch"]
+    if "checkpoint_sha256" in source:
+        facts["checkpoint SHA-256"] = f"`{source['checkpoint_sha256']}`"
+    return _table((name.replace("_", " "), _plain(value)) for name, value in facts.items()) if facts else _UNKNOWN
+
+
+def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, float]) -> str:
+    parts = []
+    if results:
+        parts.append(_results(results))
+    if metrics:
+        values = ", ".join(f"{name.removeprefix('val_')} {value:.4g}" for name, value in metrics.items())
+        parts.append(f"On people held back from training, which chose the checkpoint: {values}.")
+    return "\n\n".join(parts) or _NO_EVALUATION
+
+
+def _results(results: Sequence[Mapping[str, Any]]) -> str:
+    titles = ["data", *(f"{name}, %" for name in ("mAP", *(f"rank-{rank}" for rank in REPORTED_RANKS), "mINP"))]
+    lines = [_row(titles), "|" + "---|" * len(titles)]
+    for result in results:
+        ranks = [result["cmc"][min(rank, len(result["cmc"])) - 1] for rank in REPORTED_RANKS]
+        figures = [result["mAP"], *ranks, result["mINP"]]
+        lines.append(_row([str(result["data"]), *(f"{100 * value:.2f}" for value in figures)]))
+    protocols = [f"Protocol of {result['data']}: {_plain(result['protocol'])}." for result in results]
+    return "\n\n".join(["\n".join(lines), *protocols])
+
+
+def _precision(manifest: Manifest) -> str:
+    conversion: Mapping[str, Any] = getattr(manifest, "conversion", {})
+    details = [(name.replace("_", " "), _plain(value)) for name, value in conversion.items()]
+    return _table([("computes in", manifest.precision), *details])
+
+
+def _parity(report: ParityReport) -> str:
+    figures = (
+        f"{'Passed' if report.passed else 'FAILED'} on {len(report.crops)} crops, {len(report.checks)} checks: least cosine of "
+        f"an embedding with PyTorch's {report.min_cosine:.7f}, at least {report.tolerance.min_cosine:g} allowed. "
+        "`parity.json` has every figure."
+    )
+    return "\n".join([figures, *(["", *(f"* {note}" for note in report.notes)] if report.notes else [])])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        told = {name: item for name, item in value.items() if item not in (None, {}, [])}
+        return ", ".join(f"{name.replace('_', ' ')} {_plain(item)}" for name, item in told.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_plain(item) for item in value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _table(rows: Any) -> str:
+    return "\n".join(["| | |", "|---|---|", *(_row(row) for row in rows)])
+
+
+def _row(cells: Sequence[str]) -> str:
+    # What comes from files may hold anything: a bar would shift the columns, a line break would end the table.
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,31 @@
+"""Results of ``stcanet evaluate``, as a package keeps them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.figures import REPORTED_RANKS
+
+_KEPT = ("data", "mAP", "mINP", "cmc", "num_valid_queries", "protocol")
+# Not the model and where it ran: those are paths and names of the machine that evaluated.
+
+
+def read_evaluation(path: str | Path) -> dict[str, Any]:
+    """Figures and protocol of a result file, the CMC up to the last rank that is reported.
+
+    Raises:
+        DataError: It is no result of ``stcanet evaluate``.
+    """
+    try:
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        kept = {name: result[name] for name in _KEPT}
+        kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
+        whole = all(isinstance(kept[name], float) for name in ("mAP", "mINP")) and kept["cmc"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
+    if not whole or not isinstance(kept["protocol"], dict):
+        raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers")
+    return kept

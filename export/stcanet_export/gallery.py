@@ -1,0 +1,72 @@
+"""Ranking agreement on a gallery of the user's: a data set, or a folder of crops that are searched among each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from stcanet.data.datasets import load_dataset
+from stcanet_export.agreement import agreement
+from stcanet_export.report import Check, Tolerance
+from stcanet_export.sides import Side
+from stcanet_runtime.crops import list_images
+from stcanet_runtime.errors import DataError
+
+MAX_QUERIES, MAX_GALLERY = 100, 1000
+"""Evenly picked: pairs grow with the square of a gallery, and PyTorch on a CPU embeds some ten crops a second."""
+_MIN_GALLERY = 3
+
+Group = tuple[Path, ...]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Crops or tracklets: each a group of image files."""
+
+    queries: tuple[Group, ...]
+    gallery: tuple[Group, ...]
+
+
+def read_gallery(source: str) -> Gallery:
+    """A data set's query and gallery, or the images of a folder as both.
+
+    Raises:
+        DataError: There are no images, or too few.
+    """
+    path = Path(source).expanduser()
+    try:
+        dataset = load_dataset(source)
+        sides = [tuple(sample.frames for sample in samples) for samples in (dataset.query, dataset.gallery)]
+    except DataError:
+        if not path.is_dir():
+            raise
+        sides = [tuple((image,) for image in list_images(path))] * 2
+    found = Gallery(tuple(_pick(sides[0], MAX_QUERIES)), tuple(_pick(sides[1], MAX_GALLERY)))
+    if not found.queries or len(found.gallery) < _MIN_GALLERY:
+        raise DataError(f"{source}: {len(found.queries)} queries and {len(found.gallery)} in the gallery are too few to rank")
+    return found
+
+
+def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance: Tolerance) -> Iterator[Check]:
+    """Embeddings of all, and how each query ranks the gallery. What is a query itself is not in its own ranking."""
+    groups = list(dict.fromkeys((*gallery.queries, *gallery.gallery)))
+    place = {group: index for index, group in enumerate(groups)}
+    ours, theirs = (side.embed_files(groups).astype(np.float64) for side in (candidate, reference))
+    cosine = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+    worst = int(np.argmin(cosine))
+    yield Check.at_least("gallery: min cosine", float(cosine[worst]), tolerance.min_cosine, groups[worst][0].name)
+    q, g = ([place[group] for group in side] for side in (gallery.queries, gallery.gallery))
+    same = np.equal.outer(q, g)
+    distances = [np.where(same, np.inf, 1 - values[q] @ values[g].T) for values in (ours, theirs)]
+    yield from agreement(f"gallery of {len(g)}, {len(q)} queries", distances[0], distances[1], tolerance)
+
+
+def _pick(items: Sequence[Item], limit: int) -> list[Item]:
+    if len(items) <= limit:
+        return list(items)
+    return [items[round(index)] for index in np.linspace(0, len(items) - 1, limit)]

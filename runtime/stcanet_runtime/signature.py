@@ -1,0 +1,83 @@
+"""Signatures of packages, in the format of minisign (https://jedisct1.github.io/minisign/), by its Python library.
+
+What is signed is the manifest, which holds the hash of every other file of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime.archive import MANIFEST_NAME, SIGNATURE_NAME
+from stcanet_runtime.errors import MissingDependencyError, OptionError, SignatureError
+from stcanet_runtime.files import atomic_path
+
+
+def load_secret_key(path: str | Path, ask_password: Callable[[], str]) -> Any:
+    """A key for :func:`sign`.
+
+    Args:
+        path: File of ``minisign -G``.
+        ask_password: Called where the key is protected by a password.
+
+    Raises:
+        OptionError: It is no such file, or the password is wrong.
+        MissingDependencyError: py-minisign is not installed.
+    """
+    minisign = _library()
+    try:
+        key = minisign.SecretKey.from_file(path)
+        if key.is_encrypted():
+            key.decrypt(ask_password())
+    except (OSError, minisign.Error) as error:
+        raise OptionError("secret key", str(path), f"a minisign secret key ({error})") from None
+    return key
+
+
+def sign(folder: Path, key: Any) -> None:
+    """Sign the manifest of a package folder with a key of :func:`load_secret_key`."""
+    signature = key.sign((folder / MANIFEST_NAME).read_bytes(), trusted_comment="model package of stcanet")
+    with atomic_path(folder / SIGNATURE_NAME) as temporary:
+        temporary.write_bytes(bytes(signature) + b"\n")
+
+
+def verify_signature(folder: Path, public_key: str | Path) -> None:
+    """See that a package folder was signed with the secret key that belongs to `public_key`.
+
+    That its other files are those of the manifest is for :func:`stcanet_runtime.manifest.verify_checksum` to see.
+
+    Args:
+        folder: The package.
+        public_key: File of ``minisign -G``, or the line in it that starts with RW.
+
+    Raises:
+        SignatureError: The package is not signed, signed by another key, or was altered afterwards.
+        OptionError: The key cannot be read.
+        MissingDependencyError: py-minisign is not installed.
+    """
+    minisign = _library()
+    try:
+        key = _public_key(minisign, str(public_key))
+    except (OSError, minisign.Error) as error:
+        raise OptionError("public key", str(public_key), f"a minisign public key or its file ({error})") from None
+    try:
+        signature = minisign.Signature.from_file(folder / SIGNATURE_NAME)
+        key.verify((folder / MANIFEST_NAME).read_bytes(), signature)
+    except (FileNotFoundError, NotADirectoryError):
+        raise SignatureError(f"{folder} is not signed, and a signature is demanded: it has no {SIGNATURE_NAME}") from None
+    except (OSError, minisign.Error) as error:
+        raise SignatureError(f"{folder / SIGNATURE_NAME} is not a signature of this manifest by that key: {error}") from None
+
+
+def _public_key(minisign: Any, text: str) -> Any:
+    inline = len(text) == 56 and text.startswith("RW") and not Path(text).exists()  # base64 of 42 bytes
+    return minisign.PublicKey.from_base64(text) if inline else minisign.PublicKey.from_file(text)
+
+
+def _library() -> Any:
+    try:
+        import minisign
+    except ImportError as error:
+        raise MissingDependencyError("py-minisign", "signing and verifying signatures", "sign") from error
+    return minisign

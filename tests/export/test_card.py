@@ -1,0 +1,92 @@
+"""The model card says what manifest and report hold, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stcanet_export.card import model_card
+from stcanet_export.evaluations import read_evaluation
+from stcanet_export.report import Check, ParityReport, Tolerance
+from stcanet_runtime import InputSpec, Manifest, OutputSpec
+from stcanet_runtime.errors import DataError
+
+RESULT = {
+    "model": "/home/somebody/runs/best.pt",
+    "runs_on": "pytorch, cpu",
+    "data": "Market-1501",
+    "mAP": 0.875,
+    "mINP": 0.5,
+    "cmc": [0.9, 0.91, 0.92, 0.93, 0.94] + [0.95] * 45,
+    "num_valid_queries": 3368,
+    "protocol": {"metric": "cosine", "flip": False, "reranking": None},
+}
+MANIFEST = Manifest(
+    "stcanet-video",
+    InputSpec("clips", 256, 128, 4, dynamic_time=True),
+    OutputSpec(2048),
+    18,
+    "2026-01-01T00:00:00+00:00",
+    "stcanet 0.1.0",
+    model_sha256="0" * 64,
+    licence="CC-BY-4.0",
+    source={
+        "trained": True,
+        "epoch": 7,
+        "checkpoint_sha256": "a" * 64,
+        "metrics": {"val_mAP": 0.5},
+        "training": {"dataset": "MARS | evil\n# title", "train_images": 12},
+    },
+)
+REPORT = ParityReport(
+    {}, {}, ["a", "b"], Tolerance(), [Check.at_least("batch 1: min cosine", 0.9999991, 0.99999)], notes=["something"]
+)
+
+
+@pytest.fixture
+def result(tmp_path: Path) -> Path:
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(RESULT))
+    return path
+
+
+def test_everything_is_there(result: Path) -> None:
+    source = {**MANIFEST.source, "evaluation": [read_evaluation(result)]}
+    card = model_card(replace(MANIFEST, source=source), REPORT)
+    for text in (
+        "# stcanet-video",
+        "CC-BY-4.0",
+        "any, any, 256, 128, 3",
+        "4 recommended",
+        "| Market-1501 | 87.50 | 90.00 |",
+        "Protocol of Market-1501: metric cosine, flip False.",
+        "mAP 0.5",
+        "| epochs | 7 |",
+        "| train images | 12 |",
+        "0.9999991",
+        "* something",
+        "| computes in | fp32 |",
+    ):
+        assert text in card
+    assert "/home/somebody" not in card
+    # What a file says cannot change what the card looks like.
+    assert "| dataset | MARS \\| evil # title |" in card
+
+
+def test_what_is_not_known_is_said() -> None:
+    card = model_card(replace(MANIFEST, licence=None, source={"trained": False}), REPORT)
+    assert "The weights are random" in card
+    assert card.count("Not stated.") == 2
+    assert "stcanet export --evaluation" in card
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", json.dumps({**RESULT, "mAP": "high"}), json.dumps({**RESULT, "cmc": []}), '{"mAP": 1']
+)
+def test_other_files_are_no_results(tmp_path: Path, text: str) -> None:
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(DataError, match="no result of 'stcanet evaluate --out'"):
+        read_evaluation(tmp_path / "result.json")
