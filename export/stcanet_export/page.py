@@ -38,7 +38,12 @@ def html_report(report: ParityReport) -> str:
 
 
 def _facts(facts: dict[str, object]) -> str:
-    return escape(", ".join(f"{name} {value}" for name, value in facts.items()))
+    flat = {name: _flat(value) for name, value in facts.items()}
+    return escape(", ".join(f"{name} {value}" for name, value in flat.items()))
+
+
+def _flat(value: object) -> object:
+    return " and ".join(f"{count} on {name}" for name, count in value.items()) if isinstance(value, dict) else value
 
 
 def _table(titles: Sequence[str], rows: Iterator[str]) -> str:
