@@ -24,7 +24,7 @@ def precision(report: dict[str, Any]) -> Iterator[str]:
                 yield f"| {row['precision']} | {NAMES[provider]} | {_quality(row, provider)} | {speed} |"
         yield ""
         yield from _others(rows)
-    yield f"Batches take turns with each other; medians of {report['setting']['repeats']}. Min cosine: the parity gate's; "
+    yield f"Batches take turns with each other; medians of {report['setting']['repeats']}. Min cosine: the parity gate's;"
     yield "under OpenVINO, of the drawn crops to fp32 under the CPU provider. Δ: to fp32, in points. Kept: units of all units."
     yield ""
 
