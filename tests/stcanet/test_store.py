@@ -134,7 +134,7 @@ def test_a_cache_file_that_is_none(paths: list[Path], tmp_path: Path, content: b
     files = FrameFiles(paths, 16, 8)
     open_frames(files, "file", tmp_path / "cache")
     (path,) = (tmp_path / "cache").iterdir()
-    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, np.zeros((2, 3)))
+    path.write_bytes(content) if isinstance(content, bytes) else np.save(path, np.zeros((2, 3), np.uint8))
     with pytest.raises(DataError, match="delete it"):
         open_frames(files, "file", tmp_path / "cache")
 
