@@ -35,7 +35,7 @@ Sets = list[NDArray[np.int64]]
 STAGES = {
     "search_s": ("neighbours",),
     "sets_s": ("pair_distances", "expand", "average"),
-    "overlaps_s": ("overlaps",),
+    "overlaps_s": ("overlaps", "select_best"),
     "gallery_s": ("distance_matrix", "top_k", "smallest", "blend"),
 }
 """Phases of ours and the backend functions that make them up; the rest is what the front does: weights, candidates, files."""
