@@ -44,9 +44,12 @@ def _measure_behind_cast(graph: onnx.GraphProto) -> None:
     cast = next((node for node in graph.node if node.op_type == "Cast" and node.input[0] in inputs), None)
     if cast is None:
         return
-    for node in graph.node:
-        if node.op_type == "Shape" and node.input[0] == cast.input[0]:
-            node.input[0] = cast.output[0]
+    module = cast.name.rpartition("/")[0]
+    measured = [node for node in graph.node if node.op_type == "Shape" and node.input[0] == cast.input[0]]
+    for index, node in enumerate(measured):
+        node.input[0] = cast.output[0]
+        # Among the nodes of the cast's module, which else would be two calls to the comparison by layer.
+        node.name = f"{module}/Shape" + (f"_{index}" if index else "")
     moved = onnx.NodeProto()
     moved.CopyFrom(cast)
     graph.node.remove(cast)
