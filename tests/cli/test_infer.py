@@ -97,7 +97,7 @@ def test_embeds_a_folder(run: Run, package: Path, crops: Path, tmp_path: Path) -
     assert "6 images → 8 dimensions with test on cpu" in done.stdout
     assert "wrote embeddings.npz" in done.stdout
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
-        assert set(file) == {"embeddings", "paths", "pids", "camids"}
+        assert set(file) == {"embeddings", "paths", "pids", "camids", "model"}
         assert file["embeddings"].shape == (6, 8)
         assert file["embeddings"].dtype == np.float32
         assert file["pids"].tolist() == [1, 1, 2, 2, 3, 3]
@@ -109,7 +109,7 @@ def test_names_that_tell_nothing_give_no_ids(run: Run, package: Path, crops: Pat
     (crops / "0001_c1s1_000000_00.png").rename(crops / "somebody.png")
     assert run(package, crops, "-o", "out.dat").returncode == 0
     with np.load(tmp_path / "out.dat", allow_pickle=False) as file:
-        assert set(file) == {"embeddings", "paths"}
+        assert set(file) == {"embeddings", "paths", "model"}
 
 
 def test_ranks_a_gallery(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
