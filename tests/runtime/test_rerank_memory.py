@@ -126,5 +126,5 @@ def test_peak_of_a_process(compiled: Any, data: str) -> None:
     measured = [tuple(map(int, line.split())) for line in lines if line]
     assert len(measured) == 6
     for peak, allowed in measured:
-        assert peak <= allowed + (2 << 20), measured
+        assert peak <= allowed + (4 << 20), measured  # the panels of two sides end in pages of 2 MiB
     assert all(peak > allowed / 4 for peak, allowed in measured[::2]), measured  # a limit is no excuse for a far estimate
