@@ -98,7 +98,7 @@ TABLES: dict[str, Table] = {
 """By the ``benchmark`` of a result file; those without one are of `deployed`."""
 
 README_TABLES: dict[str, Table] = {"rerank": tables_rerank.rerank_brief}
-"""What README.md shows, followed by those of `deployed`."""
+"""What README.md shows, by the name of the file, followed by those of `deployed`."""
 
 
 def table(report: dict[str, Any], make: Table) -> str:
@@ -115,7 +115,7 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """Every generated page by path."""
     kinds = {name: report.get("benchmark", "") for name, report in reports.items()}
     sections = [f"## {name}\n\n{table(report, TABLES.get(kinds[name], deployed))}\n" for name, report in reports.items()]
-    shown = [table(report, README_TABLES[kinds[name]]) for name, report in reports.items() if kinds[name] in README_TABLES]
+    shown = [table(reports[name], make) for name, make in README_TABLES.items() if name in reports]
     # Those of trained models come last: the text that follows them in README.md is about them.
     shown += [table(report, deployed) for name, report in reports.items() if kinds[name] not in TABLES]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -22,12 +22,16 @@ def rerank(report: dict[str, Any]) -> Iterator[str]:
     yield from _searches(report["results"]["neighbours"], report["sizes"]["k1"] + 1)
 
 
+def _repeats(sizes: dict[str, Any]) -> str:
+    return "One run" if sizes["repeats"] == 1 else f"Medians of {sizes['repeats']}, taking turns"
+
+
 def rerank_brief(report: dict[str, Any]) -> Iterator[str]:
     """Re-ranking alone."""
     sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
     yield (
         f"Re-ranking of {_shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
-        f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. Medians of {sizes['repeats']}, taking turns, "
+        f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. {_repeats(sizes)}, "
         "each in a process of its own."
     )
     yield ""
