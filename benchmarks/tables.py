@@ -121,16 +121,14 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     export = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
     block = "\n\n".join(shown)
-    precisions = "\n\n".join(table(report, tables_precision.precision) for report in reports.values() if _is_precision(report))
+    precisions = "\n\n".join(
+        table(report, tables_precision.precision) for name, report in reports.items() if kinds[name] == "precision"
+    )
     return {
         ROOT / "export" / "README.md": MARKS.sub(lambda match: f"{match[1]}{precisions}\n{match[2]}", export),
         ROOT / "BENCHMARKS.md": "\n".join([INTRO, *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
     }
-
-
-def _is_precision(report: dict[str, Any]) -> bool:
-    return bool(report.get("benchmark") == "precision")
 
 
 def main() -> None:

@@ -100,8 +100,7 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _precision(manifest: Manifest) -> str:
-    conversion: Mapping[str, Any] = getattr(manifest, "conversion", {})
-    details = [(name.replace("_", " "), _plain(value)) for name, value in conversion.items()]
+    details = [(name.replace("_", " "), _plain(value)) for name, value in manifest.conversion.items()]
     return _table([("computes in", manifest.precision), *details])
 
 

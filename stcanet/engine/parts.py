@@ -50,7 +50,7 @@ def best_overlap(sizes: Sequence[Sequence[int]], num_parts: int, masks: Tensor) 
     Returns:
         int64 ``[blocks, N, 2]``, as :func:`part_overlap`.
     """
-    perfect = [part_targets(masks, num_parts, size).logit(eps=1e-2).unsqueeze(1) for size in sizes]
+    perfect = [target.logit(eps=1e-2).unsqueeze(1) for target in part_targets(masks, num_parts, sizes)]
     return part_overlap(perfect, masks)
 
 

@@ -31,27 +31,27 @@ def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss = "bc
     """
     with torch.autocast(masks.device.type, enabled=False):
         # Maps of all parts have the same size, so that one mean over everything is the mean of the parts' means.
+        targets = part_targets(masks, part_logits[0].shape[2], [logits.shape[-2:] for logits in part_logits])
         losses = [
-            _distance(logits.flatten(0, 1).float(), part_targets(masks, logits.shape[2], logits.shape[-2:]), kind)
-            for logits in part_logits
+            _distance(logits.flatten(0, 1).float(), target, kind) for logits, target in zip(part_logits, targets, strict=True)
         ]
         return torch.stack(losses).mean()
 
 
-def part_targets(masks: Tensor, num_parts: int, size: Sequence[int]) -> Tensor:
-    """What a part map of `size` (h, w) should be: the share of each part, bilinear with aligned corners as published.
+def part_targets(masks: Tensor, num_parts: int, sizes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """What part maps of `sizes` (h, w) should be: the share of each part, bilinear with aligned corners as published.
 
     Args:
         masks: uint8 ``[B, H, W]`` or ``[B, T, H, W]``: 0 background, k for part k of 1 … N.
         num_parts: N.
-        size: Of the map.
+        sizes: Of the maps.
 
     Returns:
-        float32 ``[B·T, N, h, w]`` in 0 … 1.
+        float32 ``[B·T, N, h, w]`` in 0 … 1, one for each size.
     """
     numbers = torch.arange(1, num_parts + 1, dtype=masks.dtype, device=masks.device)
     parts = (masks.reshape(-1, 1, *masks.shape[-2:]) == numbers[:, None, None]).float()
-    return F.interpolate(parts, tuple(size), mode="bilinear", align_corners=True)
+    return [F.interpolate(parts, tuple(size), mode="bilinear", align_corners=True) for size in sizes]
 
 
 def _distance(logits: Tensor, target: Tensor, kind: PartLoss) -> Tensor:
