@@ -176,6 +176,7 @@ def test_masks_teach_the_part_maps(masked_people: Path) -> None:
     """One batch, again and again; the mask loss starts with the second epoch."""
     loss = {"triplet_weight": 0.0, "mask_start_epoch": 2}
     config = settings(masked_people, masks=str(masked_people / "masks"), optim={"lr": 1e-2}, loss=loss)
+    torch.manual_seed(0)
     device = torch.device("cpu")
     batches = TrainBatches(load_dataset(masked_people).train, config, device)
     learner = Learner(build_model("stcanet-tiny", 6, height=64, width=32).train(), config, device)
