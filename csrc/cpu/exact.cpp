@@ -5,6 +5,10 @@
 
 #include "isa_table.hpp"
 
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
 namespace stcanet::STCANET_ISA {
 namespace {
 
@@ -63,11 +67,41 @@ double dot(const float* x, const float* y, std::size_t n) { return sum<Product>(
 
 double squared_distance(const float* x, const float* y, std::size_t n) { return sum<SquaredDifference>(x, y, n); }
 
+Dots dots(const float* x, const float* y, std::size_t n) {
+    Doubles products[kVectors] = {}, squares[kVectors] = {};
+    std::size_t i = 0;
+    for (; i + kPartials <= n; i += kPartials) {
+#pragma GCC unroll 8
+        for (std::size_t v = 0; v < kVectors; ++v) {
+            const Doubles xd = __builtin_convertvector(*reinterpret_cast<const Floats*>(x + i + v * kWide), Doubles);
+            const Doubles yd = __builtin_convertvector(*reinterpret_cast<const Floats*>(y + i + v * kWide), Doubles);
+            products[v] += xd * yd;
+            squares[v] += yd * yd;
+        }
+    }
+    double product[kPartials], square[kPartials];
+    for (std::size_t v = 0; v < kVectors; ++v) {
+        *reinterpret_cast<LooseDoubles*>(product + v * kWide) = products[v];
+        *reinterpret_cast<LooseDoubles*>(square + v * kWide) = squares[v];
+    }
+    for (std::size_t l = 0; i < n; ++i, ++l) {
+        const double xd = x[i], yd = y[i];
+        product[l] += xd * yd;
+        square[l] += yd * yd;
+    }
+    return {fold(product), fold(square)};
+}
+
 // Subnormal halves are built from normal floats, so that flushing subnormals to zero, which others may have switched on
 // for the thread, does not matter.
 void widen(const std::uint16_t* x, std::size_t n, float* out) {
     constexpr std::uint32_t bias = 112u << 23, smallest = 113u << 23;  // 2^-15 * 2 = 2^-14: the smallest normal half
-    for (std::size_t i = 0; i < n; ++i) {
+    std::size_t i = 0;
+#ifdef __F16C__
+    for (; i + 8 <= n; i += 8)  // the instruction does not heed that switch
+        _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x + i))));
+#endif
+    for (; i < n; ++i) {
         const std::uint32_t magnitude = (x[i] & 0x7FFFu) << 13, sign = (x[i] & 0x8000u) << 16;
         union Bits {
             std::uint32_t integer;
@@ -84,6 +118,7 @@ void widen(const std::uint16_t* x, std::size_t n, float* out) {
 void fill_exact(Kernels& table) {
     table.dot = dot;
     table.squared_distance = squared_distance;
+    table.dots = dots;
     table.widen = widen;
 }
 

@@ -2,8 +2,10 @@
 
 #include "isa_table.hpp"
 
-#ifdef STCANET_AMX
+#ifdef STCANET_X86
 #include <cpuid.h>
+#endif
+#ifdef STCANET_AMX
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -20,6 +22,14 @@ Kernels make(Isa isa, const char* name, std::initializer_list<Fill> fills) {
     for (const Fill fill : fills) fill(table);
     return table;
 }
+
+#ifdef STCANET_X86
+// Leaf 1; older compilers have no name for it.
+bool has_f16c() {
+    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) != 0 && (ecx >> 29 & 1) != 0;
+}
+#endif
 
 #ifdef STCANET_AMX
 // Leaf 7: AMX-BF16 and AMX-TILE.
@@ -41,7 +51,7 @@ std::vector<const Kernels*> detect() {
     std::vector<const Kernels*> tables{&generic_table};
 #ifdef STCANET_X86
     __builtin_cpu_init();  // also asks whether the operating system saves the wide registers
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         static const Kernels avx2_table =
             make(Isa::avx2, "avx2",
                  {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_pixels, avx2::fill_int16});

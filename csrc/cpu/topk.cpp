@@ -25,22 +25,44 @@ Lists make_lists(const Screen& screen, std::size_t rows, std::size_t k) {
     return lists;
 }
 
-// Every visible row is measured; stripes of the gallery yield exact lists, which merge without ambiguity.
-void scan_directly(const Screen& screen, Groups groups, std::size_t k, Lists& lists) {
-    const std::size_t rows = lists.size(), gallery = screen.gallery().rows.rows;
+float measure(const Kernels& kernels, Metric metric, const float* q, double q_sq, const float* g, std::size_t cols) {
+    if (metric == Metric::euclidean) return exact_distance(kernels, metric, q, g, cols, q_sq, 0.0);
+    const Dots dots = kernels.dots(q, g, cols);
+    return exact_cosine(dots.product, q_sq, dots.square);
+}
+
+// Every visible row is measured, and read once for all queries: reading the gallery is all the time. Stripes of it
+// yield exact lists, which merge without ambiguity.
+void search_directly(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t k,
+                     Matrix<float> distances, Matrix<std::int64_t> indices) {
+    const Kernels& kernels = *options.kernels;
+    const std::size_t cols = query.cols;
+    std::vector<float> queries(query.half != nullptr ? query.rows * cols : 0);
+    std::vector<const float*> rows(query.rows);
+    std::vector<double> squared(query.rows);
+    for (std::size_t i = 0; i < query.rows; ++i) {
+        rows[i] = kernels.floats(query, i, 0, cols, queries.data() + (queries.empty() ? 0 : i * cols));
+        squared[i] = kernels.dot(rows[i], rows[i], cols);
+    }
     const std::size_t stripes =
-        std::clamp<std::size_t>(gallery / kMinStripe, 1, 4 * resolve_threads(screen.options.threads));
-    std::vector<std::vector<Hit>> found(rows * stripes);
-    parallel_for(rows * stripes, screen.options.threads, [&](std::size_t unit) {
-        const std::size_t i = unit / stripes, s = unit % stripes;
-        std::vector<Hit>& hits = found[unit];
-        for (std::size_t j = gallery * s / stripes; j < gallery * (s + 1) / stripes; ++j)
-            if (!groups.hides(i, j)) hits.push_back({screen.exact(i, j), static_cast<std::int32_t>(j)});
-        std::sort(hits.begin(), hits.end());
-        hits.resize(std::min(hits.size(), k));
+        std::clamp<std::size_t>(gallery.rows / kMinStripe, 1, 4 * resolve_threads(options.threads));
+    std::vector<Smallest> found(query.rows * stripes, Smallest(k));
+    parallel_for(stripes, options.threads, [&](std::size_t s) {
+        std::vector<float> room(gallery.half != nullptr ? cols : 0);
+        for (std::size_t j = gallery.rows * s / stripes; j < gallery.rows * (s + 1) / stripes; ++j) {
+            const float* row = kernels.floats(gallery, j, 0, cols, room.data());
+            for (std::size_t i = 0; i < query.rows; ++i)
+                if (!groups.hides(i, j))
+                    found[i * stripes + s].offer(
+                        {measure(kernels, metric, rows[i], squared[i], row, cols), static_cast<std::int32_t>(j)});
+        }
     });
-    for (std::size_t unit = 0; unit < found.size(); ++unit)
-        for (const Hit& hit : found[unit]) lists[unit / stripes].add_exact(hit);
+    for (std::size_t i = 0; i < query.rows; ++i) {
+        Smallest& best = found[i * stripes];
+        for (std::size_t s = 1; s < stripes; ++s)
+            for (const Hit& hit : found[i * stripes + s].sorted()) best.offer(hit);
+        write_places(best.sorted(), distances.cols, 0, distances.row(i), indices.row(i));
+    }
 }
 
 void scan_by_keys(const Screen& screen, Groups groups, std::size_t scratch, Lists& lists) {
@@ -68,13 +90,14 @@ void scan_by_keys(const Screen& screen, Groups groups, std::size_t scratch, List
 void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t scratch,
            Matrix<float> distances, Matrix<std::int64_t> indices) {
     const std::size_t k = std::min(distances.cols, gallery.rows);
+    if (k > 0 && query.rows < kDirectRows) {
+        search_directly(query, gallery, metric, groups, options, k, distances, indices);
+        return;
+    }
     search_with_best(*options.kernels, {}, [&](const Product& product, const Progress&) {
         const Screen screen(query, gallery, metric, options, product);
         Lists lists = make_lists(screen, query.rows, k);
-        if (k > 0 && query.rows < kDirectRows)
-            scan_directly(screen, groups, k, lists);
-        else if (k > 0)
-            scan_by_keys(screen, groups, scratch, lists);
+        if (k > 0) scan_by_keys(screen, groups, scratch, lists);
         parallel_for(query.rows, options.threads, [&](std::size_t i) {
             const std::vector<Hit> best = k > 0 ? lists[i].finish() : std::vector<Hit>{};
             write_places(best, distances.cols, 0, distances.row(i), indices.row(i));

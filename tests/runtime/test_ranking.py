@@ -74,12 +74,13 @@ def test_bad_embeddings_and_metric() -> None:
             search(QUERY, gallery, metric="l1")
 
 
+@pytest.mark.parametrize("queries", [1, 3, 9])  # few are searched directly
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_float16_storage_gives_the_result_of_the_same_values_in_float32(metric: str) -> None:
+def test_float16_storage_gives_the_result_of_the_same_values_in_float32(metric: str, queries: int) -> None:
     rng = np.random.default_rng(5)
     gallery = rng.standard_normal((700, 130)).astype(np.float16)
     gallery[0], gallery[1], gallery[2] = 6e-8, np.float16(2.0**-24), -6e4  # subnormal, the smallest, nearly the largest
-    query = gallery[:9] + np.float16(0.01)
+    query = gallery[:queries] + np.float16(0.01)
     found = search(query, gallery, 5, metric)
     expected = search(query.astype(np.float32), gallery.astype(np.float32), 5, metric, backend="numpy")
     assert np.array_equal(found.indices, expected.indices)

@@ -100,6 +100,10 @@ struct Resampling {
                        std::size_t first, std::size_t n, std::uint8_t* const* rgb);
 };
 
+struct Dots {
+    double product, square;
+};
+
 struct Kernels {
     Isa isa;
     const char* name;
@@ -112,6 +116,7 @@ struct Kernels {
     // Float64 sums in the fixed order of csrc/README.md: the same bits on every instruction set.
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
     double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
+    Dots (*dots)(const float* x, const float* y, std::size_t n);                // dot(x, y) and dot(y, y), y read once
 
     void (*widen)(const std::uint16_t* x, std::size_t n, float* out);  // float16 to float32, exact; finite values only
 

@@ -47,7 +47,6 @@ class Nearest {
     // Rows with a larger key are not among the k nearest.
     float limit() const { return limit_; }
     void push(float key, std::size_t index);
-    void add_exact(const Hit& hit) { best_.push_back(hit); }
     // Exact distances, by (distance, index); fewer than k when fewer were pushed.
     const std::vector<Hit>& finish();
 

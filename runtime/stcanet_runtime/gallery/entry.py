@@ -14,7 +14,7 @@ from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 from stcanet_runtime.ranking import check_count
 
 DTYPES = ("float32", "float16")
-"""How embeddings may be stored. float16 halves file and memory, and is slower to search; BENCHMARKS.md has the figures."""
+"""How embeddings may be stored. float16 halves file and memory; BENCHMARKS.md has the times."""
 
 MAX_DIM = 1 << 16
 
