@@ -89,6 +89,7 @@ RUNTIME_EXTRAS = {
     "cpu": ["onnxruntime>=1.22"],
     "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
     "video": ["av>=13"],
+    "metrics": ["prometheus-client"],
     "jit": ["numba>=0.61"],
     "sign": ["py-minisign"],
     "openvino": ["onnxruntime>=1.24", "onnxruntime-ep-openvino"],

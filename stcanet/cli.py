@@ -25,6 +25,7 @@ from stcanet_runtime.cli.infer import infer
 from stcanet_runtime.cli.info import info
 from stcanet_runtime.cli.rank import rank
 from stcanet_runtime.cli.verify import verify
+from stcanet_runtime.cli.watch import health, watch
 from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
@@ -48,6 +49,8 @@ for command in (
     rank,
     calibrate,
     identify,
+    watch,
+    health,
     info,
     verify,
     bench,

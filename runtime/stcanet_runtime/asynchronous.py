@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -21,6 +23,10 @@ WhenFull = Literal["block", "drop_oldest"]
 WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest")
 
 Item = TypeVar("Item")
+FindBoxes = Callable[[FrameSource, str], ArrayLike]
+Observe = Callable[[str, float], None]
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class Counts:
 class _Job:
     prepare: Callable[[], BoxCrops]
     future: Future[BoxEmbeddings] = field(default_factory=Future)
+    submitted: float = field(default_factory=time.perf_counter)
 
 
 class _Queue(Generic[Item]):
@@ -90,7 +97,9 @@ class AsyncEncoder:
         ...     embeddings, valid = future.result()
     """
 
-    def __init__(self, encoder: Encoder, capacity: int = 4, when_full: WhenFull = "block") -> None:
+    def __init__(
+        self, encoder: Encoder, capacity: int = 4, when_full: WhenFull = "block", observe: Observe | None = None
+    ) -> None:
         """Start the two threads.
 
         Args:
@@ -98,6 +107,8 @@ class AsyncEncoder:
             capacity: Frames that may wait, at least 1.
             when_full: What `submit` does when so many wait: "block" until one is taken, for files; "drop_oldest" for cameras,
                 whose old frames are worth least: the future of that frame raises DroppedError, and it is counted.
+            observe: Told how many seconds a frame took, by stage: "cut", "embed", and "frame", from `submit` to its result. The
+                threads of the stream call it; it must not raise.
 
         Raises:
             OptionError: An option is out of range.
@@ -107,6 +118,7 @@ class AsyncEncoder:
         if when_full not in WHEN_FULL:
             raise OptionError("when_full", when_full, quote_choices(WHEN_FULL))
         self._encoder, self._drop_oldest, self._capacity = encoder, when_full == "drop_oldest", capacity
+        self._observe: Observe = observe or (lambda *_: None)
         self._waiting: _Queue[_Job] = _Queue(capacity)
         self._cut: _Queue[tuple[_Job, BoxCrops]] = _Queue(1)
         self._counts, self._lock = Counts(), threading.Lock()
@@ -117,15 +129,18 @@ class AsyncEncoder:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, frame: FrameSource, xyxy: ArrayLike, format: str) -> Future[BoxEmbeddings]:
+    def submit(self, frame: FrameSource, xyxy: ArrayLike | FindBoxes, format: str) -> Future[BoxEmbeddings]:
         """Put a frame in the queue; arguments as of :meth:`Encoder.encode_boxes`, whose errors the future raises.
+
+        In the place of boxes may be what finds them, such as :meth:`Detector.detect`: it is called with frame and format before
+        the frame is cut, and not for frames that are dropped.
 
         The frame is not copied: it must not change until the future is done.
 
         Raises:
             DroppedError: The encoder is closed.
         """
-        job = _Job(lambda: self._encoder.crop_boxes(frame, xyxy, format))
+        job = _Job(lambda: self._encoder.crop_boxes(frame, xyxy(frame, format) if callable(xyxy) else xyxy, format))
         self._count("submitted")
         dropped = self._waiting.put(job, self._drop_oldest)
         if dropped is job:
@@ -163,32 +178,40 @@ class AsyncEncoder:
             if not job.future.set_running_or_notify_cancel():
                 self._count("cancelled")
                 continue
+            start = time.perf_counter()
             try:
                 crops = job.prepare()
             except Exception as error:  # the future's to raise; the thread must live on
                 self._fail(job, error)
             else:
+                self._observe("cut", time.perf_counter() - start)
                 self._cut.put((job, crops))
         self._cut.close()
 
     def _embed_all(self) -> None:
         while (ready := self._cut.get()) is not None:
             job, crops = ready
+            start = time.perf_counter()
             try:
                 result = self._encoder.embed_boxes(crops)
             except Exception as error:  # as above
                 self._fail(job, error)
             else:
+                end = time.perf_counter()
+                self._observe("embed", end - start)
+                self._observe("frame", end - job.submitted)
                 self._count("done")
                 job.future.set_result(result)
 
     def _fail(self, job: _Job, error: Exception) -> None:
         self._count("failed")
+        _logger.warning("a frame failed: %s", error, extra={"event": "frame_failed"})
         job.future.set_exception(error)
 
     def _drop(self, job: _Job, why: str) -> None:
         if job.future.set_running_or_notify_cancel():
             self._count("dropped")
+            _logger.debug("a frame was dropped: %s", why, extra={"event": "frame_dropped"})
             job.future.set_exception(DroppedError(f"the frame was dropped: {why}"))
         else:
             self._count("cancelled")

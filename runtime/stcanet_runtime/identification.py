@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.identifier import Identifier, Track
 from stcanet_runtime.mot import Boxes, load_mot
+from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.video import frame_rate, read_video, video_writer
 
 Progress = Callable[[int, int], None]
@@ -46,16 +48,6 @@ class Source:
         return cls(video.stem, video, load_mot(boxes))
 
 
-@dataclass
-class _Seen:
-    """What is known of a track so far."""
-
-    start: float
-    end: float
-    total: NDArray[np.float64]
-    frames: int = 0
-
-
 def identify_sources(
     encoder: Encoder, sources: Sequence[Source], identifier: Identifier, every: int = 5, progress: Progress | None = None
 ) -> dict[tuple[str, str], int]:
@@ -65,7 +57,7 @@ def identify_sources(
         encoder: The model.
         sources: Videos, with different names.
         identifier: Who decides.
-        every: One frame of so many is embedded; a track's embedding is the mean of its frames'.
+        every: Of each track the first crop and each `every`-th after it count; see `TrackletBuffer`.
         progress: Told of frames done, of all that have boxes.
 
     Returns:
@@ -75,41 +67,20 @@ def identify_sources(
         OptionError: `every` is below 1.
         DataError: Two videos have one name, or a video cannot be read, or it ends before its boxes do.
     """
-    if every < 1:
-        raise OptionError("every", every, "at least 1")
     if len({source.camera for source in sources}) < len(sources):
         raise DataError("videos must have different names: they name the cameras")
     last = [max(source.boxes) for source in sources]
-    seen: dict[tuple[str, str], _Seen] = {}
+    tracks: list[tuple[Track, NDArray[np.float32], int]] = []
     for index, source in enumerate(sources):
-        done = sum(last[:index])
-        for number in _embed(encoder, source, every, seen):
+        done, seen, buffer = sum(last[:index]), dict[int, Appearance](), TrackletBuffer(encoder, every, ready_after=1)
+        for number in follow_tracks(buffer, source.video, source.boxes, seen):
             if progress:
                 progress(done + number, sum(last))
-    known = {key: found for key, found in seen.items() if found.frames}
-    for (camera, track), found in sorted(known.items(), key=lambda item: (item[1].end, item[0])):
-        identifier.update(Track(camera, track, found.start, found.end), found.total, found.frames)
-    return {track.key: identity for identity, tracks in identifier.identities.items() for track in tracks}
-
-
-def _embed(encoder: Encoder, source: Source, every: int, seen: dict[tuple[str, str], _Seen]) -> Iterator[int]:
-    last, number = max(source.boxes), 0
-    for number, time, image in read_video(source.video):
-        boxes = source.boxes.get(number)
-        if boxes is not None:
-            keys = [(source.camera, str(track)) for track in boxes.ids]
-            fresh = [key not in seen for key in keys]
-            for key in keys:
-                seen.setdefault(key, _Seen(time, time, np.zeros(encoder.dim))).end = time
-            if number % every == 0 or any(fresh):  # the first frame of a track, so that short ones are not lost
-                found = encoder.encode_boxes(image, boxes.xyxy, "rgb")
-                for key, embedding, valid in zip(keys, found.embeddings, found.valid, strict=True):
-                    seen[key].total += embedding
-                    seen[key].frames += int(valid)
-        yield number
-        if number >= last:
-            return
-    raise DataError(f"{source.video} has {number} frames, its boxes go on to frame {last}")
+        rows = buffer.embeddings()
+        tracks += [(Track(source.camera, str(i), one.start, one.end), rows[i], one.frames) for i, one in seen.items()]
+    for track, embedding, frames in sorted(tracks, key=lambda item: (item[0].end, item[0].key)):
+        identifier.update(track, embedding, frames)
+    return {track.key: identity for identity, found in identifier.identities.items() for track in found}
 
 
 def write_lines(

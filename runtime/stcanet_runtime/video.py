@@ -16,6 +16,7 @@ from stcanet_runtime.files import atomic_path
 
 UInt8Array = NDArray[np.uint8]
 _DEFAULT_RATE = Fraction(25)
+_SILENCE = 10.0  # seconds
 _MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
 
 
@@ -30,7 +31,12 @@ class Frame(NamedTuple):
     """RGB, ``[H, W, 3]``."""
 
 
-def _av() -> Any:
+def import_av() -> Any:
+    """PyAV.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
     try:
         import av
     except ImportError:
@@ -38,18 +44,28 @@ def _av() -> Any:
     return av
 
 
+def is_url(source: str | Path) -> bool:
+    """Whether a video is a stream (rtsp://…) and not a file."""
+    return "://" in str(source)
+
+
 def read_video(path: str | Path) -> Iterator[Frame]:
     """All frames of the first video stream.
 
+    Args:
+        path: A file; or the URL of a camera, which is the one way in which this package reaches out of the machine: FFmpeg
+            opens what the user names.
+
     Raises:
-        DataError: It is not a video, or it is damaged.
+        DataError: It is not a video, it is damaged, or the camera is silent for 10 s.
         MissingDependencyError: PyAV is not installed.
     """
-    av = _av()
-    if not Path(path).is_file():
+    av = import_av()
+    if not is_url(path) and not Path(path).is_file():
         raise DataError(f"{path}: no such file")
+    place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).resolve()), None)
     try:
-        with av.open(str(Path(path).resolve())) as container:
+        with av.open(place, timeout=timeout) as container:
             if not container.streams.video:
                 raise DataError(f"{path} has no video stream")
             stream = container.streams.video[0]
@@ -65,7 +81,7 @@ def read_video(path: str | Path) -> Iterator[Frame]:
 
 def frame_rate(path: str | Path) -> Fraction:
     """Frames per second."""
-    with _av().open(str(Path(path).resolve())) as container:
+    with import_av().open(str(Path(path).resolve())) as container:
         rate = container.streams.video[0].average_rate or _DEFAULT_RATE
         return Fraction(rate).limit_denominator(_MAX_RATE_DENOMINATOR)
 
@@ -77,7 +93,7 @@ def video_writer(path: str | Path, rate: Fraction) -> Iterator[Any]:
     Yields:
         A function that takes RGB frames ``[H, W, 3]``, all of one size.
     """
-    av = _av()
+    av = import_av()
     with atomic_path(path) as temporary, av.open(str(temporary), "w") as container:
         stream = container.add_stream("mpeg4", rate=rate)
         stream.pix_fmt, stream.bit_rate = "yuv420p", 4_000_000

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from detectors import write_detector
 
-from stcanet_runtime import DataError, MissingDependencyError
+from stcanet_runtime import DataError, Encoder, MissingDependencyError
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.mot import load_mot
 from stcanet_runtime.video import read_video, video_writer
@@ -122,3 +123,65 @@ def test_boxes(tmp_path: Path) -> None:
     assert list(boxes) == [1, 3]
     assert boxes[3].ids == (7, 8)
     np.testing.assert_array_equal(boxes[3].xyxy, [[10, 20, 15, 28], [0, 0, 1, 1]])
+
+
+def test_infer_embeds_the_tracks_of_a_video(walks: list[str], package: Path, tmp_path: Path) -> None:
+    video, boxes = walks[1].split("=")
+    out = tmp_path / "tracks.npz"
+    assert call("infer", package, video, "--boxes", boxes, "--every", 4, "-o", out, "--provider", "cpu", "--threads", 1) == 0
+    with np.load(out, allow_pickle=False) as found:
+        assert found["tracks"].tolist() == [1, 2]
+        assert found["frames"].tolist() == [FRAMES - 4] * 2
+        assert found["starts"].tolist() == [0.4] * 2
+        assert found["ends"].tolist() == [1.5] * 2
+        rows, names = found["embeddings"], found["paths"].tolist()
+    assert [Path(name).name for name in names] == ["1", "2"]
+    encoder, known = Encoder.load(package, "cpu", 1), load_mot(boxes)
+    crops: dict[int, list[np.ndarray]] = {1: [], 2: []}
+    for frame in read_video(video):
+        for track, box in zip(known[frame.number].ids, known[frame.number].xyxy, strict=True) if frame.number in known else ():
+            x1, y1, x2, y2 = box.astype(int)
+            crops[track].append(frame.image[y1:y2, x1:x2])
+    assert np.allclose(rows, encoder.encode_tracklets([crops[1][::4], crops[2][::4]], "rgb"), atol=1e-6)
+    assert call("rank", out, out, "--top-k", 1) == 0
+
+
+def test_infer_embeds_each_box_of_a_file_or_a_detector(walks: list[str], package: Path, tmp_path: Path) -> None:
+    video, boxes = walks[1].split("=")
+    options = ["-o", tmp_path / "boxes.npz", "--provider", "cpu", "--threads", 1]
+    assert call("infer", package, video, "--boxes", boxes, "--each-box", "--every", 5, *options) == 0
+    with np.load(tmp_path / "boxes.npz", allow_pickle=False) as found:
+        assert found["frames"].tolist() == [6, 6, 11, 11, 16, 16]
+        assert found["tracks"].tolist() == [1, 2] * 3
+        assert found["boxes"][0].tolist() == [16, 30, 36, 70]
+    detector = write_detector(tmp_path / "d.onnx", [[8, 4, 24, 40, 0.9, 0]])
+    assert call("infer", package, video, "--detector", detector, "--every", 3, "--max-frames", 7, *options) == 0
+    with np.load(tmp_path / "boxes.npz", allow_pickle=False) as found:
+        assert found["frames"].tolist() == [1, 4, 7]
+        assert found["tracks"].tolist() == [-1] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--boxes", "b", "--detector", "d"], "one of the two is enough"),
+        (["--each-box"], "needs --boxes"),
+        (["--boxes", "b", "--gallery", "g", "--sheet", "s.png"], "draws image files"),
+    ],
+)
+def test_infer_says_which_options_do_not_go_together(
+    options: list[str], message: str, package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("infer", package, "door.mp4", *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_infer_on_a_video_without_anybody(
+    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, boxes = walks[1].split("=")
+    assert call("infer", package, video, "--boxes", boxes, "--max-frames", 2) == 1
+    assert "there are no boxes in its first 2 frames" in capsys.readouterr().err
+    detector = write_detector(tmp_path / "d.onnx", [[8, 4, 24, 40, 0.1, 0]])
+    assert call("infer", package, video, "--detector", detector, "--max-frames", 1) == 1
+    assert "there is nobody in it" in capsys.readouterr().err

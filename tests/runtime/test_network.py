@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+from detectors import write_detector
+
 import stcanet_runtime
+from stcanet_runtime.video import video_writer
 
 CODE = """
 import sys
@@ -21,14 +27,17 @@ if "--try" in sys.argv:
     import socket
     socket.create_connection(("127.0.0.1", 9))
 
+import importlib.util
+from pathlib import Path
 import numpy as np
 import stcanet_runtime
 from stcanet_runtime import AsyncEncoder, Encoder, TrackletBuffer, search
 from stcanet_runtime.cli import app
+from stcanet_runtime.metrics import Metrics
 
 for name in stcanet_runtime.__all__:
     getattr(stcanet_runtime, name)
-package, crops = sys.argv[1:3]
+package, crops, detector, video = sys.argv[1:5]
 encoder = Encoder.load(package, threads=1, warm_up=True)
 frame = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 rows, _ = encoder.encode_boxes(frame, [[0, 0, 30, 50]], "bgr")
@@ -38,6 +47,20 @@ buffer = TrackletBuffer(encoder)
 buffer.add_boxes(frame, [[0, 0, 30, 50]], "bgr", tracks=[1])
 buffer.embeddings()
 search(rows, rows, k=1)
+metrics = importlib.util.find_spec("prometheus_client") and Metrics()
+if metrics:
+    metrics.follow("door", stream)
+    assert "stcanet_frames_total" in metrics.text()
+if importlib.util.find_spec("av"):
+    watch = ["watch", package, f"door={video}", "--detector", detector, "-o", video + ".jsonl"]
+    app(args=watch, standalone_mode=False)
+    assert Path(video + ".jsonl").read_text()
+    try:
+        metrics and app(args=[*watch, "--metrics-port", "65000"], standalone_mode=False)
+    except PermissionError:  # asked for
+        pass
+    else:
+        assert not metrics
 infer, bench = ["infer", package, crops, "--gallery", crops], ["bench", package, "--provider", "cpu", "--seconds", "0"]
 for command in (["info"], infer, bench):
     app(args=command, standalone_mode=False)
@@ -46,13 +69,18 @@ print("done")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(Path(stcanet_runtime.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(stcanet_runtime.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", CODE, *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
-def test_nothing_opens_a_socket(package: Path, crops: Path) -> None:
-    done = run(os.fspath(package), os.fspath(crops))
+def test_nothing_opens_a_socket_but_metrics_that_were_asked_for(package: Path, crops: Path, tmp_path: Path) -> None:
+    detector, video = write_detector(tmp_path / "d.onnx", [[8, 4, 24, 40, 0.9, 0]]), tmp_path / "door.mp4"
+    if importlib.util.find_spec("av"):
+        with video_writer(video, Fraction(10)) as write:
+            write(np.full((64, 64, 3), 99, np.uint8))
+    done = run(*map(os.fspath, (package, crops, detector, video)))
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("done\n")
 

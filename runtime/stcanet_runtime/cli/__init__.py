@@ -7,7 +7,8 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -19,6 +20,8 @@ from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
 from stcanet_runtime.cli.rank import rank as rank_command
 from stcanet_runtime.cli.verify import verify as verify_command
+from stcanet_runtime.cli.watch import health as health_command
+from stcanet_runtime.cli.watch import watch as watch_command
 from stcanet_runtime.errors import StcanetError
 
 EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -38,6 +41,28 @@ app.command("calibrate")(calibrate_command)
 app.add_typer(gallery_app, name="gallery")
 app.command("verify")(verify_command)
 app.command("bench")(bench_command)
+app.command("watch")(watch_command)
+app.command("health")(health_command)
+
+
+@app.callback()
+def configure(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="TOML file with a table of options for each command, and [log].")] = None,
+    log_level: Annotated[str | None, typer.Option(help="Log to stderr from: debug, info, warning or error.")] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+) -> None:
+    """Find people again across cameras: run exported STCANet models, without PyTorch."""
+    from stcanet_runtime.cli.config import load_config
+
+    log: dict[str, Any] = {}
+    if config is not None:
+        context.default_map, log = load_config(config, context.command)
+    level, as_json = log_level or log.get("level"), log_json or log.get("json", False)
+    if level is not None or as_json:
+        from stcanet_runtime.logs import log_to_stderr
+
+        log_to_stderr(level or "info", as_json)
 
 
 def main() -> NoReturn:

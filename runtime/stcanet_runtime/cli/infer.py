@@ -18,7 +18,9 @@ _EXAMPLES = """\b
 Examples:
   stcanet infer package/ crops/ -o crops.npz
   stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
-  stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json"""
+  stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json
+  stcanet infer package/ door.mp4 --boxes door.txt -o tracks.npz
+  stcanet infer package/ rtsp://camera/1 --detector person.onnx --max-frames 500 -o people.npz"""
 
 
 def _check_provider(name: str) -> str:
@@ -32,7 +34,12 @@ def _check_provider(name: str) -> str:
 
 def infer(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, or its model.onnx alone.")],
-    images: Annotated[Path, typer.Argument(help="A crop, or a folder of crops (searched recursively).")],
+    images: Annotated[
+        str,
+        typer.Argument(
+            help="A crop, or a folder of crops (searched recursively); with --boxes or --detector a video, or a camera's URL."
+        ),
+    ],
     output: Annotated[
         Path | None,
         typer.Option(
@@ -48,6 +55,15 @@ def infer(
         bool,
         typer.Option(help="Also rank gallery crops of the query's own camera (known from names like 0001_c1s1_….jpg)."),
     ] = False,
+    boxes: Annotated[Path | None, typer.Option(help="Boxes of the video in MOT format: an embedding for each track.")] = None,
+    detector: Annotated[
+        Path | None, typer.Option(help="Person detector (.onnx; the guide says what it must be): an embedding for each box.")
+    ] = None,
+    each_box: Annotated[bool, typer.Option("--each-box", help="An embedding for each of --boxes, not for each track.")] = False,
+    every: Annotated[
+        int, typer.Option(min=1, help="Of a track one crop of so many counts; of single boxes one frame of so many.")
+    ] = 1,
+    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop a video after so many frames.")] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
     ] = False,
@@ -59,19 +75,30 @@ def infer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
-    from stcanet_runtime.cli import ranks
+    from stcanet_runtime.cli import ranks, videos
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.rerank import Reranking
 
     if rerank and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
+    if boxes is not None and detector is not None:
+        raise typer.BadParameter("one of the two is enough", param_hint="'--boxes', '--detector'")
+    if each_box and boxes is None:
+        raise typer.BadParameter("needs --boxes", param_hint="'--each-box'")
+    video = boxes is not None or detector is not None
+    if sheet is not None and video:
+        raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
     encoder = Encoder.load(package, provider, threads)
-    queries = ranks.embed(encoder, images, batch_size, skip_bad)
+    if video:
+        source = videos.load_source(boxes, detector, provider, threads)
+        queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
+    else:
+        queries, more = ranks.embed(encoder, Path(images), batch_size, skip_bad), {}
     if gallery is None or output is not None:
         output = output or _DEFAULT_OUTPUT
-        ranks.save(queries, output)
+        ranks.save(queries, output, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric

@@ -120,9 +120,10 @@ def _identities(paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, NDArra
     return pids, camids
 
 
-def save(crops: Crops, output: Path) -> None:
-    """Write `embeddings`, `paths`, and where the names tell `pids` and `camids`; plain arrays, nothing pickled."""
-    arrays: dict[str, Any] = {"embeddings": crops.embeddings, "paths": np.array([str(path) for path in crops.paths])}
+def save(crops: Crops, output: Path, more: Mapping[str, Any] | None = None) -> None:
+    """Write `embeddings`, `paths`, where the names tell `pids` and `camids`, and `more`; plain arrays, nothing pickled."""
+    paths = np.array([str(path) for path in crops.paths])
+    arrays: dict[str, Any] = {"embeddings": crops.embeddings, "paths": paths, **(more or {})}
     if crops.pids is not None and crops.camids is not None:
         arrays |= {"pids": crops.pids, "camids": crops.camids}
     if crops.model is not None:

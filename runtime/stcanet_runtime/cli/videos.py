@@ -1,0 +1,95 @@
+"""What `infer` does with a video: embeddings of its tracks, or of each box."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.cli.ranks import Crops
+from stcanet_runtime.detector import Detector
+from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.footage import Appearance, Person, embed_each_box, follow_tracks
+from stcanet_runtime.mot import Boxes, load_mot
+from stcanet_runtime.track_buffer import TrackletBuffer
+
+_NO_TRACK = -1
+
+BoxSource = dict[int, Boxes] | Detector
+
+
+def load_source(boxes: Path | None, detector: Path | None, provider: str, threads: int | None) -> BoxSource:
+    """Where the boxes come from: the file, or else the detector."""
+    if boxes is not None:
+        return load_mot(boxes)
+    assert detector is not None
+    return Detector.load(detector, provider, threads)
+
+
+def embed(
+    encoder: Encoder, video: str, source: BoxSource, every: int, each_box: bool, max_frames: int | None
+) -> tuple[Crops, dict[str, NDArray[Any]]]:
+    """Embed the people in a video.
+
+    Returns:
+        The embeddings, named as the video and the track, or the frame and the place in it; and columns: ``tracks``, with
+        ``starts``, ``ends`` (seconds) and ``frames`` (how many), or with ``frames`` (which) and ``boxes`` [N, 4].
+
+    Raises:
+        DataError: The video cannot be read, ends before its boxes do, or nobody is in it.
+    """
+    limit = max_frames or np.inf
+    if isinstance(source, dict):
+        source = {frame: boxes for frame, boxes in source.items() if frame <= limit}
+        if not source:
+            raise DataError(f"{video}: there are no boxes in its first {max_frames} frames")
+    with progress_bar("embedding") as progress:
+        if isinstance(source, Detector) or each_box:
+            people: list[Person] = []
+            for number, found in takewhile(lambda item: item[0] <= limit, embed_each_box(encoder, video, source, every)):
+                people += found
+                progress(number, max_frames or number)
+            return _boxes(encoder, video, people)
+        buffer, seen = TrackletBuffer(encoder, every, ready_after=1), dict[int, Appearance]()
+        for number in follow_tracks(buffer, video, source, seen):
+            progress(number, max(source))
+        return _tracks(encoder, video, buffer, seen)
+
+
+def _boxes(encoder: Encoder, video: str, people: Sequence[Person]) -> tuple[Crops, dict[str, NDArray[Any]]]:
+    places: dict[int, int] = {}
+    names = []
+    for person in people:
+        places[person.frame] = place = places.get(person.frame, 0) + 1
+        names.append(f"{person.frame}-{place}")
+    columns = {
+        "tracks": np.array([_NO_TRACK if person.track is None else person.track for person in people], np.int64),
+        "frames": np.array([person.frame for person in people], np.int64),
+        "boxes": np.array([person.box for person in people]),
+    }
+    return _named(encoder, video, names, [person.embedding for person in people]), columns
+
+
+def _tracks(
+    encoder: Encoder, video: str, buffer: TrackletBuffer, seen: dict[int, Appearance]
+) -> tuple[Crops, dict[str, NDArray[Any]]]:
+    rows = buffer.embeddings(seen)
+    columns = {
+        "tracks": np.array(list(seen), np.int64),
+        "starts": np.array([one.start for one in seen.values()]),
+        "ends": np.array([one.end for one in seen.values()]),
+        "frames": np.array([one.frames for one in seen.values()], np.int64),
+    }
+    return _named(encoder, video, [str(track) for track in seen], [rows[track] for track in seen]), columns
+
+
+def _named(encoder: Encoder, video: str, names: Sequence[str], rows: Sequence[NDArray[np.float32]]) -> Crops:
+    if not rows:
+        raise DataError(f"{video}: there is nobody in it")
+    return Crops([Path(video) / name for name in names], np.stack(rows), None, None, [], encoder.model_sha256)

@@ -1,0 +1,92 @@
+"""`watch` and `health`: cameras without end, and whether somebody still looks at them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_EXAMPLES = """\b
+Examples:
+  stcanet-runtime watch package/ door=rtsp://10.0.0.7/main yard=yard.mp4 --detector person.onnx --gallery site.gallery
+  stcanet-runtime --config box.toml watch
+  stcanet-runtime health /run/stcanet/health.json"""
+
+
+def watch(
+    package: Annotated[Path, typer.Argument(help="Model package.")],
+    cameras: Annotated[list[str], typer.Argument(metavar="NAME=SOURCE...", help="Cameras (URLs), or video files.")],
+    detector: Annotated[Path, typer.Option(help="Person detector (.onnx; the guide says what it must be).")],
+    gallery: Annotated[
+        Path | None, typer.Option(help="Gallery of people who are known. Without: embeddings are written.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Distance up to which it is them. Default: the gallery's.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File to append JSON lines to. Default: stdout.")
+    ] = None,
+    health: Annotated[Path | None, typer.Option(help="File that says every 5 seconds how it goes; see `health`.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,
+    metrics_address: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
+    provider: Annotated[str, typer.Option(help="Where the models run: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each model. Default: the provider's choice.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
+    min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a person.")] = 0.5,
+) -> None:
+    """Watch cameras until SIGTERM or Ctrl-C: a JSON line for each person and frame. What cannot keep up drops old frames."""
+    import signal
+    import sys
+    from contextlib import ExitStack
+
+    from stcanet_runtime.detector import Detector
+    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.metrics import Metrics
+    from stcanet_runtime.watch import Watch
+
+    sources = dict(_pair(text) for text in cameras)
+    metrics = Metrics() if metrics_port is not None else None
+    encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
+    finder = Detector.load(detector, provider, threads, min_score)
+    with ExitStack() as stack:
+        known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
+        lines = stack.enter_context(output.open("a", encoding="utf-8")) if output else sys.stdout
+        watched = Watch(encoder, finder, sources, _writer(lines), known, threshold, metrics)
+        if metrics is not None and metrics_port is not None:
+            metrics.serve(metrics_port, metrics_address)
+        before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
+        stack.callback(signal.signal, signal.SIGTERM, before)
+        watched.run(health)
+
+
+watch.__doc__ = f"{watch.__doc__}\n\n{_EXAMPLES}"
+
+
+def health(
+    file: Annotated[Path, typer.Argument(help="What `watch --health` writes.")],
+    max_age: Annotated[float, typer.Option(min=0, help="Seconds of silence that are a fault.")] = 60.0,
+) -> None:
+    """Status 0 if a watch runs and every camera gives frames; else 1, and what is wrong."""
+    from stcanet_runtime.errors import DataError
+    from stcanet_runtime.watch import check_health
+
+    if faults := check_health(file, max_age):
+        raise DataError("; ".join(faults))
+    typer.echo("healthy")
+
+
+def _writer(file: Any) -> Any:
+    import json
+
+    def write(line: dict[str, Any]) -> None:
+        file.write(json.dumps(line) + "\n")
+        file.flush()
+
+    return write
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, source = text.partition("=")
+    if not sign or not name or not source:
+        raise typer.BadParameter(f"'{text}' must be NAME=SOURCE", param_hint="'NAME=SOURCE'")
+    return name, source

@@ -1,0 +1,108 @@
+"""People in a recorded video: the boxes of a file, followed as tracks, or box by box."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.detector import Detector
+from stcanet_runtime.encoder import Encoder, Float32Array
+from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.mot import Boxes
+from stcanet_runtime.track_buffer import TrackletBuffer
+from stcanet_runtime.video import Frame, read_video
+
+
+@dataclass
+class Appearance:
+    """When a track was seen."""
+
+    start: float
+    """Seconds since the first frame of the video."""
+    end: float
+    frames: int
+    """In how many of them its box showed something."""
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A box and its embedding."""
+
+    frame: int
+    track: int | None
+    """None where a detector found it."""
+    box: NDArray[np.float64]
+    """``[4]``: left, upper, right and lower edge."""
+    embedding: Float32Array
+    """``[D]``"""
+
+
+def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tuple[Frame, Boxes]]:
+    """The frames that have boxes; boxes as of :func:`stcanet_runtime.mot.load_mot`.
+
+    Raises:
+        DataError: The video cannot be read, or ends before its boxes do.
+    """
+    last, number = max(boxes), 0
+    for frame in read_video(video):
+        number = frame.number
+        if number in boxes:
+            yield frame, boxes[number]
+        if number >= last:
+            return
+    raise DataError(f"{video} has {number} frames, its boxes go on to frame {last}")
+
+
+def follow_tracks(
+    buffer: TrackletBuffer, video: str | Path, boxes: dict[int, Boxes], seen: dict[int, Appearance]
+) -> Iterator[int]:
+    """Put the boxes of a video into a buffer; yields the numbers of the frames that are done.
+
+    Args:
+        buffer: Its tracks are called as in `boxes`.
+        video: See `frames_with_boxes`, which says what is raised.
+        boxes: By frame.
+        seen: Filled with what is known of each track that has a crop.
+    """
+    for (number, time, image), found in frames_with_boxes(video, boxes):
+        valid = buffer.add_boxes(image, found.xyxy, "rgb", found.ids)
+        for track, shown in zip(found.ids, valid.tolist(), strict=True):
+            if shown:
+                known = seen.setdefault(track, Appearance(time, time, 0))
+                known.end, known.frames = time, known.frames + 1
+        yield number
+
+
+def embed_each_box(
+    encoder: Encoder, video: str | Path, source: dict[int, Boxes] | Detector, every: int = 1
+) -> Iterator[tuple[int, list[Person]]]:
+    """Frame numbers, and the people in them; boxes of which nothing lies in the frame are left out.
+
+    Args:
+        encoder: The model.
+        video: See `read_video`.
+        source: Boxes by frame, or what finds them.
+        every: Frames 1, 1 + every, … are looked at.
+
+    Raises:
+        OptionError: `every` is below 1.
+        DataError: The video cannot be read, or ends before its boxes do.
+    """
+    if every < 1:
+        raise OptionError("every", every, "at least 1")
+    if isinstance(source, Detector):
+        chosen = ((frame, Boxes((), source.detect(frame.image, "rgb"))) for frame in read_video(video) if _is_due(frame, every))
+    else:
+        chosen = ((frame, boxes) for frame, boxes in frames_with_boxes(video, source) if _is_due(frame, every))
+    for (number, _, image), boxes in chosen:
+        rows, valid = encoder.encode_boxes(image, boxes.xyxy, "rgb")
+        tracks: Sequence[int | None] = boxes.ids or [None] * len(rows)
+        yield number, [Person(number, tracks[i], boxes.xyxy[i], rows[i]) for i in np.flatnonzero(valid).tolist()]
+
+
+def _is_due(frame: Frame, every: int) -> bool:
+    return (frame.number - 1) % every == 0

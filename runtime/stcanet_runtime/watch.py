@@ -1,0 +1,197 @@
+"""Cameras that are watched without end: who is in front of them, a line for each person and frame."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stcanet_runtime.asynchronous import AsyncEncoder
+from stcanet_runtime.detector import Detector
+from stcanet_runtime.encoder import BoxEmbeddings, Encoder
+from stcanet_runtime.errors import DataError, DroppedError, StcanetError
+from stcanet_runtime.files import write_json
+from stcanet_runtime.frames import FrameSource
+from stcanet_runtime.gallery import Gallery
+from stcanet_runtime.metrics import Metrics
+from stcanet_runtime.video import Frame, import_av, is_url, read_video
+
+Write = Callable[[dict[str, Any]], None]
+_FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
+_LAST_WAIT = 2.0  # for a camera that may be silent: its thread ends with the process
+_logger = logging.getLogger(__name__)
+
+
+class _Camera:
+    """One camera: a thread that reads it, and the stream that its frames go through; of frames that wait the oldest drops."""
+
+    def __init__(self, name: str, source: str, watch: Watch) -> None:
+        self.name, self.source, self._watch = name, source, watch
+        observe = watch.metrics.observer(name) if watch.metrics else None
+        live = is_url(source)
+        self.stream = AsyncEncoder(watch.encoder, 2, "drop_oldest" if live else "block", observe)
+        self.last_done: float | None = None
+        self._live = live
+        self.thread = threading.Thread(target=self._run, name=f"stcanet-{name}", daemon=True)
+
+    def facts(self) -> dict[str, Any]:
+        return {"last_done": self.last_done, "ended": not self.thread.is_alive(), **asdict(self.stream.counts)}
+
+    def _run(self) -> None:
+        wait = _FIRST_WAIT
+        while not self._watch.stop.is_set():
+            try:
+                for frame in read_video(self.source):
+                    wait = _FIRST_WAIT
+                    self._submit(frame)
+                    if self._watch.stop.is_set():
+                        return
+                reason = "it ended"
+            except DroppedError:
+                return  # the watch is over
+            except DataError as error:
+                reason = str(error)
+            if not self._live:
+                _logger.info("%s: %s", self.name, reason, extra={"event": "ended", "camera": self.name})
+                return
+            _logger.warning("%s is lost: %s", self.name, reason, extra={"event": "lost", "camera": self.name, "retry_s": wait})
+            self._watch.stop.wait(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    def _submit(self, frame: Frame) -> None:
+        seen, boxes = time.time(), list[NDArray[np.float64]]()
+
+        def find(image: FrameSource, format: str) -> NDArray[np.float64]:
+            boxes.append(self._watch.detector.detect(image, format))
+            return boxes[0]
+
+        future = self.stream.submit(frame.image, find, "rgb")
+        future.add_done_callback(lambda done: self._finish(done, seen, frame.number, boxes))
+
+    def _finish(self, done: Future[BoxEmbeddings], seen: float, number: int, boxes: list[NDArray[np.float64]]) -> None:
+        if done.cancelled() or done.exception() is not None:
+            return  # the stream counted it, and logged what failed
+        embeddings, valid = done.result()
+        try:
+            for place in np.flatnonzero(valid).tolist():
+                line = {"time": seen, "camera": self.name, "frame": number, "box": boxes[0][place].tolist()}
+                self._watch.write(line | self._watch.name(embeddings[place]))
+        except (StcanetError, OSError) as error:
+            _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
+        else:
+            self.last_done = time.time()
+
+
+class Watch:
+    """Runs a model and a detector on cameras until it is stopped, or all of them have ended.
+
+    Live cameras (URLs) that fail are tried again for ever, at growing intervals; files end. A frame that fails is logged and
+    counted, and the next one is taken.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        detector: Detector,
+        cameras: Mapping[str, str],
+        write: Write,
+        gallery: Gallery | None = None,
+        threshold: float | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Open nothing yet.
+
+        Args:
+            encoder: The model.
+            detector: Finds the people.
+            cameras: Files or URLs by name.
+            write: Given a dict of JSON values for each person and frame, by one thread at a time: time, camera, frame, box, and
+                identity (None: unknown) and distance with a gallery, or else the embedding.
+            gallery: People who are known.
+            threshold: As of :meth:`Gallery.decide`.
+            metrics: Counts and latencies go there.
+
+        Raises:
+            MissingDependencyError: PyAV is not installed.
+        """
+        import_av()
+        self.encoder, self.detector, self.gallery, self.threshold = encoder, detector, gallery, threshold
+        self.metrics, self.stop = metrics, threading.Event()
+        self._write, self._writing = write, threading.Lock()
+        self._cameras = [_Camera(name, source, self) for name, source in cameras.items()]
+
+    def run(self, health: str | Path | None = None, interval: float = 5.0) -> dict[str, dict[str, Any]]:
+        """Watch until `stop` is set or all cameras have ended; then finish the frames that wait.
+
+        Args:
+            health: File for what `check_health` reads, written every `interval` seconds.
+            interval: Seconds.
+
+        Returns:
+            What became of the frames of each camera.
+        """
+        try:
+            for camera in self._cameras:
+                if self.metrics:
+                    self.metrics.follow(camera.name, camera.stream)
+                camera.thread.start()
+            while any(camera.thread.is_alive() for camera in self._cameras) and not self.stop.wait(interval):
+                self._report(health)
+        finally:
+            self.stop.set()
+            for camera in self._cameras:
+                camera.stream.close()
+            for camera in self._cameras:
+                camera.thread.join(_LAST_WAIT)
+        self._report(health)
+        return {camera.name: camera.facts() for camera in self._cameras}
+
+    def write(self, line: dict[str, Any]) -> None:
+        """Write a line, one thread at a time."""
+        with self._writing:
+            self._write(line)
+
+    def name(self, embedding: NDArray[np.float32]) -> dict[str, Any]:
+        """Who this is, or the embedding where there is nobody to compare it with."""
+        if self.gallery is None:
+            return {"embedding": embedding.tolist()}
+        decision = self.gallery.decide(embedding[None], self.threshold)[0]
+        return {"identity": decision.identity, "distance": decision.nearest.distance if decision.nearest else None}
+
+    def _report(self, health: str | Path | None) -> None:
+        cameras = {camera.name: camera.facts() for camera in self._cameras}
+        _logger.info("watching", extra={"event": "counts", "cameras": cameras})
+        if health is not None:
+            write_json(health, {"time": time.time(), "cameras": cameras})
+
+
+def check_health(path: str | Path, max_age: float, now: float | None = None) -> list[str]:
+    """What is wrong with a `Watch`, by the file that it writes; nothing: an empty list.
+
+    Args:
+        path: The file.
+        max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended.
+        now: Seconds; None for the present.
+    """
+    now = time.time() if now is None else now
+    try:
+        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+        written = {"the watch": facts["time"]}
+        written |= {f"camera {name}": camera["last_done"] for name, camera in facts["cameras"].items() if not camera["ended"]}
+        ages = {name: None if moment is None else now - float(moment) for name, moment in written.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        return [f"{path} cannot be read: {error}"]
+    return [
+        f"{name} has done nothing {'yet' if age is None else f'for {age:.0f} s'}"
+        for name, age in ages.items()
+        if age is None or age > max_age
+    ]

@@ -1,0 +1,262 @@
+"""Cameras without end: lines, health, metrics, the options in one file, and logging."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from detectors import write_detector
+from numpy.typing import NDArray
+
+from stcanet_runtime import AsyncEncoder, DataError, Encoder, Gallery, MissingDependencyError, OptionError
+from stcanet_runtime import video as video_module
+from stcanet_runtime import watch as watch_module
+from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli.config import load_config
+from stcanet_runtime.detector import Detector
+from stcanet_runtime.logs import JsonLines, log_to_stderr
+from stcanet_runtime.metrics import Metrics
+from stcanet_runtime.video import Frame, read_video, video_writer
+from stcanet_runtime.watch import Watch, check_health
+
+ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
+FRAMES = 4
+
+
+def call(*args: object) -> int:
+    with pytest.raises(SystemExit) as left:
+        run(app, [str(arg) for arg in args])
+    assert isinstance(left.value.code, int)
+    return left.value.code
+
+
+@pytest.fixture
+def detector(tmp_path: Path) -> Path:
+    return write_detector(tmp_path / "person.onnx", ONE)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    pytest.importorskip("av")
+    with video_writer(tmp_path / "door.mp4", Fraction(10)) as write:
+        for number in range(FRAMES):
+            write(np.full((64, 64, 3), (220 - 60 * number, 60, 40 + 60 * number), np.uint8))
+    return tmp_path / "door.mp4"
+
+
+@pytest.fixture
+def logged() -> Iterator[None]:
+    """Leaves the logger as it was."""
+    logger = logging.getLogger("stcanet_runtime")
+    before = logger.handlers[:], logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = before[0], before[2]
+    logger.setLevel(before[1])
+
+
+def test_a_video_is_watched_to_its_end(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
+    out, health = tmp_path / "seen.jsonl", tmp_path / "health.json"
+    options = ["--detector", detector, "-o", out, "--health", health, "--provider", "cpu", "--threads", 1]
+    assert call("watch", package, f"door={clip}", *options) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [(row["camera"], row["frame"], row["box"]) for row in rows] == [("door", n, [8, 4, 24, 40]) for n in (1, 2, 3, 4)]
+    assert np.isclose(np.linalg.norm(rows[0]["embedding"]), 1)
+    counts = json.loads(health.read_text())["cameras"]["door"]
+    assert (counts["submitted"], counts["done"], counts["dropped"], counts["ended"]) == (FRAMES, FRAMES, 0, True)
+    assert call("health", health) == 0
+
+
+def test_people_of_a_gallery_are_named(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
+    encoder = Encoder.load(package, "cpu", 1)
+    first = encoder.encode_boxes(next(read_video(clip)).image, [ONE[0][:4]], "rgb").embeddings
+    assert encoder.model_sha256 is not None
+    with Gallery.create(tmp_path / "g", encoder.dim, encoder.model_sha256) as gallery:
+        gallery.enrol(first, "anna")
+        lines: list[dict[str, Any]] = []
+        Watch(encoder, Detector.load(detector, "cpu", 1), {"door": str(clip)}, lines.append, gallery, 1e-4).run(interval=0.05)
+    assert [line["identity"] for line in lines] == ["anna", None, None, None]
+    assert lines[-1]["distance"] > 1e-4
+
+
+def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[str] = []
+
+    def read(source: str) -> Iterator[Frame]:
+        tries.append(source)
+        if len(tries) == 2:
+            raise DataError("no route")
+        yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
+        if len(tries) == 3:
+            watch.stop.set()
+
+    monkeypatch.setattr(watch_module, "read_video", read)
+    monkeypatch.setattr(watch_module, "import_av", lambda: None)
+    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
+    lines: list[dict[str, Any]] = []
+    watch = Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {"door": "rtsp://here/1"}, lines.append)
+    counts = watch.run(interval=0.05)["door"]
+    assert tries == ["rtsp://here/1"] * 3
+    assert counts["submitted"] == 2 == counts["done"] == len(lines)
+
+
+def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
+    package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finder = Detector.load(detector, "cpu", 1)
+    right, calls = finder.detect, [0]
+
+    def detect(image: Any, format: str) -> NDArray[np.float64]:
+        calls[0] += 1
+        return right(image[..., :2] if calls[0] == 2 else image, format)
+
+    monkeypatch.setattr(finder, "detect", detect)
+    lines: list[dict[str, Any]] = []
+    with caplog.at_level("WARNING", "stcanet_runtime"):
+        counts = Watch(Encoder.load(package, "cpu", 1), finder, {"door": str(clip)}, lines.append).run(interval=0.05)["door"]
+    assert (counts["submitted"], counts["done"], counts["failed"]) == (FRAMES, FRAMES - 1, 1)
+    assert [line["frame"] for line in lines] == [1, 3, 4]
+    assert "a frame failed: " in caplog.text
+
+
+def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "health.json"
+    assert "cannot be read" in check_health(path, 10)[0]
+    cameras = {
+        "door": {"last_done": 95.0, "ended": False},
+        "yard": {"last_done": None, "ended": False},
+        "file": {"last_done": 1.0, "ended": True},
+    }
+    path.write_text(json.dumps({"time": 99.0, "cameras": cameras}))
+    assert check_health(path, 10, now=100) == ["camera yard has done nothing yet"]
+    assert check_health(path, 10, now=106.5) == ["camera door has done nothing for 12 s", "camera yard has done nothing yet"]
+    assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
+    for damaged in ("", "[]", '{"time": "now", "cameras": {}}', '{"time": 1, "cameras": []}'):
+        path.write_text(damaged)
+        assert "cannot be read" in check_health(path, 10)[0]
+    assert call("health", path) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_options_of_commands_come_from_a_file(
+    package: Path, detector: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "box.toml"
+    config.write_text(f"""
+        [watch]
+        package = "{package}"
+        cameras = ["door={clip}"]
+        detector = "{detector}"
+        provider = "cpu"
+        threads = 1
+        min-score = 0.95
+        [health]
+        max-age = 0.0
+        [gallery.create]
+        float16 = true
+    """)
+    assert call("--config", config, "watch") == 0
+    assert capsys.readouterr().out == ""  # nobody scores so high
+    assert call("--config", config, "watch", "--min-score", "0.9") == 0
+    assert len(capsys.readouterr().out.splitlines()) == FRAMES
+    assert call("--config", config, "gallery", "create", tmp_path / "g", package) == 0
+    with Gallery.open(tmp_path / "g") as gallery:
+        assert gallery.space.dtype == "float16"
+
+
+def test_the_file_that_is_deployed_is_valid() -> None:
+    deployed = Path(__file__).parents[2] / "runtime/deploy/box.toml"
+    defaults, log = load_config(deployed, typer.main.get_command(app))
+    assert set(defaults) == {"watch", "health"}
+    assert log == {"level": "info", "json": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[watch", "is not a TOML file"),
+        ("[wach]", "[wach]: there is no such command; there are 'bench', "),
+        ("[watch]\nthread = 1", "[watch] has no option 'thread'; there are 'cache', "),
+        ("watch = 3", "[watch] must be a table of options"),
+        ("[gallery.serch]", "[gallery.serch]: there is no such command"),
+        ("[log]\nlevel = 3", "[log] may have level (text) and json"),
+        ("[watch]\npackage = 'p'\ncameras = ['a=b']\ndetector = 'd'\nthreads = 'many'", "error: Invalid value for '--threads'"),
+        ("[log]\nlevel = 'loud'", "level must be 'debug', 'info', 'warning' or 'error'"),
+    ],
+)
+def test_a_file_with_a_mistake_says_which(
+    tmp_path: Path, text: str, message: str, capsys: pytest.CaptureFixture[str], logged: None
+) -> None:
+    (tmp_path / "box.toml").write_text(text)
+    assert call("--config", tmp_path / "box.toml", "watch") in (1, 2)
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+
+
+def test_log_lines_are_json(logged: None, capsys: pytest.CaptureFixture[str]) -> None:
+    log_to_stderr("info", as_json=True)
+    logger = logging.getLogger("stcanet_runtime.test")
+    logger.debug("no")
+    logger.warning("%s is lost", "door", extra={"camera": "door", "path": Path("x")})
+    (line,) = capsys.readouterr().err.splitlines()
+    facts = json.loads(line)
+    assert facts.pop("time").endswith("+00:00")
+    assert facts == {
+        "level": "warning", "logger": "stcanet_runtime.test", "message": "door is lost", "camera": "door", "path": "x"
+    }  # fmt: skip
+    try:
+        raise ValueError("odd")
+    except ValueError:
+        record = logging.LogRecord("a", logging.ERROR, "", 0, "m", None, sys.exc_info())
+    assert "ValueError: odd" in json.loads(JsonLines().format(record))["traceback"]
+    with pytest.raises(OptionError, match="level must be"):
+        log_to_stderr("loud")
+
+
+def test_metrics_count_what_the_stream_counts(package: Path, make_crop: Callable[..., NDArray[np.uint8]]) -> None:
+    pytest.importorskip("prometheus_client")
+    metrics, frame = Metrics(), make_crop(0, 60, 50)
+    with AsyncEncoder(Encoder.load(package, "cpu", 1), observe=metrics.observer("door")) as stream:
+        metrics.follow("door", stream)
+        stream.submit(frame, [[0, 0, 20, 40]], "rgb").result(60)
+        assert stream.submit(frame, [1, 2], "rgb").exception(60) is not None
+    lines = set(metrics.text().splitlines())
+    assert {
+        'stcanet_frames_submitted_total{camera="door"} 2.0',
+        'stcanet_frames_total{camera="door",outcome="done"} 1.0',
+        'stcanet_frames_total{camera="door",outcome="failed"} 1.0',
+        'stcanet_frames_total{camera="door",outcome="dropped"} 0.0',
+        'stcanet_seconds_count{camera="door",stage="frame"} 1.0',
+        'stcanet_seconds_count{camera="door",stage="cut"} 1.0',
+    } <= lines
+
+
+def test_metrics_and_videos_say_what_they_miss(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "prometheus_client", None)
+    with pytest.raises(MissingDependencyError, match=r"prometheus-client.*\[metrics\]"):
+        Metrics()
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MissingDependencyError, match="PyAV"):
+        Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {}, print)
+
+
+def test_a_url_is_given_to_ffmpeg_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    av = pytest.importorskip("av")
+    opened: list[Any] = []
+
+    def refuse(place: str, **options: Any) -> None:
+        opened.append((place, options))
+        raise av.error.FFmpegError(1, "refused")
+
+    monkeypatch.setattr(av, "open", refuse)
+    with pytest.raises(DataError, match="rtsp://box/1 cannot be read"):
+        next(video_module.read_video("rtsp://box/1"))
+    assert opened == [("rtsp://box/1", {"timeout": 10.0})]
