@@ -20,6 +20,7 @@ from provenance import RESULTS, environment, write_result
 from train_and_deploy import figures, training
 
 from stcanet.data.datasets import load_dataset
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.validation import evaluate_model
 
@@ -42,9 +43,9 @@ def main() -> None:
     for seed in range(1, options.seeds + 1):
         for arm, arguments in ARMS.items():
             run = options.runs / f"{arm}-{seed}"
-            if not (run / "best.pt").is_file() or not finished(run, options.epochs):
+            if not (run / run_files.BEST).is_file() or not finished(run, options.epochs):
                 fit(options, run, seed, arguments)
-            checkpoint = load_checkpoint(run / "best.pt")
+            checkpoint = load_checkpoint(run / run_files.BEST)
             row = figures(evaluate_model(checkpoint.build(), dataset.query, dataset.gallery))
             report["arms"][arm].append({"seed": seed, "epoch": checkpoint.epoch, **row, "minutes": training(run)["minutes"]})
             print(arm, seed, f"mAP {row['mAP']:.4f}, rank-1 {row['rank1']:.4f}", flush=True)
@@ -53,12 +54,12 @@ def main() -> None:
 
 
 def finished(run: Path, epochs: int) -> bool:
-    return len((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()) >= epochs
+    return len((run / run_files.METRICS).read_text(encoding="utf-8").splitlines()) >= epochs
 
 
 def fit(options: argparse.Namespace, run: Path, seed: int, arguments: list[str]) -> None:
     """Train, or go on where an earlier call of this script was interrupted."""
-    if (run / "config.toml").is_file():
+    if (run / run_files.CONFIG).is_file():
         subprocess.run([sys.executable, "-m", "stcanet", "train", "--resume", str(run)], check=True)
         return
     command = [sys.executable, "-m", "stcanet", "train", "--config", str(options.recipe), "--data", str(options.data)]

@@ -5,7 +5,8 @@
 
 A trial starts a run in a forked process, kills it with SIGKILL after a random time, and resumes it with another one, which is
 killed too in every second trial and resumed again. The state is saved every second: many kills hit a file being written.
-Ends with status 1 if any final weight differs in any bit, or metrics.jsonl has not every epoch once.
+Writes ``benchmarks/results/kill_and_resume.json``; nothing in it is a measurement, so other work on the machine does no harm.
+Ends with status 1 if any final weight differs in any bit, or the metrics do not have every epoch once.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import tempfile
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
+from provenance import RESULTS, environment, write_result
 
 from stcanet.config import load_toml, make_config
 from stcanet.data.synthetic import SynthConfig, generate
+from stcanet.engine import run_files
 from stcanet.engine.trainer import train
 
 EPOCHS = 3
@@ -53,8 +57,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS / "kill_and_resume.json")
     options = parser.parse_args()
     rng = random.Random(options.seed)
+    report: dict[str, Any] = {"benchmark": "kill_and_resume", "environment": environment("torch"), "epochs": EPOCHS}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         generate(
@@ -66,28 +72,30 @@ def main() -> None:
         reference = root / "reference"
         assert finish(start_run(root, reference, resume=False)) == 0
         duration = time.monotonic() - start
-        failures = sum(not trial(root, reference, duration, rng, number) for number in range(1, options.trials + 1))
-    print(f"{options.trials - failures} of {options.trials} killed runs ended with the weights of the run that was left alone")
-    raise SystemExit(failures > 0)
+        report["trials"] = [trial(root, reference, duration, rng, number) for number in range(1, options.trials + 1)]
+    write_result(options.out, report)
+    raise SystemExit(not all(row["same_weights"] and row["clean"] for row in report["trials"]))
 
 
-def trial(root: Path, reference: Path, duration: float, rng: random.Random, number: int) -> bool:
-    """Whether a run that is killed (once, or twice where `number` is even) ends as the reference did."""
-    run, resume, killed = root / f"run{number}", False, []
+def trial(root: Path, reference: Path, duration: float, rng: random.Random, number: int) -> dict[str, Any]:
+    """Kill a run (once, or twice where `number` is even), and say whether it ends as the reference did."""
+    run, resume = root / f"run{number}", False
+    kills: list[dict[str, Any]] = []
     for _ in range(1 + (number % 2 == 0)):
         process = start_run(root, run, resume)
         process.join(rng.uniform(0.0, 1.0) * duration)
         process.kill()
         process.join()
-        resume = (run / "config.toml").exists()
-        leftovers = [path.name for path in run.glob(".*.tmp*")] if run.exists() else []
-        killed.append((where(run), leftovers))
+        resume = (run / run_files.CONFIG).exists()
+        if process.exitcode:  # or else it was done before
+            kills.append({"found": where(run), "half_written": [path.name for path in run.glob(".*.tmp*")]})
     status = finish(start_run(root, run, resume))
-    same = status == 0 and all(equal(run / name, reference / name) for name in ("last.pt", "best.pt"))
-    epochs = [json.loads(line)["epoch"] for line in (run / "metrics.jsonl").read_text().splitlines()]
+    same = status == 0 and all(equal(run / name, reference / name) for name in (run_files.LAST, run_files.BEST))
+    epochs = [json.loads(line)["epoch"] for line in (run / run_files.METRICS).read_text().splitlines()]
     clean = epochs == list(range(1, EPOCHS + 1)) and not list(run.glob(".*.tmp*"))
-    print(f"trial {number}: killed {killed}: weights {'equal' if same else 'DIFFER'}, epochs {epochs}", flush=True)
-    return same and clean
+    row = {"kills": kills, "same_weights": same, "clean": clean}
+    print(f"trial {number}: {row}", flush=True)
+    return row
 
 
 def start_run(root: Path, run: Path, resume: bool) -> BaseProcess:
@@ -109,9 +117,9 @@ def finish(process: BaseProcess) -> int | None:
 
 def where(run: Path) -> str:
     """How far a killed run had come, by its saved state."""
-    if not (run / "resume.pt").exists():
+    if not (run / run_files.STATE).exists():
         return "before the first state"
-    progress = torch.load(run / "resume.pt", weights_only=True)["progress"]
+    progress = torch.load(run / run_files.STATE, weights_only=True)["progress"]
     return f"after epoch {progress['epoch']} batch {progress['step']}"
 
 

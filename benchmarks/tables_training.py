@@ -1,4 +1,4 @@
-"""The table of `bench_training`'s result files, for `tables`."""
+"""Tables of `bench_training`'s and `kill_and_resume`'s result files, for `tables`."""
 
 from __future__ import annotations
 
@@ -26,3 +26,16 @@ def training(report: dict[str, Any]) -> Iterator[str]:
     yield f"Plain: torchvision transforms in a DataLoader with {setting['workers']} processes."
     if "peak_device_bytes" in report:
         yield f"Peak of device memory: {report['peak_device_bytes'] / 2**30:.1f} GiB."
+
+
+def kills(report: dict[str, Any]) -> Iterator[str]:
+    """What became of training runs that were killed."""
+    trials = report["trials"]
+    found = [kill for trial in trials for kill in trial["kills"]]
+    yield (
+        f"{len(trials)} runs of {report['epochs']} epochs on the CPU, killed {len(found)} times (SIGKILL) at random moments, "
+        f"{sum(bool(kill['half_written']) for kill in found)} of these with a file half written: "
+        f"{sum(trial['same_weights'] for trial in trials)} ended with the weights of a run that was left alone, bit for bit, "
+        f"{sum(trial['clean'] for trial in trials)} with every epoch recorded once and no leftovers."
+    )
+    yield ""

@@ -21,6 +21,7 @@ from stcanet.commands.train import TrainingProgress
 from stcanet.config import load_toml, make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.data.scoring import score
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.trainer import train
 from stcanet.engine.validation import evaluate_model
@@ -43,10 +44,10 @@ def main() -> None:
     report["training"] = training(options.run)
     dataset = load_dataset(options.data)
     report["data"] = {"name": dataset.name, **dataset.describe()}
-    checkpoint = load_checkpoint(options.run / "best.pt")
+    checkpoint = load_checkpoint(options.run / run_files.BEST)
     report["validation"] = {"epoch": checkpoint.epoch, **checkpoint.metrics}
     report["results"] = {"torch": figures(evaluate_model(checkpoint.build(), dataset.query, dataset.gallery))}
-    package = export_package(options.run / "best.pt", options.run / "package", force=True)
+    package = export_package(options.run / run_files.BEST, options.run / "package", force=True)
     report["package_bytes"] = (package.path / "model.onnx").stat().st_size
     report["parity_min_cosine"] = package.report.min_cosine
     paths = [sample.path for sample in (*dataset.query, *dataset.gallery)]
@@ -65,11 +66,11 @@ def main() -> None:
 
 def training(run: Path) -> dict[str, Any]:
     """Settings and time of a run, from its folder."""
-    settings = load_toml(run / "config.toml")
+    settings = load_toml(run / run_files.CONFIG)
     del settings["data"]  # a path of this machine
-    epochs = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    epochs = [json.loads(line) for line in (run / run_files.METRICS).read_text().splitlines()]
     # From the first thing written to the last: with validation and checkpoints, without the start of the process.
-    wall = (run / "last.pt").stat().st_mtime - (run / "config.toml").stat().st_mtime
+    wall = (run / run_files.LAST).stat().st_mtime - (run / run_files.CONFIG).stat().st_mtime
     return {"minutes": wall / 60, "epoch_seconds": [round(epoch["seconds"], 1) for epoch in epochs], "settings": settings}
 
 

@@ -96,9 +96,11 @@ evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
 
 
 def kept_results(model: Path) -> Path | None:
-    """``results.json`` of the run folder that a checkpoint lies in; None for everything else."""
+    """The file of results in the run folder that a checkpoint lies in; None for everything else."""
+    from stcanet.engine import run_files
+
     run = model.parent
-    return run / "results.json" if model.is_file() and (run / "metrics.jsonl").is_file() else None
+    return run / run_files.RESULTS if model.is_file() and (run / run_files.METRICS).is_file() else None
 
 
 def read_dataset(source: str) -> ReIDDataset:

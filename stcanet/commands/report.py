@@ -39,7 +39,9 @@ def report(
     if as_json:
         import json
 
-        results = run / "results.json"
+        from stcanet.engine import run_files
+
+        results = run / run_files.RESULTS
         found = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
         typer.echo(json.dumps({"report": str(page), "results": found}))
     else:

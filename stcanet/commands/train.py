@@ -10,6 +10,7 @@ import typer
 
 from stcanet.commands.datasets import DATA_HELP
 from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
+from stcanet.engine import run_files
 from stcanet_runtime.errors import OptionError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def train(
         raise typer.BadParameter("pass either --out FOLDER for a new run or --resume FOLDER for an interrupted one")
     folder = resume or out
     assert folder is not None
-    base = folder / "config.toml" if resume else config
+    base = folder / run_files.CONFIG if resume else config
     if resume and config:
         raise typer.BadParameter("a resumed run has the settings of its folder; leave --config out")
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}

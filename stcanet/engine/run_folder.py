@@ -12,6 +12,7 @@ import tomli_w
 from torch.utils.tensorboard import SummaryWriter
 
 from stcanet.config import TrainConfig, load_toml, make_config
+from stcanet.engine import run_files
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.files import atomic_path, remove_temporaries, write_json, write_text
@@ -31,24 +32,19 @@ class RunFolder:
     """
 
     def __init__(self, root: Path, config: TrainConfig, resume_after: int | None = None) -> None:
-        if (root / "metrics.jsonl").exists() and resume_after is None:
+        if (root / run_files.METRICS).exists() and resume_after is None:
             raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         if resume_after is not None:
             remove_temporaries(root)
-            _keep_epochs(root / "metrics.jsonl", resume_after)
-        with atomic_path(root / "config.toml") as temporary:
+            _keep_epochs(root / run_files.METRICS, resume_after)
+        with atomic_path(root / run_files.CONFIG) as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
-        write_json(root / "environment.json", environment())
-        self._log = (root / "log.txt").open("a", encoding="utf-8")
-        self._metrics = (root / "metrics.jsonl").open("a", encoding="utf-8")
+        write_json(root / run_files.ENVIRONMENT, environment())
+        self._log = (root / run_files.LOG).open("a", encoding="utf-8")
+        self._metrics = (root / run_files.METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
-
-    @property
-    def part_maps(self) -> Path:
-        """Part maps of the network before training, for the report."""
-        return self.root / "part_maps.npz"
 
     def record(self, epoch: int, values: dict[str, Any]) -> None:
         """Append the figures of an epoch to ``metrics.jsonl``, the log and TensorBoard."""
@@ -73,21 +69,6 @@ class RunFolder:
         self._board.close()
 
 
-def last_file(root: Path) -> Path:
-    """The checkpoint of the last finished epoch in a run folder."""
-    return root / "last.pt"
-
-
-def best_file(root: Path) -> Path:
-    """The checkpoint with the best validation mAP in a run folder."""
-    return root / "best.pt"
-
-
-def state_file(root: Path) -> Path:
-    """The file in a run folder from which an interrupted run goes on; it need not be there."""
-    return root / "resume.pt"
-
-
 def run_config(root: Path) -> TrainConfig:
     """The settings of the run in a folder.
 
@@ -95,9 +76,9 @@ def run_config(root: Path) -> TrainConfig:
         OptionError: There is no run.
         ConfigError: Its settings cannot be read.
     """
-    if not (root / "config.toml").exists():
-        raise OptionError("run folder", str(root), "the folder of a run, with config.toml in it")
-    return make_config(load_toml(root / "config.toml"))
+    if not (root / run_files.CONFIG).exists():
+        raise OptionError("run folder", str(root), f"the folder of a run, with {run_files.CONFIG} in it")
+    return make_config(load_toml(root / run_files.CONFIG))
 
 
 def _keep_epochs(path: Path, epochs: int) -> None:

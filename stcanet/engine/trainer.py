@@ -19,6 +19,7 @@ import torch
 from stcanet.config import TrainConfig
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.scoring import score
+from stcanet.engine import run_files
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.distributed import World, joined
@@ -27,7 +28,7 @@ from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
-from stcanet.engine.run_folder import RunFolder, best_file, last_file, run_config, state_file
+from stcanet.engine.run_folder import RunFolder, run_config
 from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
@@ -68,7 +69,7 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
     before = run_config(out) if resume else None
     with joined(config.device) as (world, device):
         # What is restored anyway need not be downloaded or read once more.
-        has_state = before is not None and state_file(out).exists()
+        has_state = before is not None and (out / run_files.STATE).exists()
         start = replace(config, backbone_weights="none", init="") if has_state else config
         watching = observer if world.is_main else None
         run = _Run(config, start, world, device, watching)
@@ -98,8 +99,8 @@ class _Run:
     def restore(self, before: TrainConfig, out: Path) -> None:
         """Go on where the run with the settings `before` in folder `out` was interrupted."""
         changed = changes(before, self.config)
-        if state_file(out).exists():  # or else it was killed before there was anything to keep
-            self.progress, learner = load_progress(state_file(out), _fingerprint(self.train_samples))
+        if (out / run_files.STATE).exists():  # or else it was killed before there was anything to keep
+            self.progress, learner = load_progress(out / run_files.STATE, _fingerprint(self.train_samples))
             self.learner.load_state_dict(learner)
         if self.config.epochs < self.progress.epoch:
             raise OptionError("epochs", self.config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
@@ -112,14 +113,14 @@ class _Run:
             observer.on_start({**self._facts(), "images_from": self.batches.where, **resumed})
         with self._folder(out, resume) as folder:
             if folder and not self.resumed.get("epoch"):
-                record_part_maps(self.learner.model, self.query or self.train_samples, folder.part_maps)
+                record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
             while self.progress.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
                 self._save(folder, values)
                 if observer:
                     observer.on_epoch(self.progress.epoch, values)
         best_epoch = self.progress.best_epoch or self.progress.epoch
-        used = best_file(out) if self.query else last_file(out)
+        used = out / (run_files.BEST if self.query else run_files.LAST)
         return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
 
     def _folder(self, out: Path, resume: bool) -> AbstractContextManager[RunFolder | None]:
@@ -176,13 +177,13 @@ class _Run:
             return
         folder.record(self.progress.epoch, values)
         checkpoint = self._checkpoint(self.progress.epoch, values)
-        save_checkpoint(checkpoint, last_file(folder.root))
+        save_checkpoint(checkpoint, folder.root / run_files.LAST)
         if self.progress.improves(values):
-            save_checkpoint(checkpoint, best_file(folder.root))
+            save_checkpoint(checkpoint, folder.root / run_files.BEST)
         self._save_progress(folder)
 
     def _save_progress(self, folder: RunFolder) -> None:
-        save_progress(state_file(folder.root), self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
+        save_progress(folder.root / run_files.STATE, self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}

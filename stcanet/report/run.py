@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stcanet.engine import run_files
 from stcanet_runtime.errors import DataError
 
 
@@ -30,7 +31,7 @@ class RunRecord:
     @property
     def checkpoint(self) -> Path | None:
         """The checkpoint to use: the best, else the last, else None."""
-        return next((path for path in (self.root / "best.pt", self.root / "last.pt") if path.is_file()), None)
+        return next((path for path in (self.root / run_files.BEST, self.root / run_files.LAST) if path.is_file()), None)
 
     @property
     def best(self) -> dict[str, Any]:
@@ -45,19 +46,20 @@ def read_run(root: Path) -> RunRecord:
     Raises:
         DataError: It is no run folder, or a file in it is damaged.
     """
-    for name in ("config.toml", "metrics.jsonl"):
+    for name in (run_files.CONFIG, run_files.METRICS):
         if not (root / name).is_file():
             raise DataError(f"{root} is not a run folder of 'stcanet train': it has no {name}")
+    log = root / run_files.LOG
     try:
-        config_text = (root / "config.toml").read_text(encoding="utf-8")
+        config_text = (root / run_files.CONFIG).read_text(encoding="utf-8")
         return RunRecord(
             root,
             tomllib.loads(config_text),
             config_text,
-            _read_metrics(root / "metrics.jsonl"),
-            _read_json(root / "environment.json"),
-            _read_json(root / "results.json"),
-            (root / "log.txt").read_text(encoding="utf-8") if (root / "log.txt").is_file() else "",
+            _read_metrics(root / run_files.METRICS),
+            _read_json(root / run_files.ENVIRONMENT),
+            _read_json(root / run_files.RESULTS),
+            log.read_text(encoding="utf-8") if log.is_file() else "",
         )
     except (ValueError, TypeError, KeyError) as error:  # tomllib, json and unicode errors are ValueErrors
         raise DataError(f"a file in the run folder {root} is damaged: {error}") from error

@@ -13,6 +13,7 @@ import torch
 from stcanet.config import NUM_MASK_PARTS, TrainConfig, make_config
 from stcanet.data.datasets import ReIDDataset, load_dataset
 from stcanet.data.masks import MaskFolder
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
@@ -71,10 +72,10 @@ def write_report(
         Section("", figures(_figures(record))),
         Section("Curves", curves(charts) if charts else paragraph("No epoch was finished.", faint=True)),
         *looked_at,
-        Section("Settings", table(_origin(record)) + preformatted("config.toml", record.config_text)),
-        Section("Log", preformatted("log.txt", "\n".join(record.log.splitlines()[-_LOG_LINES:])) if record.log else ""),
+        Section("Settings", table(_origin(record)) + preformatted(run_files.CONFIG, record.config_text)),
+        Section("Log", preformatted(run_files.LOG, "\n".join(record.log.splitlines()[-_LOG_LINES:])) if record.log else ""),
     ]
-    page = record.root / "report.html"
+    page = record.root / run_files.REPORT
     write_text(page, render_page(record.root.resolve().name, _subtitle(record), sections))
     return page
 
@@ -89,7 +90,7 @@ def _look(
         split = _validation(make_config(record.config)) if data is None else load_dataset(data)
         result, embedded = _evaluate(record.checkpoint, split, data is None, device, progress)
         if data is not None:
-            write_json(record.root / "results.json", result.to_dict())
+            write_json(record.root / run_files.RESULTS, result.to_dict())
         return [_mistakes(result, embedded), *_attention(record, record.checkpoint, split, device, masks)]
     except (StcanetError, OSError) as error:
         if data is not None or masks is not None:  # what was asked for is not left out
@@ -132,7 +133,7 @@ def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: 
     model = load_checkpoint(checkpoint).build().to(resolve_device(device))
     if not model.config.blocks:
         return []
-    start = record.root / "part_maps.npz"
+    start = record.root / run_files.PART_MAPS
     before = PartMaps.load(start) if start.is_file() else None
     images = before.images if before else pick_crops(split.query)
     moments = {"before": before.blocks} if before else {}

@@ -17,9 +17,10 @@ from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.masks import COLORS, MaskFolder, save_indexed
 from stcanet.data.masks.picture import overlay, sheet, tint
 from stcanet.data.scoring import score
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops, record_part_maps
-from stcanet.engine.run_folder import RunFolder, best_file
+from stcanet.engine.run_folder import RunFolder
 from stcanet.model import STCANet, build_model
 from stcanet.report import write_report
 from stcanet.report.attention import draw_part_maps
@@ -43,11 +44,11 @@ def run(people: Path, model: STCANet, tmp_path: Path) -> Path:
     """A run folder as training leaves it, of a network that learnt nothing."""
     config = make_config({"data": str(people), **SMALL, "epochs": 2})
     with RunFolder(tmp_path / "run <b>", config) as folder:
-        record_part_maps(model, load_dataset(people).train, folder.part_maps)
+        record_part_maps(model, load_dataset(people).train, folder.root / run_files.PART_MAPS)
         for epoch in (1, 2):
             values = {"loss": 3.0 / epoch, "accuracy": 0.1 * epoch, "lr": 1e-3, "images_per_second": 50.0, "seconds": 90.0}
             folder.record(epoch, values | {"val_mAP": 0.2 + 0.1 * epoch, "val_rank1": 0.5})
-            save_checkpoint(Checkpoint.of(model, epoch), best_file(folder.root))
+            save_checkpoint(Checkpoint.of(model, epoch), folder.root / run_files.BEST)
     return folder.root
 
 

@@ -1,0 +1,22 @@
+"""The files of a run folder. No torch here: who evaluates a model package asks for them too."""
+
+from __future__ import annotations
+
+CONFIG = "config.toml"
+"""The settings."""
+ENVIRONMENT = "environment.json"
+"""Where the run was made."""
+METRICS = "metrics.jsonl"
+"""Figures of every epoch, a line each."""
+LOG = "log.txt"
+PART_MAPS = "part_maps.npz"
+"""Part maps of the network before training, for the report."""
+LAST = "last.pt"
+"""The checkpoint of the last finished epoch."""
+BEST = "best.pt"
+"""The checkpoint with the best validation mAP; none where nothing was held back."""
+STATE = "resume.pt"
+"""What an interrupted run goes on from; it need not be there."""
+RESULTS = "results.json"
+"""What an evaluation of the run's checkpoint gave."""
+REPORT = "report.html"
