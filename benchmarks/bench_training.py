@@ -72,13 +72,13 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--steps", type=int, default=100, help="of a repeat")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--compile", action="store_true", help="train with torch.compile")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes of the plain loader")
     options = parser.parse_args()
     report: dict[str, Any] = {"benchmark": "training", "environment": environment("torch", "torchvision", "pillow")}
     device = resolve_device(options.device)
-    config = make_config(
-        {"data": str(options.data), "preset": options.preset, "device": options.device, "backbone_weights": "none"}
-    )
+    settings = {"data": str(options.data), "preset": options.preset, "device": options.device, "compile": options.compile}
+    config = make_config({**settings, "backbone_weights": "none"})
     samples = load_dataset(options.data).train
     start = time.perf_counter()
     batches = TrainBatches(samples, config, device)
@@ -93,6 +93,7 @@ def main() -> None:
         "size": [config.model_config.height, config.model_config.width],
         "batch": config.identities * config.instances,
         "precision": "bf16" if learner.autocast else "fp32",
+        "compile": options.compile,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cache": batches.where,
         "cache_seconds": filling,

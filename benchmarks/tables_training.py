@@ -10,9 +10,10 @@ def training(report: dict[str, Any]) -> Iterator[str]:
     """Images per second of loader, network and both."""
     setting = report["setting"]
     height, width = setting["size"]
+    precision = f"{setting['precision']}, torch.compile" if setting["compile"] else setting["precision"]
     yield (
         f"Training `{setting['preset']}` on {setting['data']}, {height}×{width}, batches of {setting['batch']}, "
-        f"{setting['precision']} on {setting['device']}. {setting['images']:,} images decoded once "
+        f"{precision} on {setting['device']}. {setting['images']:,} images decoded once "
         f"in {setting['cache_seconds']:.1f} s, kept in {setting['cache']}. "
         f"Medians of {setting['repeats']} times {setting['steps']} steps, taking turns."
     )

@@ -33,21 +33,22 @@ def part_relation(nodes: Tensor, weight: Tensor) -> Tensor:
 @torch.library.custom_op("stcanet::part_relation", mutates_args=())
 def _forward(nodes: Tensor, weight: Tensor) -> Tensor:
     wide = _sum_dtype(nodes)
-    return _differences(nodes.to(wide)).abs() @ weight.to(wide)
+    return differences(nodes.to(wide)).abs() @ weight.to(wide)
 
 
 @torch.library.custom_op("stcanet::part_relation_backward", mutates_args=())
 def _backward(nodes: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     """Gradients of the nodes, ``w_d Σ_j (dE_ij + dE_ji) sign(x_id − x_jd)``, and of the weight, ``Σ dE_ij |x_id − x_jd|``."""
     wide = _sum_dtype(nodes)
-    differences = _differences(nodes.to(wide))
+    apart = differences(nodes.to(wide))
     both = (grad + grad.mT).unsqueeze(-1)
-    of_nodes = (both * differences.sign()).sum(dim=2) * weight.to(wide)
-    of_weight = (grad.unsqueeze(-1) * differences.abs()).sum(dim=(0, 1, 2))
+    of_nodes = (both * apart.sign()).sum(dim=2) * weight.to(wide)
+    of_weight = (grad.unsqueeze(-1) * apart.abs()).sum(dim=(0, 1, 2))
     return of_nodes.to(nodes.dtype), of_weight.to(weight.dtype)
 
 
-def _differences(nodes: Tensor) -> Tensor:
+def differences(nodes: Tensor) -> Tensor:
+    """``x_i − x_j`` of all pairs: ``[B, M, D]`` to ``[B, M, M, D]``."""
     return nodes.unsqueeze(2) - nodes.unsqueeze(1)
 
 

@@ -22,7 +22,9 @@ shape that matters. Empty: no GPU has run them yet, so whoever wants them names 
 
 
 def channel_mix(rows: Tensor, attention: Attention = "eager") -> Tensor:
-    """``softmax(G Gᵀ) G`` for G = `rows` ``[B, R, P]``; logits, softmax and sums in float32 whatever the autocast dtype.
+    """``softmax(G Gᵀ) G`` for G = `rows` ``[B, R, P]``, outside of autocast.
+
+    'eager' and 'fused' have logits, softmax and sums in float32 whatever the dtype of `rows`; 'sdpa' leaves them to PyTorch.
 
     Args:
         rows: G, with R = T·C.
@@ -51,8 +53,7 @@ def part_relation(nodes: Tensor, weight: Tensor, attention: Attention = "eager")
     """
     if choose(nodes, attention) == "fused":
         return fused_relation.part_relation(nodes, weight.squeeze(0))
-    difference = (nodes.unsqueeze(2) - nodes.unsqueeze(1)).abs()  # [B, M, M, D]
-    return F.linear(difference, weight).squeeze(-1)
+    return F.linear(fused_relation.differences(nodes).abs(), weight).squeeze(-1)
 
 
 def choose(rows: Tensor, attention: Attention) -> Attention:

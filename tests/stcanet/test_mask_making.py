@@ -148,9 +148,20 @@ def test_a_parser_of_every_output(tmp_path: Path, picture: Path, output: str) ->
     assert (labels[20:] == 2).all()
     swapped = HumanParser(model, ParserSpec(8, 4, channels="bgr", output=output, **zero_one), "cpu")(picture)  # type: ignore[arg-type]
     assert (swapped[:12] == 2).all()
-    # Mean and standard deviation are applied: with the mean of blue near 1 its share never wins.
-    shifted = ParserSpec(8, 4, mean=(0.0, 0.0, 0.9), std=(1.0, 1.0, 1.0), output=output)  # type: ignore[arg-type]
-    assert (HumanParser(model, shifted, "cpu")(picture)[20:] == 1).all()
+    # Mean and standard deviation are applied: with a mean near 1, or a large deviation, blue never wins.
+    for numbers in ({**zero_one, "mean": (0.0, 0.0, 0.9)}, {**zero_one, "std": (1.0, 1.0, 10.0)}):
+        spec = ParserSpec(8, 4, output=output, **numbers)  # type: ignore[arg-type]
+        assert (HumanParser(model, spec, "cpu")(picture)[20:] == 1).all()
+
+
+def test_between_two_labels_there_is_none(tmp_path: Path, picture: Path) -> None:
+    nodes = [
+        helper.make_node("ArgMax", ["scores"], ["label"], axis=1, keepdims=0),
+        helper.make_node("Mul", ["label", "two"], ["out"]),
+    ]
+    model = _save_parser(tmp_path / "parser.onnx", nodes, [1, 8, 4], TensorProto.INT64)
+    spec = ParserSpec(8, 4, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), output="labels")
+    assert np.unique(HumanParser(model, spec, "cpu")(picture)).tolist() == [2, 4]
 
 
 def test_a_parser_of_another_size_or_output_is_refused(tmp_path: Path, picture: Path) -> None:

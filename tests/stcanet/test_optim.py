@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -147,3 +149,21 @@ def test_a_new_average_is_the_network() -> None:
     average = WeightAverage(network, 0.999)
     average.update(network)
     assert all(torch.equal(a, b) for a, b in zip(average.model.parameters(), network.parameters(), strict=True))
+
+
+def test_compiled_training_traces_the_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without generating code, which takes a minute on a CPU: what `torch.compile` is given is one graph with the same losses."""
+    calls, compiler = [], torch.compile
+
+    def trace(network: torch.nn.Module) -> object:
+        calls.append(network)
+        return compiler(network, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr(torch, "compile", trace)
+    losses = []
+    for compiled in (False, True):
+        learner = Learner(model(), replace(config(), compile=compiled), CPU)
+        learner.begin_epoch(1)
+        losses.append([learner.step(batch(step), 1, step, 2)["loss"] for step in range(2)])
+    assert len(calls) == 1
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

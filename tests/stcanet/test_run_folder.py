@@ -35,3 +35,19 @@ def test_the_log_says_why_a_run_stopped(tmp_path: Path) -> None:
 def test_the_commit_is_that_of_this_program_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "site-packages" / "stcanet" / "engine" / "environment.py"))
     assert environment.commit() is None
+
+
+def test_going_on_drops_what_comes_again(tmp_path: Path) -> None:
+    config = make_config({"data": "people"})
+    with RunFolder(tmp_path / "run", config) as folder:
+        for epoch in (1, 2, 3):
+            folder.record(epoch, {"loss": 1.0 / epoch})
+    metrics, half = tmp_path / "run" / "metrics.jsonl", tmp_path / "run" / ".last.0123abcd.tmp.pt"
+    metrics.write_text(metrics.read_text() + '{"epoch": 4, "lo')  # killed while it wrote
+    half.touch()
+    with RunFolder(tmp_path / "run", config, resume_after=2) as folder:
+        assert not half.exists()
+        folder.record(3, {"loss": 0.25})
+    assert [json.loads(line)["loss"] for line in metrics.read_text().splitlines()] == [1.0, 0.5, 0.25]
+    with RunFolder(tmp_path / "run", config, resume_after=0):
+        assert metrics.read_text() == ""
