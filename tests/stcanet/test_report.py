@@ -20,7 +20,9 @@ from stcanet.data.scoring import score
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops, record_part_maps
+from stcanet.engine.parts import best_overlap, part_iou
 from stcanet.engine.run_folder import RunFolder
+from stcanet.losses import part_targets
 from stcanet.model import STCANet, build_model
 from stcanet.report import write_report
 from stcanet.report.attention import draw_part_maps
@@ -114,12 +116,28 @@ def test_without_a_mistake_none_is_shown(run: Path, monkeypatch: pytest.MonkeyPa
 def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     masks.mkdir()
+    parts = np.random.default_rng(0).integers(0, 5, (8, 4), dtype=np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     for sample in load_dataset(people).train:
-        save_indexed(np.ones((64, 32), np.uint8), masks / f"{sample.path.stem}.png")
+        save_indexed(parts, masks / f"{sample.path.stem}.png")
     assert "no part masks" in " ".join(_Page(write_report(run, device="cpu")).texts)
     shown = " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
     assert "no part masks" not in shown
-    assert re.search(r"IoU of maps and masks on these crops: before \d+ %, after \d+ %\. Maps of 8×4 and 4×2 pixels", shown)
+    values = (
+        r"IoU of maps and masks on these crops: before (\d+) %, after (\d+) %\. Maps of 8×4 and 4×2 pixels .* reach (\d+) %"
+    )
+    found = re.search(values, shown)
+    assert found
+    assert found[1] == found[2]  # a network that learnt nothing
+    sizes = [(8, 4), (4, 2)]
+    truth = torch.from_numpy(parts)[None]
+    best = f"{100 * part_iou(best_overlap(sizes, 4, truth.repeat_interleave(2, 1).repeat_interleave(2, 2))).nanmean():.0f}"
+    assert found[3] == best != found[2]
+    # Before, now, the maps were as good as they can be.
+    start = PartMaps.load(run / run_files.PART_MAPS)
+    perfect = [np.repeat(target.numpy(), len(start.images), axis=0) for target in part_targets(truth, 4, sizes)]
+    PartMaps(start.images, tuple(perfect)).save(run / run_files.PART_MAPS)
+    shown = " ".join(_Page(write_report(run, device="cpu", masks=masks)).texts)
+    assert f"before {best} %, after {found[2]} %." in shown
     with pytest.raises(DataError, match="no folder"):
         write_report(run, device="cpu", masks=tmp_path / "absent")
 
