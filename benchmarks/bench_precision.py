@@ -44,7 +44,7 @@ BATCHES = (1, 8)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--preset")
+    parser.add_argument("--preset", action="append", default=[], help="with random weights; may be repeated")
     parser.add_argument(
         "--data", required=True, help="a labelled data set: calibration on its training images, figures on its test"
     )
@@ -57,8 +57,8 @@ def main() -> None:
     if options.checkpoint:
         model = load_checkpoint(options.checkpoint).build()
         models[f"{model.config.preset}, trained"] = (model, True)
-    if options.preset:
-        models[f"{options.preset}, random weights"] = (settled(options.preset), False)
+    for preset in options.preset:
+        models[f"{preset}, random weights"] = (settled(preset), False)
     if options.prepare:
         for name, (model, trained) in models.items():
             prepare(options, name, model, trained)

@@ -16,6 +16,7 @@ from stcanet.commands.report import report
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
 from stcanet_export.commands import export, parity
+from stcanet_export.keygen import keygen
 from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.bench import bench
 from stcanet_runtime.cli.calibrate import calibrate
@@ -45,6 +46,7 @@ for command in (
     convert,
     export,
     parity,
+    keygen,
     infer,
     rank,
     calibrate,

@@ -26,6 +26,7 @@ from stcanet_runtime.manifest import (
     package_sha256,
     verify_checksum,
     verify_embedded,
+    verify_whole,
 )
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
 from stcanet_runtime.providers import Resources
@@ -91,7 +92,8 @@ class Encoder:
             warm_up: Whether each size runs once now, so that none stalls later.
             cache: Folder in which TensorRT and OpenVINO keep what they compile; with it "auto" takes TensorRT where it can.
             gpu_memory: Most bytes that CUDA may take for tensors.
-            public_key: Demand a signature by this minisign key (its file, or its line), and take nothing without.
+            public_key: Demand a signature by this minisign key (its file, or its line), and every file that it covers. Without
+                a key, report, golden vectors and model card may be missing: they are not needed to run.
 
         Raises:
             PackageError: Incomplete, altered, or not a package.
@@ -110,6 +112,8 @@ class Encoder:
             if path.is_dir():
                 verify_checksum(path, manifest)
                 verify_embedded(path, manifest)
+            if public_key is not None:
+                verify_whole(path, manifest)
             resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))
             encoder = cls(manifest, open_session(model_path(path), providers, resources=resources), sizes)
             encoder.model_sha256 = package_sha256(path)

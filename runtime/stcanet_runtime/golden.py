@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.archive import GOLDEN_NAME, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
+from stcanet_runtime.manifest import verify_whole
 
 EMBEDDINGS = "embeddings"
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
@@ -72,6 +73,7 @@ def verify_package(
     with opened(package) as folder:
         encoder = Encoder.load(folder, providers, public_key=public_key)
         inputs, expected = _read(folder / GOLDEN_NAME, encoder)
+        verify_whole(folder, encoder.manifest)
     runs = [np.concatenate([encoder.embed_batch(inputs[i : i + 1])[0] for i in range(len(inputs))])]
     runs.append(encoder.embed_batch(inputs)[0])
     # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.

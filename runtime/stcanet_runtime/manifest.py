@@ -214,6 +214,16 @@ def verify_checksum(package: str | Path, manifest: Manifest | None = None) -> No
             _verify_file(path, manifest.checksums[name])
 
 
+def verify_whole(package: Path, manifest: Manifest) -> None:
+    """See that a package folder has every file of its manifest. One that only runs may lack report, golden vectors and card.
+
+    Raises:
+        PackageError: A file is missing.
+    """
+    if missing := [name for name in manifest.checksums if not (package / name).is_file()]:
+        raise PackageError(f"{package / missing[0]} is missing, and the manifest lists it; copy the whole package")
+
+
 def _verify_file(path: Path, expected: str) -> None:
     if (actual := sha256_file(path)) != expected:
         raise PackageError(

@@ -148,6 +148,9 @@ def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, i
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    # Without VNNI the fast int8 products of x86 overflow with weights beyond 7 bits, and embeddings are silently wrong. This
+    # takes the slower products for such weights, and for no others.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     if resources.threads is not None:
         options.intra_op_num_threads = resources.threads
     try:

@@ -18,7 +18,7 @@ def load_secret_key(path: str | Path, ask_password: Callable[[], str]) -> Any:
     """A key for :func:`sign`.
 
     Args:
-        path: File of ``minisign -G``.
+        path: File of :func:`write_keys` or ``minisign -G``.
         ask_password: Called where the key is protected by a password.
 
     Raises:
@@ -35,6 +35,34 @@ def load_secret_key(path: str | Path, ask_password: Callable[[], str]) -> Any:
     return key
 
 
+def write_keys(name: str | Path, ask_password: Callable[[], str] | None) -> tuple[Path, Path]:
+    """Make a pair of keys, as ``minisign -G`` does.
+
+    Args:
+        name: Of the files, without ending.
+        ask_password: Called for the password that protects the secret key; None leaves it unprotected.
+
+    Returns:
+        Files of the secret key (readable by the owner only) and of the public key.
+
+    Raises:
+        OptionError: A file of that name is there already: a key that is gone cannot be made again.
+        MissingDependencyError: py-minisign is not installed.
+    """
+    pair = _library().KeyPair.generate()
+    paths = Path(f"{name}.key"), Path(f"{name}.pub")
+    for path in paths:
+        if path.exists():
+            raise OptionError("name", str(name), f"another one: {path} is there already")
+    if ask_password is not None:
+        pair.secret_key.encrypt(ask_password())
+    for path, key, mode in zip(paths, (pair.secret_key, pair.public_key), (0o600, 0o644), strict=True):
+        with atomic_path(path) as temporary:
+            temporary.touch(mode)
+            temporary.write_bytes(bytes(key) + b"\n")
+    return paths
+
+
 def sign(folder: Path, key: Any) -> None:
     """Sign the manifest of a package folder with a key of :func:`load_secret_key`."""
     signature = key.sign((folder / MANIFEST_NAME).read_bytes(), trusted_comment="model package of stcanet")
@@ -49,7 +77,7 @@ def verify_signature(folder: Path, public_key: str | Path) -> None:
 
     Args:
         folder: The package.
-        public_key: File of ``minisign -G``, or the line in it that starts with RW.
+        public_key: File of :func:`write_keys` or ``minisign -G``, or the line in it that starts with RW.
 
     Raises:
         SignatureError: The package is not signed, signed by another key, or was altered afterwards.

@@ -93,3 +93,12 @@ def test_help_has_examples(stcanet: Callable) -> None:
     done = stcanet("export", "--help", without=("torch", "onnx"))
     assert done.returncode == 0
     assert "stcanet export runs/market/best.pt -o package/" in done.stdout
+
+
+def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
+    pytest.importorskip("minisign")
+    done = stcanet("keygen", tmp_path / "ours", "--no-password")
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"ours.key", "ours.pub"}
+    assert "verify --public-key" in done.stdout
+    _error(stcanet("keygen", tmp_path / "ours", "--no-password"), "ours.key is there already")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import pytest
 
 from stcanet_runtime import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
+from stcanet_runtime.files import sha256_file
 from stcanet_runtime.golden import verify_package
+from stcanet_runtime.manifest import load_manifest
 
 SHAPE = (5, 32, 16, 3)
 
@@ -27,6 +30,14 @@ def test_right_vectors_pass(package: Path) -> None:
     assert (result.provider, result.crops) == ("cpu", 5)
     assert result.min_cosine > 0.999999
     result.raise_if_failed()
+
+
+def test_a_package_that_is_not_whole_is_not_verified(package: Path) -> None:
+    _write(package)
+    checksums = {"golden.npz": sha256_file(package / "golden.npz"), "parity.json": "0" * 64}
+    (package / "manifest.json").write_text(replace(load_manifest(package), checksums=checksums).to_json())
+    with pytest.raises(PackageError, match=r"parity\.json is missing, and the manifest lists it"):
+        verify_package(package, "cpu")
 
 
 @pytest.mark.parametrize("change", [0.01, np.nan])

@@ -12,7 +12,8 @@ import pytest
 from stcanet_runtime import Encoder, OptionError, PackageError, SignatureError, load_manifest
 from stcanet_runtime.archive import pack
 from stcanet_runtime.errors import MissingDependencyError
-from stcanet_runtime.signature import load_secret_key, sign, verify_signature
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.signature import load_secret_key, sign, verify_signature, write_keys
 
 minisign = pytest.importorskip("minisign", reason="needs py-minisign (extra 'sign')")
 
@@ -97,6 +98,31 @@ def test_keys_with_a_password(package: Path, tmp_path: Path) -> None:
         load_secret_key(keys.secret, lambda: "guess")
     sign(package, load_secret_key(keys.secret, lambda: "secret"))
     verify_signature(package, keys.public)
+
+
+@pytest.mark.parametrize("password", [None, "secret"])
+def test_made_keys(package: Path, tmp_path: Path, password: str | None) -> None:
+    secret, public = write_keys(tmp_path / "mine", None if password is None else lambda: password)
+    assert [path.name for path in (secret, public)] == ["mine.key", "mine.pub"]
+    assert secret.stat().st_mode & 0o777 == 0o600
+    sign(package, load_secret_key(secret, no_password if password is None else lambda: password))
+    verify_signature(package, public)
+    before = secret.read_bytes()
+    with pytest.raises(OptionError, match=r"mine\.key is there already"):
+        write_keys(tmp_path / "mine", no_password)
+    assert secret.read_bytes() == before
+
+
+def test_a_signed_package_has_to_be_whole(package: Path, keys: Keys) -> None:
+    (package / "MODEL_CARD.md").write_text("# what it is for")
+    manifest = replace(load_manifest(package), checksums={"MODEL_CARD.md": sha256_file(package / "MODEL_CARD.md")})
+    (package / "manifest.json").write_text(manifest.to_json())
+    sign(package, load_secret_key(keys.secret, no_password))
+    assert Encoder.load(package, "cpu", public_key=keys.public).dim == 8
+    (package / "MODEL_CARD.md").unlink()
+    with pytest.raises(PackageError, match=r"MODEL_CARD\.md is missing, and the manifest lists it"):
+        Encoder.load(package, "cpu", public_key=keys.public)
+    assert Encoder.load(package, "cpu").dim == 8  # a card is not needed to run
 
 
 def test_no_keys(signed: Path, keys: Keys, tmp_path: Path) -> None:

@@ -1,0 +1,24 @@
+"""``stcanet keygen``: keys to sign packages with, where the minisign program is not at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_PASSWORD_HELP = "Do not ask for a password: for machines. Whoever has the file can then sign."
+
+
+def keygen(
+    name: Annotated[Path, typer.Argument(help="NAME.key (secret) and NAME.pub (public) are written.")],
+    no_password: Annotated[bool, typer.Option("--no-password", help=_PASSWORD_HELP)] = False,
+) -> None:
+    """Make a pair of minisign keys: one to sign packages with, one for the boxes that run them."""
+    from stcanet_runtime.signature import write_keys
+
+    def ask() -> str:
+        return str(typer.prompt("password for the secret key", hide_input=True, confirmation_prompt=True))
+
+    secret, public = write_keys(name, None if no_password else ask)
+    typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}\n{public}: stcanet-runtime verify --public-key {public}")
