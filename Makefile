@@ -61,7 +61,7 @@ gpu-bench: $(READY)  ## test, check memory and races, and measure the CUDA kerne
 $(READY): setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	STCANET_KERNELS=require $(BIN)/python -m pip install --quiet --editable '.[train,export,cpu,jit,openvino,sign,video,metrics,dev]'
+	STCANET_KERNELS=require $(BIN)/python -m pip install --quiet --editable '.[train,export,cpu,jit,openvino,openvino-native,sign,video,metrics,dev]'
 	touch $@
 
 clean:

@@ -97,6 +97,7 @@ RUNTIME_EXTRAS = {
 FULL_EXTRAS = {
     **RUNTIME_EXTRAS,
     "train": [*TORCH, "tensorboard", "tomli-w", "scipy"],
+    "openvino-native": ["openvino"],  # without ONNX Runtime; also on processors where its plugin lists no device
     "mat": ["scipy"],  # .mat files of CUHK03, MARS and label maps, for who evaluates without torch
     "export": [*TORCH, "onnx>=1.18", "onnxscript>=0.3"],
     "dev": [

@@ -1,12 +1,13 @@
 """Every precision under every target that this machine can run: agreement, loss on people, size and speed.
 
     python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --prepare
-    python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --prepare
+    python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --targets cpu --prepare
     python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --data cuhk03/ --packages /tmp/packages
 
-The first two export, which takes long; the last one times what is there, each in turn with all others, evaluates, and writes
-``benchmarks/results/precision.json``. A preset has random weights, its normalisation settled on drawn crops and attention gains
-of 0.2, so that everything acts; its figures are of numerics and speed. A checkpoint's are of people, too.
+The first two export, which takes long. The last one, for which openvino has to be installed, times what is there, each in turn
+with all others, evaluates, and writes ``benchmarks/results/precision.json``. A preset has random weights, its normalisation
+settled on drawn crops and attention gains of 0.2, so that everything acts; its figures are of numerics and speed. Those of a
+checkpoint are of people, too.
 """
 
 from __future__ import annotations
@@ -35,8 +36,10 @@ from stcanet_export.targets import find_target
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import StcanetError
 from stcanet_runtime.manifest import load_manifest
+from stcanet_runtime.providers import available_providers
 
-PROVIDERS = ("cpu", NATIVE)
+PLUGIN = available_providers()["openvino"]
+PROVIDERS = ("cpu", *(["openvino"] if PLUGIN is None else []), NATIVE)
 REPEATS = 7
 BATCHES = (1, 8)
 
@@ -64,7 +67,7 @@ def main() -> None:
             prepare(options, name, model, trained)
         return
     report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
-    report["setting"] = {"repeats": REPEATS, "batches": BATCHES}
+    report["setting"] = {"repeats": REPEATS, "batches": BATCHES, "plugin_missing": PLUGIN}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
     write_result(RESULTS / "precision.json", report)  # evaluating takes long, and may be interrupted
     for name, (_, trained) in models.items():
@@ -143,11 +146,12 @@ def facts(package: Path) -> dict[str, Any]:
 
 
 def evaluate(rows: dict[str, Any], folder: Path, data: str) -> None:
-    """mAP and rank-1 of the packages for the CPU, as `stcanet export --evaluate` states them."""
-    models = {row["precision"]: folder / name for name, row in rows.items() if name.startswith("cpu-") and "error" not in row}
-    figures = measure_loss({name: models[name] for name in PRECISIONS if name in models}, data)
-    for name in models:
-        rows[f"cpu-{name}"]["evaluation"] = {"data": figures["data"], "protocol": figures["protocol"], **figures[name]}
+    """mAP and rank-1 of the packages under the CPU provider, as `stcanet export --evaluate` states them."""
+    names = [name for name, row in rows.items() if "error" not in row]
+    names.sort(key=lambda name: name != "cpu-fp32")  # the first is what the others are compared with
+    figures = measure_loss({name: folder / name for name in names}, data)
+    for name in names:
+        rows[name]["evaluation"] = {"data": figures["data"], "protocol": figures["protocol"], **figures[name]}
 
 
 def time_in_turns(rows: dict[str, Any], sides: dict[tuple[str, str], PackageSide]) -> None:

@@ -5,28 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-NAMES = {"cpu": "CPU provider", "openvino-native": "OpenVINO"}
+RUNS_IN = {"cpu": "CPU provider", "openvino": "OpenVINO's plugin", "openvino-native": "OpenVINO"}
+TARGETS = {"cpu": "cpu", "openvino": "openvino", "openvino-native": "openvino", "tensorrt": "tensorrt, jetson"}
 
 
 def precision(report: dict[str, Any]) -> Iterator[str]:
-    """Rows by model, precision and where it runs; then what was only checked, or failed."""
-    batches = [str(batch) for batch in report["setting"]["batches"]]
+    """Rows by model, precision, target and where it runs; then what was refused."""
+    setting = report["setting"]
     for model, rows in report["models"].items():
-        yield f"`{model.split(',')[0]}`,{model.split(',')[1]}:"
+        preset, _, weights = model.partition(", ")
+        about = "" if weights == "trained" else ": the cosine is of numerics, there is no retrieval to lose"
+        yield f"`{preset}`, {weights}{about}."
         yield ""
-        titles = " | ".join(f"ms, batch {batch} | times fp32 on CPU" for batch in batches)
-        yield f"| precision | runs in | min cosine | ΔmAP (of fp32) | Δrank-1 (of fp32) | MB | kept in fp32 | {titles} |"
-        yield "|---|---|---|---|---|---|---|" + "---|---|" * len(batches)
-        reference = rows["cpu-fp32"]["milliseconds"]["cpu"]
-        for row in rows.values():
-            for provider, medians in row.get("milliseconds", {}).items():
-                speed = " | ".join(f"{medians[batch]:.1f} | {reference[batch] / medians[batch]:.2f}" for batch in batches)
-                yield f"| {row['precision']} | {NAMES[provider]} | {_quality(row, provider)} | {speed} |"
+        yield from _rows(rows, [str(batch) for batch in setting["batches"]])
         yield ""
-        yield from _others(rows)
-    yield f"Batches take turns with each other; medians of {report['setting']['repeats']}. Min cosine: the parity gate's;"
+        for name, row in rows.items():
+            if "error" in row:
+                yield f"{name} was refused: {row['error']}"
+                yield ""
+    yield f"Batches take turns with each other; medians of {setting['repeats']}. Min cosine: the parity gate's;"
     yield "under OpenVINO, of the drawn crops to fp32 under the CPU provider. Δ: to fp32, in points. Kept: units of all units."
+    yield "Packages for cpu are for openvino, too. Those for TensorRT ran in the gate, under the CPU provider; for the target"
+    yield "operators and types were checked against its table, and no engine was built."
+    if missing := setting.get("plugin_missing"):
+        yield f"OpenVINO ran by itself: ONNX Runtime's plugin for it could not ({missing})."
     yield ""
+
+
+def _rows(rows: dict[str, Any], batches: list[str]) -> Iterator[str]:
+    titles = " | ".join(f"ms, batch {batch} | times fp32 on CPU" for batch in batches)
+    yield f"| precision | target | runs in | min cosine | ΔmAP (of fp32) | Δrank-1 (of fp32) | MB | kept in fp32 | {titles} |"
+    yield "|---|---|---|---|---|---|---|---|" + "---|---|" * len(batches)
+    reference = rows["cpu-fp32"]["milliseconds"]["cpu"]
+    for name, row in rows.items():
+        if "error" in row:
+            continue
+        for provider, medians in row["milliseconds"].items():
+            speed = " | ".join(f"{medians[batch]:.1f} | {reference[batch] / medians[batch]:.2f}" for batch in batches)
+            where = f"{TARGETS[provider]} | {RUNS_IN[provider]}"
+            yield f"| {row['precision']} | {where} | {_quality(row, provider)} | {speed} |"
+        if not row["milliseconds"]:
+            target = TARGETS[name.partition("-")[0]]
+            yield f"| {row['precision']} | {target} | static check | {_quality(row, 'cpu')} |" + " | |" * len(batches)
 
 
 def _quality(row: dict[str, Any], provider: str) -> str:
@@ -42,15 +62,3 @@ def _loss(figures: dict[str, Any], key: str) -> str:
     if f"delta_{key}" in figures:
         return f"{100 * figures[f'delta_{key}']:+.2f}"
     return f"({100 * figures[key]:.2f})" if key in figures else ""
-
-
-def _others(rows: dict[str, Any]) -> Iterator[str]:
-    checked = [row for name, row in rows.items() if "error" not in row and not row["milliseconds"]]
-    if checked:
-        text = ", ".join(f"{row['precision']} (min cosine {row['min_cosine']:.6f} on the CPU)" for row in checked)
-        yield f"For TensorRT and Jetson: {text}: {checked[0]['checked']}."
-        yield ""
-    for name, row in rows.items():
-        if "error" in row:
-            yield f"{name} was refused: {row['error']}"
-            yield ""

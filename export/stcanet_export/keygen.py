@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-_PASSWORD_HELP = "Do not ask for a password: for machines. Whoever has the file can then sign."
+_UNPROTECTED_HELP = "Do not ask for a password: for machines. Whoever has the file can then sign."
 
 
 def keygen(
     name: Annotated[Path, typer.Argument(help="NAME.key (secret) and NAME.pub (public) are written.")],
-    no_password: Annotated[bool, typer.Option("--no-password", help=_PASSWORD_HELP)] = False,
+    no_password: Annotated[bool, typer.Option("--no-password", help=_UNPROTECTED_HELP)] = False,
 ) -> None:
     """Make a pair of minisign keys: one to sign packages with, one for the boxes that run them."""
     from stcanet_runtime.signature import write_keys
@@ -21,4 +21,5 @@ def keygen(
         return str(typer.prompt("password for the secret key", hide_input=True, confirmation_prompt=True))
 
     secret, public = write_keys(name, None if no_password else ask)
-    typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}\n{public}: stcanet-runtime verify --public-key {public}")
+    typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}")
+    typer.echo(f"{public}: stcanet-runtime verify --public-key {public}")

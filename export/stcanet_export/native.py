@@ -32,7 +32,7 @@ class NativeSession:
         try:
             import openvino
         except ImportError as error:
-            raise ProviderError(NATIVE, "openvino is not installed", "pip install openvino") from error
+            raise ProviderError(NATIVE, "openvino is not installed", "pip install 'stcanet[openvino-native]'") from error
         # Without the hint OpenVINO computes in bfloat16 where the chip can, and says nothing.
         config = {"INFERENCE_PRECISION_HINT": "f32", **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
         try:

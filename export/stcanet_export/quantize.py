@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from stcanet_export.units import settle, unit_of
+from stcanet_runtime.batching import cut
 from stcanet_runtime.errors import MissingDependencyError
 
 OPERATORS = ("Conv", "Relu", "Add", "MaxPool")
@@ -56,12 +57,13 @@ class Quantizer:
         self._method: Any = None
         self._names = {node.name for node in onnx.load(path, load_external_data=False).graph.node}
 
-    def calibrate(self, tensors: NDArray[Any], method: str) -> None:
+    def calibrate(self, tensors: NDArray[Any], method: str, batch: int | None = None) -> None:
         """Measure the ranges.
 
         Args:
             tensors: Inputs of the graph, a row a crop.
             method: One of :data:`~stcanet_export.calibration.METHODS`.
+            batch: Rows of a run where the graph takes no other number; the last run is filled up by its last crop.
         """
         library = _library()
         from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
@@ -73,8 +75,8 @@ class Quantizer:
             )
             name = calibrator.model.graph.input[0].name
             # In pieces: the calibrator keeps every tensor of what it is given at once.
-            for start in range(0, len(tensors), _BATCH):
-                calibrator.collect_data(_Reader({name: tensors[start : start + _BATCH]}))
+            for rows, _ in cut(tensors, (batch or _BATCH,)):
+                calibrator.collect_data(_Reader({name: rows}))
             save_tensors_data(calibrator.compute_data(), self._ranges)
 
     def quantized(self, lowered: Collection[str]) -> onnx.ModelProto:

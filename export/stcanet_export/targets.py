@@ -42,7 +42,7 @@ class Target:
         if self.batches is None:
             return None
         rest = [spec.clip_length or 1 if length is None else length for length in spec.shape[1:]]
-        return {name: [batch, *rest] for name, batch in zip(("min", "opt", "max"), self.batches, strict=True)}
+        return {name: [spec.batch or batch, *rest] for name, batch in zip(("min", "opt", "max"), self.batches, strict=True)}
 
 
 _RANGE = "opset 18: read by ONNX Runtime 1.14 and newer, OpenVINO and TensorRT 10; the graph uses nothing that is newer"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -44,6 +45,27 @@ def test_an_untrained_preset(stcanet: Callable, tmp_path: Path) -> None:
     assert manifest.licence == "CC0-1.0"
     assert manifest.input.dtype == "float32"
     assert manifest.output.part_maps == ("part_maps_2", "part_maps_3")
+
+
+def test_what_int8_costs(stcanet: Callable, checkpoint: Path, people: Path, tmp_path: Path) -> None:
+    """In every other contract at once: ranges are measured on what the graph takes."""
+    contract = ("--input", "float", "--batch", 4, "--part-maps", "--no-l2", "--target", "tensorrt")
+    calibration = ("--precision", "int8", "--calibration", people, "--calibration-crops", 18)
+    done = stcanet("export", checkpoint, "-o", tmp_path / "package", *contract, *calibration, "--evaluate", people)
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("on people: ")]
+    assert re.fullmatch(r"on people: fp32 mAP [\d.]+, rank-1 [\d.]+; int8 mAP [\d.]+, rank-1 [\d.]+", line)
+    facts = load_manifest(tmp_path / "package").conversion
+    costs = facts["evaluation"]
+    assert costs["int8"]["delta_mAP"] == costs["int8"]["mAP"] - costs["fp32"]["mAP"]
+    assert facts["target"]["checked"].startswith("static check only")
+    assert facts["target"]["profile"] == {name: [4, 3, 64, 32] for name in ("min", "opt", "max")}
+    # On a processor without VNNI weights of 8 bits would overflow everywhere, were that left to ONNX Runtime.
+    assert "8 bits" in facts["scheme"]["weights"]
+    assert len(facts["search"]["lowered"]) > len(facts["search"]["kept"])
+    # The figures are those that the finished package gives.
+    done = stcanet("evaluate", tmp_path / "package", "--data", people, "--provider", "cpu", "--json")
+    assert json.loads(done.stdout)["mAP"] == costs["int8"]["mAP"]
 
 
 def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> None:

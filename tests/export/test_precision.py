@@ -14,9 +14,10 @@ from PIL import Image
 
 from stcanet.model import STCANet
 from stcanet_export.calibration import MIN_CROPS, Calibration
+from stcanet_export.graph import verify
 from stcanet_export.half import to_half
 from stcanet_export.package import ExportResult, export_package
-from stcanet_export.precision import Precision
+from stcanet_export.precision import Precision, lower
 from stcanet_export.probes import procedural
 from stcanet_export.quantize import Scheme
 from stcanet_export.units import unit_of, units_of
@@ -109,6 +110,16 @@ def test_int8_passes_its_bar(int8: ExportResult) -> None:
             scale = next(tensor for tensor in found.initializer if tensor.name == weight.input[1])
             assert numpy_helper.to_array(scale).ndim == 1  # by channel
     assert not any(node.op_type == "QuantizeLinear" and node.name.startswith("blocks.2.channel/Soft") for node in found.node)
+
+
+def test_int8_of_clips(clip_package: Path, drawn: Path) -> None:
+    model, facts = lower(clip_package / "model.onnx", Precision("int8", Calibration(str(drawn), MIN_CROPS)), (), lambda _: None)
+    verify(model, load_manifest(clip_package).opset)
+    check_names(model.graph)
+    lowered = [node.name for node in model.graph.node if node.op_type == "QuantizeLinear"]
+    assert facts["search"]["lowered"]
+    assert {unit_of(name) for name in lowered} <= {*facts["search"]["lowered"], ""}
+    assert facts["search"]["loss"] <= 0.01
 
 
 def test_int8_says_where_its_ranges_come_from(int8: ExportResult, drawn: Path) -> None:
