@@ -66,6 +66,9 @@ def main() -> None:
         for name, (model, trained) in models.items():
             prepare(options, name, model, trained)
         return
+    for name in models:
+        if not (options.packages / slug(name) / "cpu-fp32").is_dir():
+            parser.error(f"no packages of '{name}' in {options.packages}: run with --prepare first")
     report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
     report["setting"] = {"repeats": REPEATS, "batches": BATCHES, "plugin_missing": PLUGIN}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
