@@ -169,7 +169,11 @@ setup(
     entry_points={"console_scripts": [f"{name} = {target}" for name, target in flavor["scripts"].items()]},
     packages=find_all(flavor["folders"]),
     package_dir={name: f"{folder}/{name}" for name, folder in flavor["folders"].items()},
-    package_data={**{name: ["py.typed", "*.pyi"] for name in flavor["folders"]}, "stcanet.data.masks": ["lip.toml"]},
+    package_data={
+        **{name: ["py.typed", "*.pyi"] for name in flavor["folders"]},
+        "stcanet_runtime.backends": ["retrieval.cu"],
+        "stcanet.data.masks": ["lip.toml"],
+    },
     include_package_data=False,
     ext_modules=[] if KERNELS == "off" else [Extension(m, [], optional=KERNELS != "require") for m in MODULES],
     cmdclass={"build_ext": CMakeBuild},

@@ -17,7 +17,7 @@ from provenance import RESULTS, environment, write_result
 
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 120)
-SOURCES = sorted((ROOT / "csrc" / "cuda").glob("*.cu"))
+SOURCES = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), ROOT / "runtime" / "stcanet_runtime" / "backends" / "retrieval.cu"]
 
 
 def main() -> None:

@@ -88,6 +88,7 @@ TABLES: dict[str, Table] = {
     "evaluate": tables_evaluate.evaluate,
     "gallery": tables_gallery.gallery,
     "gallery_kills": tables_gallery.kills,
+    "gpu_rerank": tables_cuda.rerank,
     "kill_and_resume": tables_training.kills,
     "precision": tables_precision.precision,
     "preprocess": tables_preprocess.preprocess,

@@ -1,4 +1,4 @@
-"""Tables of the CUDA kernels: registers by architecture, and the attention on a GPU."""
+"""Tables of the CUDA kernels: registers by architecture; attention and re-ranking on a GPU."""
 
 from __future__ import annotations
 
@@ -35,6 +35,21 @@ def attention(report: dict[str, Any]) -> Iterator[str]:
     yield "|---|---|---|"
     for row in report["relations"]:
         yield f"| {row['shape']} {row['sizes']} | {row['implementation']} | {row['both_ms']:.3f} |"
+    yield ""
+
+
+def rerank(report: dict[str, Any]) -> Iterator[str]:
+    """Time and memory of re-ranking on a GPU, and whether the lists are those of the processor."""
+    yield (
+        f"On one {report['gpu']}, CUDA {report['cuda']}; embeddings on it, the best {report['top']} of each query out; "
+        f"medians of {report['repeats']}."
+    )
+    yield ""
+    yield "| | Q, G, D | search ms | re-ranking ms | MiB besides embeddings | on the processor ms | lists that differ |"
+    yield "|---|---|---|---|---|---|---|"
+    for row in report["rows"]:
+        figures = f"{row['search_ms']:.1f} | {row['rerank_ms']:.1f} | {row['peak_mib']:,.0f} | {row['processor_ms']:,.0f}"
+        yield f"| {row['name']} | {', '.join(map(str, row['sizes']))} | {figures} | {row['differing']} |"
     yield ""
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import get_backend
+from stcanet_runtime.backends import Backend, get_backend
 from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 
 METRICS = ("cosine", "euclidean")
@@ -50,6 +50,8 @@ def check_embeddings(x: ArrayLike, name: str) -> NDArray[Any]:
         array = np.asarray(x)
     except ValueError as error:
         raise ShapeError(f"{name} must be one array of shape [N, D]: {error}") from None
+    except TypeError as error:  # what lies on a GPU
+        raise ShapeError(f"{name} cannot be read here; take backend='gpu', or copy it to memory: {error}") from None
     if array.ndim != 2 or array.shape[1] == 0:
         raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
     if array.dtype.kind not in "fiu":
@@ -79,11 +81,24 @@ def check_metric(metric: str) -> str:
 
 
 def as_pair(
-    query: ArrayLike, gallery: ArrayLike, *, keep_float16: bool = False
+    query: ArrayLike, gallery: ArrayLike, backend: Backend, *, keep_float16: bool = True
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Check query [Q, D] and gallery [G, D] together; ShapeError when their D differ."""
-    q = as_embeddings(query, "query", keep_float16=keep_float16)
-    g = as_embeddings(gallery, "gallery", keep_float16=keep_float16)
+    """Check query [Q, D] and gallery [G, D] together; ShapeError when their D differ.
+
+    Args:
+        query: of the kinds that `as_embeddings` takes; for a backend on a GPU, also what lies there.
+        gallery: likewise.
+        backend: whom they are for; they are brought to where it wants them.
+        keep_float16: whether float16 may stay, if the backend reads it.
+    """
+    if backend.ON_DEVICE:
+        from stcanet_runtime.backends import gpu
+
+        q, g = gpu.as_embeddings(query, "query"), gpu.as_embeddings(gallery, "gallery")
+    else:
+        kept = keep_float16 and backend.READS_FLOAT16
+        q = as_embeddings(query, "query", keep_float16=kept)
+        g = as_embeddings(gallery, "gallery", keep_float16=kept)
     check_same_depth(q, g)
     return q, g
 
@@ -112,5 +127,5 @@ def distance_matrix(query: ArrayLike, gallery: ArrayLike, metric: str = "cosine"
         BackendError: the named backend cannot run here.
     """
     chosen = get_backend(backend)
-    q, g = as_pair(query, gallery, keep_float16=chosen.READS_FLOAT16)
+    q, g = as_pair(query, gallery, chosen)
     return chosen.distance_matrix(q, g, check_metric(metric))

@@ -5,24 +5,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stcanet_runtime.backends import Backend
-from stcanet_runtime.backends.formulas import relative
-from stcanet_runtime.backends.neighbours import Neighbours, Sparse
+from stcanet_runtime.backends.neighbours import Neighbours, PairDistances, Sparse
 from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.ranking import check_count
 
 _POWERS = {"zhong": 1, "torchreid": 2}
-
-PairDistances = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
-"""Exact distances [P] of the pairs (rows, cols) [P] of the joint set."""
-
-_BLOCK = 1 << 20  # elements of a temporary array
 
 
 @dataclass(frozen=True)
@@ -88,41 +80,9 @@ def encode(backend: Backend, neighbours: Neighbours, settings: Settings, measure
         settings: k1, k2 and the power.
         measure: for members of a set that are not in the row's list.
     """
-    length = neighbours.indices.shape[1]
-    lists = np.ascontiguousarray(neighbours.indices[:, : settings.k1 + 1])
-    indptr, indices = backend.expand(lists, settings.half)
-    values = _weights(neighbours, indptr, indices, settings, measure)
+    # A copy is contiguous, and where the array is: in memory or on a GPU.
+    indptr, indices = backend.expand(neighbours.indices[:, : settings.k1 + 1].copy(), settings.half)
+    values = backend.weights(neighbours, indptr, indices, settings.power, measure)
     if settings.k2 == 1:
         return indptr, indices, values
-    return backend.average(indptr, indices, values, np.ascontiguousarray(neighbours.indices[:, : min(settings.k2, length)]))
-
-
-def _weights(
-    neighbours: Neighbours,
-    indptr: NDArray[np.int64],
-    indices: NDArray[np.int32],
-    settings: Settings,
-    measure: PairDistances,
-) -> NDArray[np.float32]:
-    """``exp(-(distance / farthest)^power)`` of the members of every set, divided by their sum over the set."""
-    rows = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-    distances = _member_distances(neighbours, rows, indices, measure)
-    weights = np.exp(-relative(distances, neighbours.farthest[rows], settings.power))
-    sums = np.add.reduceat(weights, indptr[:-1])  # no set is empty
-    return (weights / sums[rows]).astype(np.float32)
-
-
-def _member_distances(
-    neighbours: Neighbours, rows: NDArray[np.int64], columns: NDArray[np.int32], measure: PairDistances
-) -> NDArray[np.float32]:
-    """Distances [P] of pairs, from the lists where they are in them."""
-    distances, missing = np.empty(len(rows), np.float32), np.empty(len(rows), bool)
-    step = max(1, _BLOCK // neighbours.indices.shape[1])
-    for start in range(0, len(rows), step):
-        row, column = rows[start : start + step], columns[start : start + step]
-        match = neighbours.indices[row] == column[:, None]
-        place = match.argmax(axis=1)
-        distances[start : start + step] = neighbours.distances[row, place]
-        missing[start : start + step] = ~match[np.arange(len(row)), place]
-    distances[missing] = measure(rows[missing], columns[missing].astype(np.int64))
-    return distances
+    return backend.average(indptr, indices, values, neighbours.indices[:, : settings.k2].copy())

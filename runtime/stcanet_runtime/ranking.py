@@ -56,7 +56,7 @@ def search(
         BackendError: the named backend cannot run here.
     """
     chosen = get_backend(backend)
-    q, g = as_pair(query, gallery, keep_float16=chosen.READS_FLOAT16)
+    q, g = as_pair(query, gallery, chosen)
     places = check_count(k, "k")
     q_groups, g_groups = as_groups(q_camids, g_camids, len(q), len(g))
     return search_checked(q, g, places, check_metric(metric), q_groups, g_groups, chosen)

@@ -137,11 +137,12 @@ def rerank(
         MemoryLimitError: it cannot be done within ``max_memory``.
         BackendError: the named backend cannot run here.
     """
-    q, g = as_pair(query, gallery)
+    chosen, name = get_backend(backend), resolve(backend)[0]
+    q, g = as_pair(query, gallery, chosen, keep_float16=False)
     settings = Settings(k1, k2, lambda_value, variant_power(variant, _METRIC_POWERS[check_metric(metric)]))
     copied = sum(array.nbytes for array, given in ((q, query), (g, gallery)) if not _shares(array, given))
     request = Request.checked(top, as_groups(q_camids, g_camids, len(q), len(g)), out, max_memory, progress, copied)
-    return Run(EmbeddingSource(q, g, metric, get_backend(backend)), settings, request, resolve(backend)[0]).run()
+    return Run(EmbeddingSource(q, g, metric, chosen), settings, request, name).run()
 
 
 def rerank_distances(
@@ -232,4 +233,5 @@ def rerank_memory(
 
 
 def _shares(array: NDArray[np.float32], given: ArrayLike) -> bool:
-    return isinstance(given, np.ndarray) and np.may_share_memory(array, given)
+    both = isinstance(array, np.ndarray) and isinstance(given, np.ndarray)
+    return array is given or (both and np.may_share_memory(array, given))

@@ -13,6 +13,7 @@ MIN_SCRATCH = 1 << 20
 _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
+_GPU_SCRATCH = 1 << 30  # blocks that keep a large GPU busy
 _STAGE_BYTES = 32 << 20  # temporaries of the stages in NumPy, which work in blocks
 _SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places, the farthest, limits
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
@@ -64,7 +65,8 @@ class Task:
 
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""
-        return min(DEFAULT_SCRATCH, max(1, 16 * self.total * (self.total + self.dim)))
+        limit = _GPU_SCRATCH if self.backend == "gpu" else DEFAULT_SCRATCH
+        return min(limit, max(1, 16 * self.total * (self.total + self.dim)))
 
 
 def plan_scratch(task: Task, max_memory: int | None) -> int:

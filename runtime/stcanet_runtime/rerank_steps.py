@@ -90,8 +90,10 @@ class Run:
         return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
 
     def _run_top(self, source: EmbeddingSource, length: int, places: int, scratch: int) -> SearchResult:
-        listed = empty_result(source.num_query, list_length(places, source.num_gallery))
-        lists = GalleryLists(listed.distances, listed.indices, *self.request.groups)
+        shape = source.num_query, list_length(places, source.num_gallery)
+        # Beside the embeddings, in memory or on a GPU: what lies there stays there.
+        distances, indices = (np.empty(shape, dtype, like=source.query) for dtype in (np.float32, np.int64))
+        lists = GalleryLists(distances, indices, *self.request.groups)
         neighbours = source.neighbours(length, None, self._report_search, scratch, lists)
         rows = self._encode(neighbours)
         return SearchResult(

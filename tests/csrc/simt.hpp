@@ -178,11 +178,12 @@ class Thread {
     char* shared() { return reinterpret_cast<char*>(block_.shared.data()); }
     static float exp(float x) { return std::exp(x); }
 
-    float shuffle_xor(float x, int mask) {
+    template <class T>
+    T shuffle_xor(T x, int mask) {
         struct Operands {
-            float value, result;
+            T value, result;
             int mask;
-        } mine{x, 0.0F, mask};
+        } mine{x, T{}, mask};
         block_.together("shuffle", mine, [](Operands** all) {
             for (int lane = 0; lane < kWarp; ++lane) all[lane]->result = all[lane ^ all[lane]->mask]->value;
         });

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import gpu_model
 import numpy as np
 import onnx
 import pytest
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from stcanet_runtime import backends
+from stcanet_runtime.backends import gpu_device
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
 
@@ -24,7 +26,7 @@ UInt8Array = NDArray[np.uint8]
 
 
 class Implementation(NamedTuple):
-    """A fast backend, and the instruction set it shall use if it can choose."""
+    """A fast backend, and the instruction set it shall use if it can choose; that of ``gpu`` is where its kernels run."""
 
     name: str
     isa: str
@@ -32,7 +34,7 @@ class Implementation(NamedTuple):
     def bind(self, function: str, threads: int = 2) -> Callable[..., Any]:
         """The backend's function of this name, with instruction set and threads where it takes them."""
         bound = getattr(backends.get_backend(self.name), function)
-        chosen = {"isa": self.isa, "threads": threads} if self.isa else {}
+        chosen = {"isa": self.isa, "threads": threads} if self.isa and self.name != "gpu" else {}
         taken = inspect.signature(bound).parameters
         return partial(bound, **{key: value for key, value in chosen.items() if key in taken})
 
@@ -52,20 +54,28 @@ def _implementations() -> Iterator[Any]:
     for isa in dict.fromkeys(["generic", "avx2", "avx512", "amx", *isas]):
         missing = pytest.mark.skipif(isa not in isas, reason=f"{isa} is not available here")
         yield pytest.param(Implementation("compiled", isa), id=f"compiled-{isa}", marks=missing)
+    no_compiler = pytest.mark.skipif(gpu_model.COMPILER is None, reason="no C++ compiler for the kernels on the CPU")
+    yield pytest.param(Implementation("gpu", "model"), id="gpu-model", marks=no_compiler)
+    marks = [pytest.mark.skipif(available["gpu"] is not None, reason=str(available["gpu"])), pytest.mark.gpu]
+    yield pytest.param(Implementation("gpu", "device"), id="gpu", marks=marks)
 
 
 @pytest.fixture(scope="module", params=list(_implementations()))
-def implementation(request: pytest.FixtureRequest) -> Implementation:
-    """Every backend but the reference, and every instruction set."""
+def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
+    """Every backend but the reference, and every instruction set; the kernels of the GPU on the CPU, too."""
     chosen: Implementation = request.param
-    return chosen
+    with pytest.MonkeyPatch.context() as patch:
+        if chosen.isa == "model":
+            patch.setattr(gpu_device, "device", gpu_model.Model)
+            patch.setitem(backends._PROBES, "gpu", lambda: None)
+        yield chosen
 
 
 @pytest.fixture(scope="module")
 def backend(implementation: Implementation) -> Iterator[str]:
     """The name of every backend but the reference; its instruction set is set for all calls."""
     with pytest.MonkeyPatch.context() as patch:
-        if implementation.isa:
+        if implementation.name == "compiled":
             patch.setenv("STCANET_ISA", implementation.isa)
         yield implementation.name
 

@@ -1,4 +1,4 @@
-"""Compute backends: the same functions with the same results, in NumPy, C++ and Numba.
+"""Compute backends: the same functions with the same results, in NumPy, C++ and Numba, and on a GPU.
 
 A backend that is named and cannot run is an error that says why. ``"auto"`` takes the first of `AUTO_ORDER` that can run,
 and `explain` tells which and why. ``STCANET_BACKEND`` or `use_backend` name one for all calls that do not.
@@ -17,8 +17,9 @@ from typing import Any, Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.gpu_device import why_not as _why_not_gpu
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
 from stcanet_runtime.frames import Frame
 
@@ -28,6 +29,9 @@ class Backend(Protocol):
 
     READS_FLOAT16: bool
     """Whether `distance_matrix` and `top_k` take float16 rows as they are."""
+
+    ON_DEVICE: bool
+    """Whether rows are brought to a GPU first; see `gpu`."""
 
     def distance_matrix(
         self,
@@ -86,6 +90,17 @@ class Backend(Protocol):
 
     def expand(self, neighbours: NDArray[np.int32], half: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """The expanded k-reciprocal sets, as the columns of sparse rows."""
+        ...
+
+    def weights(
+        self,
+        neighbours: Neighbours,
+        indptr: NDArray[np.int64],
+        indices: NDArray[np.int32],
+        power: int,
+        measure: PairDistances,
+    ) -> NDArray[np.float32]:
+        """What the members of the expanded sets weigh, [E]; see `backends.weights`."""
         ...
 
     def average(
@@ -178,11 +193,12 @@ _PROBES: dict[str, Callable[[], str | None]] = {
     "numpy": lambda: None,
     "compiled": _why_not_compiled,
     "jit": _why_not_jit,
-    "gpu": lambda: "this version has no GPU backend",
+    "gpu": _why_not_gpu,
 }
 _HINTS = {
     "compiled": "install a C++17 compiler and reinstall with STCANET_KERNELS=require",
     "jit": "install the extra: pip install 'stcanet[jit]'",
+    "gpu": "install CuPy for the CUDA that is here, such as pip install 'cupy-cuda12x[ctk]', on a machine with an NVIDIA GPU",
 }
 _MODULES = {"numpy": "numpy_"}  # a module called numpy would hide NumPy from readers
 
@@ -190,7 +206,8 @@ NAMES = tuple(_PROBES)
 """All backends, whether they can run here or not."""
 
 AUTO_ORDER = ("compiled", "jit", "numpy")
-"""Fastest first. ``reference`` is the yardstick: the same results as ``numpy``, slower, so never taken by itself."""
+"""Fastest first. ``reference`` is the yardstick: the same results as ``numpy``, slower, so never taken by itself.
+``gpu`` has not been measured on one yet."""
 
 _forced: ContextVar[str | None] = ContextVar("stcanet_backend", default=None)
 

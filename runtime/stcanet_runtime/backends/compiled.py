@@ -25,6 +25,7 @@ from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
 
 READS_FLOAT16 = True
+ON_DEVICE = False
 
 
 def instruction_sets() -> list[str]:

@@ -20,6 +20,7 @@ from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, N
 from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES, hide, screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
 from stcanet_runtime.backends.screen import BLOCK_KEYS, make_screen
+from stcanet_runtime.backends.weights import weights
 
 __all__ = [
     "average",
@@ -32,9 +33,11 @@ __all__ = [
     "select_best",
     "smallest",
     "top_k",
+    "weights",
 ]
 
 READS_FLOAT16 = False
+ON_DEVICE = False
 PARTIALS = 16  # the fixed order of `reference`; a literal, so that Numba unrolls it
 
 distance_matrix = numpy_.distance_matrix

@@ -15,6 +15,9 @@ Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` between blocks, from the calling thread; an exception from it stops the work."""
 
 
+PairDistances = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
+"""Exact distances [P] of the pairs (rows, cols) [P] of the joint set."""
+
 Sparse = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 """Sparse rows: indptr [R + 1], columns and values; row i has the entries ``indptr[i]:indptr[i + 1]``, columns ascending."""
 

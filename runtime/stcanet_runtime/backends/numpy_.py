@@ -22,8 +22,10 @@ from stcanet_runtime.backends.numpy_pairs import PairMeter, pair_distances
 from stcanet_runtime.backends.numpy_ranks import count_closer, ranks
 from stcanet_runtime.backends.reference_resize import resize_boxes
 from stcanet_runtime.backends.screen import BLOCK_KEYS, make_screen
+from stcanet_runtime.backends.weights import weights
 
 READS_FLOAT16 = False
+ON_DEVICE = False
 __all__ = [
     "average",
     "blend",
@@ -38,6 +40,7 @@ __all__ = [
     "select_best",
     "smallest",
     "top_k",
+    "weights",
 ]
 
 select_best = partial(numpy_top.select_best, overlaps, pair_distances)

@@ -27,6 +27,7 @@ from stcanet_runtime.backends import formulas, reference_ranks, reference_resize
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse, joint_rows
 
 READS_FLOAT16 = False
+ON_DEVICE = False
 PARTIALS = 16
 """Partial sums of the fixed order; ``csrc/cpu/exact.cpp`` and `jit` have the same number."""
 

@@ -122,7 +122,7 @@ def make_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric
     q_scaled, g_scaled = np.empty_like(query), np.empty_like(gallery)
     _scale(query, q_squared, metric, unit, q_scaled)
     _scale(gallery, g_squared, metric, unit, g_scaled)
-    return Screen(q_scaled, g_scaled, _offset(g_squared, metric, unit), _window(query.shape[1], unit))
+    return Screen(q_scaled, g_scaled, _offset(g_squared, metric, unit), _float32_window(query.shape[1], unit))
 
 
 def make_joint_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> Screen:
@@ -132,12 +132,24 @@ def make_joint_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], 
     scaled = np.empty((len(squared), query.shape[1]), np.float32)
     _scale(query, squared[: len(query)], metric, unit, scaled[: len(query)])
     _scale(gallery, squared[len(query) :], metric, unit, scaled[len(query) :])
-    return Screen(scaled, scaled, _offset(squared, metric, unit), _window(query.shape[1], unit))
+    return Screen(scaled, scaled, _offset(squared, metric, unit), _float32_window(query.shape[1], unit))
 
 
-def _window(depth: int, unit: float) -> float:
+def _float32_window(depth: int, unit: float) -> float:
+    """`window` of a float32 product of rows rounded to float32."""
     roundings = (depth + 4) * UNIT32
-    error = 2.0 * roundings / (1.0 - roundings) + 5.0 * UNIT32 + depth * 2.0**-120
+    return window(depth, unit, roundings / (1.0 - roundings))
+
+
+def window(depth: int, unit: float, product_error: float) -> float:
+    """Width of the window in which keys cannot decide.
+
+    Args:
+        depth: D.
+        unit: what rows were multiplied by.
+        product_error: bound of the error of a product of two scaled rows.
+    """
+    error = 2.0 * product_error + 5.0 * UNIT32 + depth * 2.0**-120
     subnormal = 8.0 * 2.0**-149 * unit * (1.0 + 2.0**-149 * unit)
     # Limits are made in float32: rounding the window and then the sum moves one by 8 UNIT32 at most, since both are below 8
     # or every row passes.

@@ -1,0 +1,148 @@
+"""The GPU as the backend sees it: CuPy's arrays, the kernels of ``retrieval.cu``, and one matrix product."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+"""An array of the device: CuPy's, or NumPy's in the tests of the kernels on the CPU."""
+
+_THREADS = 256
+_LANES = 16  # threads of an item of these kernels, as in retrieval.cu
+_LANE_KERNELS = ("measure", "squared_lengths", "whole_rows")
+_BLOCK_KERNELS = ("row_limits",)
+
+
+class Device(Protocol):
+    """What the backend needs of a GPU; the tests have one on the CPU."""
+
+    xp: Any
+    """The module of the arrays, with the functions of NumPy."""
+
+    def launch(self, name: str, count: int, *arguments: Any) -> None:
+        """Run a kernel for `count` items; arrays are contiguous, None is a null pointer, scalars are NumPy's."""
+        ...
+
+    def products(self, a: Array, b: Array) -> Array:
+        """``-2 a·b`` [R, C] float32 of rows [R, D] and [C, D] float16; sums in float32 in any order."""
+        ...
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """The array in NumPy."""
+        ...
+
+
+class CudaDevice:
+    """The current device of CuPy, in its current stream."""
+
+    def __init__(self) -> None:
+        self.xp: Any = importlib.import_module("cupy")
+        source = Path(__file__).with_name("retrieval.cu").read_text(encoding="utf-8")
+        # Fused multiply-adds would change the last bit of exact distances.
+        self._module = self.xp.RawModule(code=source, options=("--std=c++17", "--fmad=false"))
+
+    def launch(self, name: str, count: int, *arguments: Any) -> None:
+        """See `Device`."""
+        if count == 0:
+            return
+        null = np.uint64(0)
+        blocks = count if name in _BLOCK_KERNELS else -(-count * (_LANES if name in _LANE_KERNELS else 1) // _THREADS)
+        values = tuple(null if value is None else value for value in arguments)
+        self._module.get_function(f"{name}_kernel")((blocks,), (_THREADS,), (np.int64(count), *values))
+
+    def products(self, a: Array, b: Array) -> Array:
+        """See `Device`; cuBLAS on the tensor cores. CuPy's own product would round the result to float16."""
+        cublas, runtime, device = self.xp.cuda.cublas, self.xp.cuda.runtime, self.xp.cuda.device
+        (rows, depth), columns = a.shape, len(b)
+        result = self.xp.empty((rows, columns), np.float32)
+        factor, nothing = np.array(-2.0, np.float32), np.array(0.0, np.float32)
+        half, single = runtime.CUDA_R_16F, runtime.CUDA_R_32F
+        # Column-major, as cuBLAS is: the transposed result [C, R] = b · aᵀ.
+        cublas.gemmEx(
+            *(device.get_cublas_handle(), cublas.CUBLAS_OP_T, cublas.CUBLAS_OP_N, columns, rows, depth, factor.ctypes.data),
+            *(b.data.ptr, half, depth, a.data.ptr, half, depth, nothing.ctypes.data, result.data.ptr, single, columns),
+            *(cublas.CUBLAS_COMPUTE_32F, cublas.CUBLAS_GEMM_DEFAULT),
+        )
+        return result
+
+    def get(self, array: Array) -> NDArray[Any]:
+        """See `Device`."""
+        return np.asarray(self.xp.asnumpy(array))
+
+
+def why_not() -> str | None:
+    """None where CuPy is installed and sees a GPU, else the reason."""
+    if importlib.util.find_spec("cupy") is None:
+        return "CuPy is not installed"
+    try:
+        cupy = importlib.import_module("cupy")
+        devices = cupy.cuda.runtime.getDeviceCount()
+    except (ImportError, RuntimeError) as error:  # no CUDA libraries; no driver, or one that is too old
+        return f"CuPy finds no GPU: {str(error).splitlines()[0]}"
+    return None if devices else "CuPy finds no GPU"
+
+
+@cache
+def device() -> Device:
+    """The device; kernels are compiled when they are first used, and kept on disk by CuPy."""
+    return CudaDevice()
+
+
+def put(target: Device, array: Any, dtype: Any) -> Array:
+    """The array on the device, contiguous; without a copy where it is that already."""
+    return target.xp.ascontiguousarray(target.xp.asarray(array), dtype)
+
+
+def as_given(target: Device, given: Any, *arrays: Array) -> tuple[Any, ...]:
+    """Arrays of the device as they are where what was given is one, else in NumPy."""
+    return arrays if isinstance(given, target.xp.ndarray) else tuple(target.get(array) for array in arrays)
+
+
+class Found(NamedTuple):
+    """What a kernel found for each of R rows, in any order within a row."""
+
+    start: Array
+    """[R + 1] int64; what belongs to row i is at ``start[i]:start[i + 1]``."""
+    rows: Array
+    """[P] int32."""
+    cols: Array
+    """[P] int32."""
+    values: Array | None
+    """[P] float32."""
+
+
+def starts(target: Device, counts: Array) -> Array:
+    """Where each row begins and the last one ends, [R + 1] int64, by the counts [R]."""
+    result = target.xp.zeros(len(counts) + 1, np.int64)
+    result[1:] = target.xp.cumsum(counts, dtype=np.int64)
+    return result
+
+
+def find(target: Device, name: str, count: int, num_rows: int, *arguments: Any, valued: bool = False) -> Found:
+    """Run a kernel that finds things for rows: once to count them, once to write them down.
+
+    Args:
+        target: where.
+        name: the kernel, whose last parameters are those of ``Found`` in ``retrieval.cu``.
+        count: items.
+        num_rows: R.
+        arguments: what comes before.
+        valued: whether it finds values.
+    """
+    xp = target.xp
+    counts = xp.zeros(num_rows, np.int32)
+    target.launch(name, count, *arguments, counts, None, None, None, None)
+    start = starts(target, counts)
+    total = int(start[-1])
+    rows, cols = xp.empty(total, np.int32), xp.empty(total, np.int32)
+    values = xp.empty(total, np.float32) if valued else None
+    counts[:] = 0
+    target.launch(name, count, *arguments, counts, start, rows, cols, values)
+    return Found(start, rows, cols, values)

@@ -1,0 +1,98 @@
+"""A GPU on the processor: NumPy's arrays, and the kernels of the GPU backend thread by thread; see tests/csrc/simt.hpp."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).parents[2]
+COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
+_TYPES = {np.int32: ctypes.c_int, np.int64: ctypes.c_longlong, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
+
+
+@cache
+def kernels() -> ctypes.CDLL:
+    """The library of the kernels, compiled once for a run of the tests."""
+    library = Path(tempfile.mkdtemp()) / "simt_retrieval.so"
+    folders = [f"-I{ROOT / folder}" for folder in ("csrc/include", "csrc/cuda", "tests/csrc")]
+    flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    source = ROOT / "tests" / "csrc" / "simt_retrieval.cpp"
+    subprocess.run([str(COMPILER), *flags, *folders, str(source), "-o", str(library)], check=True)
+    loaded = ctypes.CDLL(str(library))
+    loaded.set_seed(int.from_bytes(os.urandom(4), "little"))
+    return loaded
+
+
+class Model:
+    """What `gpu_device.Device` asks for. Memory that was not written holds NaN, or what nobody means."""
+
+    def __init__(self, form: str = "kernel") -> None:
+        self.xp: Any = _Poisoned()
+        self._form = form
+
+    def launch(self, name: str, count: int, *arguments: Any) -> None:
+        if count == 0:  # as on the device, where a grid must not be empty
+            return
+        function = getattr(kernels(), f"{name}_{self._form}", None) or getattr(kernels(), f"{name}_kernel")
+        function.restype = None
+        function(ctypes.c_longlong(count), *map(_argument, arguments))
+
+    def products(self, a: NDArray[np.float16], b: NDArray[np.float16]) -> NDArray[np.float32]:
+        assert a.dtype == b.dtype == np.float16
+        return np.float32(-2.0) * (a.astype(np.float32) @ b.astype(np.float32).T)
+
+    def get(self, array: NDArray[Any]) -> NDArray[Any]:
+        assert isinstance(array, DeviceArray)
+        return np.array(array)
+
+
+def _argument(value: Any) -> Any:
+    if value is None:
+        return ctypes.c_void_p(None)
+    if isinstance(value, np.ndarray):
+        assert isinstance(value, DeviceArray)
+        assert value.flags.c_contiguous
+        return ctypes.c_void_p(value.ctypes.data)
+    return _TYPES[type(value)](value.item())
+
+
+class DeviceArray(np.ndarray[Any, Any]):
+    """What CuPy's arrays are to NumPy: another type, which functions of NumPy give back."""
+
+    def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
+        return _on_device(super().__array_function__(function, types, arguments, options))
+
+
+def _on_device(result: Any) -> Any:
+    return result.view(DeviceArray) if isinstance(result, np.ndarray) else result
+
+
+class _Poisoned:
+    """NumPy with arrays of the device, and NaN or nonsense in fresh memory."""
+
+    ndarray = DeviceArray
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(np, name)
+        return (lambda *given, **options: _on_device(value(*given, **options))) if callable(value) else value
+
+    @staticmethod
+    def from_dlpack(tensor: Any) -> NDArray[Any]:
+        return _on_device(tensor.array)
+
+    @staticmethod
+    def empty(shape: Any, dtype: Any) -> NDArray[Any]:
+        return _on_device(np.full(shape, np.nan if np.dtype(dtype).kind == "f" else 77, dtype))
+
+    @staticmethod
+    def empty_like(other: NDArray[Any]) -> NDArray[Any]:
+        return _Poisoned.empty(other.shape, other.dtype)
