@@ -160,7 +160,7 @@ def pair_distances(
     device = gpu_device.device()
     joint = gpu_search.JointRows(device, query, gallery, metric)
     measured = joint.measure(put(device, rows, np.int32), put(device, cols, np.int32), 0, 0)
-    (result,) = as_given(device, rows, measured)
+    result: NDArray[np.float32] = as_given(device, rows, measured)[0]
     return result
 
 
@@ -195,7 +195,7 @@ def weights(
     farthest = put(device, neighbours.farthest, np.float32)
     sets = put(device, indptr, np.int64), put(device, indices, np.int32)
     values = gpu_rerank.weights(device, *sets, lists, distances, farthest, power, measured)
-    (result,) = as_given(device, indptr, values)
+    result: NDArray[np.float32] = as_given(device, indptr, values)[0]
     return result
 
 
