@@ -22,8 +22,8 @@ from rerank_cases import (
     stored_distances,
 )
 
-from stcanet_runtime import evaluate, kreciprocal, rerank, rerank_distances
-from stcanet_runtime.backends import get_backend, numpy_kreciprocal, reference
+from stcanet_runtime import evaluate, rerank, rerank_distances
+from stcanet_runtime.backends import get_backend, numpy_kreciprocal, reference, weights
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.kreciprocal import Settings
 from stcanet_runtime.rerank import Reranking
@@ -155,7 +155,7 @@ def test_blocks_of_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
     q, g, *_ = market_like()
     expected, values, best = rerank(q, g, backend="numpy"), stored_distances(), rerank(q, g, top=5, backend="numpy")
     monkeypatch.setattr(numpy_kreciprocal, "_BLOCK", 2000)
-    monkeypatch.setattr(kreciprocal, "_BLOCK", 500)
+    monkeypatch.setattr(weights, "_BLOCK", 500)
     np.testing.assert_allclose(rerank(q, g, backend="numpy"), expected, atol=TOLERANCE)
     assert_same_result(rerank(q, g, top=5, backend="numpy"), best)
     np.testing.assert_allclose(expected, dense(values, 60, 20, 6, 0.3, 1), atol=TOLERANCE)
