@@ -137,9 +137,11 @@ def test_relation_weights_do_not_depend_on_the_global_node(block: STCABlock) -> 
     assert one.std() > 1e-3  # not uniform: the test could not tell otherwise
 
 
-def test_relation_weights_equal_the_published_form(block: STCABlock) -> None:
-    """One linear map over the concatenation [|x_i − x_j| ; u], and −1e8 on masked logits."""
+@pytest.mark.parametrize("training", [False, True])
+def test_relation_weights_equal_the_published_form(block: STCABlock, training: bool) -> None:
+    """One linear map over the concatenation [|x_i − x_j| ; u], and −1e8 on masked logits; u counts in training."""
     nodes, whole, frames = torch.rand(2, 12, 8), torch.rand(2, 8), 3
+    block.part.relation_norm.train(training)
     difference = (nodes[:, :, None] - nodes[:, None, :]).abs()
     pairs = torch.cat([difference, whole[:, None, None].expand_as(difference)], dim=-1)
     logits = block.part.relation(pairs).squeeze(-1)
