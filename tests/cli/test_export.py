@@ -56,7 +56,7 @@ def test_what_int8_costs(
     # Of one epoch: by the real bar the search would try each part of it, for ten times as long.
     monkeypatch.setitem(MIN_COSINE, "int8", 0.4)
     monkeypatch.setitem(TOLERANCES, "int8", from_bar(0.4, min_tau=0.1, min_top=0.1))
-    contract = ("--input", "float", "--batch", 4, "--part-maps", "--no-l2", "--target", "tensorrt")
+    contract = ("--input", "float", "--batch", 5, "--part-maps", "--no-l2", "--target", "tensorrt")
     calibration = ("--precision", "int8", "--calibration", people, "--calibration-crops", 18)
     done = stcanet("export", checkpoint, "-o", tmp_path / "package", *contract, *calibration, "--evaluate", people)
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def test_what_int8_costs(
     costs = facts["evaluation"]
     assert costs["int8"]["delta_mAP"] == costs["int8"]["mAP"] - costs["fp32"]["mAP"]
     assert facts["target"]["checked"].startswith("static check only")
-    assert facts["target"]["profile"] == {name: [4, 3, 64, 32] for name in ("min", "opt", "max")}
+    assert facts["target"]["profile"] == {name: [5, 3, 64, 32] for name in ("min", "opt", "max")}
     assert "8 bits" in facts["scheme"]["weights"]
     assert facts["search"]["lowered"]
     # The figures are those that the finished package gives.
