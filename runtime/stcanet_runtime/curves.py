@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from stcanet_runtime.calibration import Calibration, Scores
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import save_picture
 
 _SCALE = 2  # drawn larger, then reduced: Pillow's lines have hard edges
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 1040, 430, 64, 92, 84
@@ -45,8 +45,7 @@ def draw_calibration(calibration: Calibration, scores: Scores, out: str | Path) 
     right.distributions(scores)
     for plot in (left, right):
         plot.mark(calibration.threshold)
-    with atomic_path(out) as temporary:
-        picture.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS).save(temporary)
+    save_picture(picture.resize((_WIDTH, _HEIGHT), Image.Resampling.LANCZOS), out)
 
 
 class _Plot:

@@ -10,7 +10,12 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from stcanet_runtime.errors import OptionError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 _CHUNK = 1 << 20
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
@@ -38,6 +43,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def save_picture(picture: Image.Image, path: str | Path) -> None:
+    """Write a picture, atomically; the suffix gives the format.
+
+    Raises:
+        OptionError: No format that Pillow writes has this suffix.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            picture.save(temporary)
+        except (ValueError, KeyError) as error:  # KeyError: one that it only reads
+            raise OptionError("picture", str(path), "the name of a file of a known format, such as .png or .jpg") from error
 
 
 def remove_temporaries(folder: str | Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from stcanet_runtime.errors import ShapeError
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import save_picture
 from stcanet_runtime.preprocess import ImageSource, load_image, resize
 
 _CELL_WIDTH, _CELL_HEIGHT = 96, 192  # of an image, in pixels; crops of people are about 1 : 2
@@ -63,12 +63,11 @@ def ranked_sheet(rows: Sequence[SheetRow], out: str | Path, title: str = "Ranked
     Raises:
         ShapeError: There are no rows.
         ImageError: A crop cannot be read.
+        OptionError: The suffix is of no known format.
     """
     if not rows:
         raise ShapeError("a sheet needs at least one row")
-    sheet = draw_sheet(rows, title, subtitle)
-    with atomic_path(out) as temporary:
-        sheet.save(temporary)
+    save_picture(draw_sheet(rows, title, subtitle), out)
 
 
 def draw_sheet(rows: Sequence[SheetRow], title: str, subtitle: str) -> Image.Image:

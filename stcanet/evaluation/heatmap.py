@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont
 
 from stcanet.evaluation.matrix import Cell, Matrix
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import save_picture
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP, _MARGIN = 150, 76, 4, 28
 _TITLE, _NUMBER, _LABEL, _SMALL = 22, 17, 15, 13
@@ -27,8 +27,7 @@ def draw_heatmap(matrix: Matrix, out: Path, protocol: str) -> None:
         out: File to write.
         protocol: One line for the foot of the picture.
     """
-    with atomic_path(out) as temporary:
-        heatmap(matrix, protocol).save(temporary)
+    save_picture(heatmap(matrix, protocol), out)
 
 
 def heatmap(matrix: Matrix, protocol: str) -> Image.Image:

@@ -117,6 +117,8 @@ def test_draws_a_sheet_of_the_crops(run: Run, people: People, tmp_path: Path) ->
     assert "wrote ranks.png" in out
     with Image.open(tmp_path / "ranks.png") as sheet:
         assert sheet.format == "PNG"
+    fails(run("query.npz", "gallery.npz", "--sheet", "ranks.txt", "--top-k", 3), "such as .png or .jpg, got 'ranks.txt'")
+    assert not (tmp_path / "ranks.txt").exists()
 
 
 def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path) -> None:
@@ -126,10 +128,12 @@ def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path)
     np.savez(tmp_path / "other.npz", embeddings=people.query)
     np.savez(tmp_path / "short.npz", embeddings=people.query, paths=np.array(["a"]))
     np.savez(tmp_path / "wide.npz", embeddings=people.query[:, :5], paths=np.array(["a"] * 8))
+    np.savez(tmp_path / "nan.npz", embeddings=people.query * np.nan, paths=np.array(["a"] * 8))
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps([1, 2]))
     for name in ("text.npz", "empty.npz", "array.npy", "pickle.npz"):
-        fails(run(name, "gallery.npz"), f"{name} is not a .npz file of embeddings")
-    fails(run("other.npz", "gallery.npz"), "lacks paths")
+        fails(run(name, "gallery.npz"), f"{name} is not a .npz file of embeddings, as `stcanet infer -o` writes them\n")
+    fails(run("nan.npz", "gallery.npz"), "error: nan.npz: embeddings must be finite")
+    fails(run("other.npz", "gallery.npz"), "lacks paths;")
     fails(run("short.npz", "gallery.npz"), "same length")
     fails(run("wide.npz", "gallery.npz"), "the same D")
     fails(run("none.npz", "gallery.npz"), "none.npz")

@@ -17,7 +17,7 @@ from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.distance import as_embeddings
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.errors import DataError, ImageError
+from stcanet_runtime.errors import DataError, ImageError, StcanetError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.ranking import SearchResult, best_of, search
@@ -138,17 +138,20 @@ def load(path: Path) -> Crops:
     Raises:
         DataError: It is no such file.
     """
+    expected = "as `stcanet infer -o` writes them"
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, and advise to load it
+            raise DataError(f"{path} is not a .npz file of embeddings, {expected}")
         with np.load(path, allow_pickle=False) as arrays:
+            if missing := [name for name in ("embeddings", "paths") if name not in arrays]:
+                raise DataError(f"{path} lacks {' and '.join(missing)}; expected embeddings and paths, {expected}")
             embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
             ids = [arrays[name].astype(np.int64) if name in arrays else None for name in ("pids", "camids")]
             model = str(arrays["model"]) if "model" in arrays else None
-    except KeyError as error:
-        raise DataError(
-            f"{path} lacks {error.args[0]}; expected embeddings and paths, as `stcanet infer -o` writes them"
-        ) from None
+    except StcanetError:
+        raise
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array, not an archive
-        raise DataError(f"{path} is not a .npz file of embeddings, as `stcanet infer -o` writes them: {error}") from None
+        raise DataError(f"{path} is not a .npz file of embeddings, {expected}: {error}") from None
     if any(array is not None and array.shape != (len(embeddings),) for array in (paths, *ids)):
         raise DataError(f"{path}: embeddings, paths, pids and camids must have the same length")
     if not len(embeddings):

@@ -14,7 +14,7 @@ from stcanet.data.masks.layout import save_indexed
 from stcanet.data.masks.picture import overlay, sheet
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, save_picture
 from stcanet_runtime.preprocess import load_image, resize
 
 _SHEET_ROWS, _SHEET_HEIGHT, _SHEET_WIDTH = 8, 256, 128
@@ -76,5 +76,4 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
             crop = resize(crop, *parts.shape)
         top.append(resize(crop, _SHEET_HEIGHT, _SHEET_WIDTH))
         bottom.append(resize(overlay(crop, parts), _SHEET_HEIGHT, _SHEET_WIDTH))
-    with atomic_path(out) as temporary:
-        sheet([top, bottom], [image.stem[-12:] for image in picked], ["image", "parts"], 1.0).save(temporary)
+    save_picture(sheet([top, bottom], [image.stem[-12:] for image in picked], ["image", "parts"], 1.0), out)
