@@ -15,6 +15,7 @@ from typing import Any
 
 import tables_ablation
 import tables_cuda
+import tables_custom_op
 import tables_evaluate
 import tables_gallery
 import tables_precision
@@ -84,6 +85,7 @@ TABLES: dict[str, Table] = {
     "ablation": tables_ablation.ablation,
     "attention": tables_cuda.attention,
     "cuda_registers": tables_cuda.registers,
+    "custom_op": tables_custom_op.custom_op,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
     "gallery": tables_gallery.gallery,
