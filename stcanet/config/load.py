@@ -17,6 +17,8 @@ from stcanet_runtime.errors import ConfigError, quote_choices
 
 T = TypeVar("T")
 
+_VALUES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
 
 def load_toml(path: Path) -> dict[str, Any]:
     """Read a TOML configuration.
@@ -26,7 +28,9 @@ def load_toml(path: Path) -> dict[str, Any]:
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
 
 
@@ -86,9 +90,9 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, bool, str):
+    if hint in _VALUES:
         if type(value) is not hint:
-            raise ConfigError(f"{name} must be a {hint.__name__}, got {value!r}")
+            raise ConfigError(f"{name} must be {_VALUES[hint]}, got {value!r}")
         return value
     if getattr(hint, "__origin__", None) is tuple:
         item = hint.__args__[0]
