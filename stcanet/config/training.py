@@ -127,9 +127,6 @@ class OptimConfig:
     """The backbone's learning rate is this times the base rate."""
     new_factor: float = 1.0
     """That of all other layers (attention blocks, neck, classifier)."""
-    map_factor: float = 10.0
-    """Where part masks supervise them, the layers that draw the part maps learn this much faster than the other new layers;
-    published is 1. They are a convolution with large initial weights and a normalisation, which small steps hardly move."""
     weight_decay: float = 5e-4
     """Of all weights."""
     decay_norms: bool = True
@@ -159,7 +156,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require("optim.optimizer", self.optimizer, self.optimizer in ("adam", "adamw", "sgd"), "'adam', 'adamw' or 'sgd'")
-        for name in ("lr", "backbone_factor", "new_factor", "map_factor"):
+        for name in ("lr", "backbone_factor", "new_factor"):
             _require(f"optim.{name}", getattr(self, name), getattr(self, name) > 0.0, "above 0")
         for name in ("weight_decay", "freeze_epochs", "clip_norm"):
             _require(f"optim.{name}", getattr(self, name), getattr(self, name) >= 0, "0 or more")

@@ -45,7 +45,7 @@ class Learner:
         self._network: nn.Module = self._compiled
         assert model.num_classes is not None
         self._objective = Objective(config.loss, model.num_classes, model.feature_dim).to(device)
-        self._optimizer = make_optimizer(self._model, config.optim, masks=bool(config.masks) and config.loss.mask_weight > 0.0)
+        self._optimizer = make_optimizer(self._model, config.optim)
         self._average = WeightAverage(self._model, config.optim.ema_decay) if config.optim.ema_decay else None
         self._wrapped_frozen: bool | None = None
         self._config = config

@@ -1,4 +1,4 @@
-"""Optimisers and what they update: backbone, new layers and part maps, with and without weight decay."""
+"""Optimisers and what they update: the backbone and the new layers, with and without weight decay."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from stcanet.config import OptimConfig
 from stcanet.model import STCANet
 
 
-def make_optimizer(model: STCANet, config: OptimConfig, masks: bool = False) -> torch.optim.Optimizer:
+def make_optimizer(model: STCANet, config: OptimConfig) -> torch.optim.Optimizer:
     """The optimiser of a network, in torch's fused implementation. Each group has a ``factor`` of the learning rate."""
-    groups = parameter_groups(model, config, masks)
+    groups = parameter_groups(model, config)
     match config.optimizer:
         case "adam":
             return torch.optim.Adam(groups, lr=config.lr, fused=True)
@@ -24,26 +24,19 @@ def make_optimizer(model: STCANet, config: OptimConfig, masks: bool = False) -> 
             return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=config.nesterov, fused=True)
 
 
-def parameter_groups(model: STCANet, config: OptimConfig, masks: bool = False) -> list[dict[str, Any]]:
-    """All parameters once, in groups of one learning rate and weight decay.
-
-    Args:
-        model: The network.
-        config: Factors and weight decay.
-        masks: Whether part masks supervise the part maps.
-    """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        decay = 0.0 if _is_spared(model, name, config) else config.weight_decay
-        groups.setdefault((_factor(name, config, masks), decay), []).append(parameter)
-    return [{"params": params, "factor": factor, "weight_decay": decay} for (factor, decay), params in groups.items()]
-
-
-def _factor(name: str, config: OptimConfig, masks: bool) -> float:
-    if name.startswith("backbone."):
-        return config.backbone_factor
-    draws_maps = ".part.part_" in name  # part_conv and part_norm of an STCA block
-    return config.new_factor * (config.map_factor if masks and draws_maps else 1.0)
+def parameter_groups(model: STCANet, config: OptimConfig) -> list[dict[str, Any]]:
+    """All parameters once, in groups of one learning rate and weight decay; groups without parameters are left out."""
+    groups = []
+    for of_backbone, factor in ((True, config.backbone_factor), (False, config.new_factor)):
+        for spared in (False, True):
+            params = [
+                parameter
+                for name, parameter in model.named_parameters()
+                if name.startswith("backbone.") == of_backbone and _is_spared(model, name, config) == spared
+            ]
+            if params:
+                groups.append({"params": params, "factor": factor, "weight_decay": 0.0 if spared else config.weight_decay})
+    return groups
 
 
 def _is_spared(model: nn.Module, name: str, config: OptimConfig) -> bool:

@@ -54,26 +54,6 @@ def test_groups_hold_every_parameter_once(decay_norms: bool) -> None:
         assert group["weight_decay"] == (0.0 if spared else 5e-4), name
 
 
-def test_layers_of_supervised_part_maps_have_a_rate_of_their_own() -> None:
-    network = model()
-    names = {id(parameter): name for name, parameter in network.named_parameters()}
-
-    def factors(masks: bool) -> dict[str, float]:
-        groups = parameter_groups(network, OptimConfig(backbone_factor=0.1, new_factor=2.0, map_factor=5.0), masks)
-        return {names[id(parameter)]: group["factor"] for group in groups for parameter in group["params"]}
-
-    with_masks, without = factors(True), factors(False)
-    changed = {name for name in without if with_masks[name] != without[name]}
-    assert changed == {
-        f"blocks.{stage}.part.{layer}.{kind}"
-        for stage in (2, 3)
-        for layer in ("part_conv", "part_norm")
-        for kind in ("weight", "bias")
-    }
-    assert {with_masks[name] for name in changed} == {10.0}
-    assert set(with_masks) == set(names.values())
-
-
 def test_rates_follow_their_factors() -> None:
     optimizer = make_optimizer(model(), OptimConfig(backbone_factor=0.1, new_factor=2.0))
     set_rate(optimizer, 0.5)

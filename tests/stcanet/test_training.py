@@ -175,7 +175,7 @@ def masked_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_masks_teach_the_part_maps(masked_people: Path) -> None:
     """One batch, again and again; the mask loss starts with the second epoch."""
     loss = {"triplet_weight": 0.0, "mask_start_epoch": 2}
-    config = settings(masked_people, masks=str(masked_people / "masks"), loss=loss)
+    config = settings(masked_people, masks=str(masked_people / "masks"), optim={"lr": 1e-2}, loss=loss)
     torch.manual_seed(0)
     device = torch.device("cpu")
     batches = TrainBatches(load_dataset(masked_people).train, config, device)
@@ -185,7 +185,7 @@ def test_masks_teach_the_part_maps(masked_people: Path) -> None:
     assert batch.masks.unique().tolist() == [0, 1, 2, 3, 4]
     assert "mask_loss" not in learner.step(batch, 1, 0, 1)
     values = [learner.step(batch, 2, 0, 1) for _ in range(16)]
-    assert values[-1]["mask_loss"] < 0.9 * values[0]["mask_loss"]  # 0.98 where the maps learn as slowly as the rest
+    assert values[-1]["mask_loss"] < 0.9 * values[0]["mask_loss"]
     assert values[-1]["part_iou"] > values[0]["part_iou"]
     assert values[0]["loss"] == pytest.approx(values[0]["identity_loss"] + 0.5 * values[0]["mask_loss"])
 
