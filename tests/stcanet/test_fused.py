@@ -88,6 +88,11 @@ def test_auto_is_eager_on_the_cpu_and_says_why_not_fused() -> None:
     assert fused.why_not(rows) == "the tensors are on the CPU"
 
 
+def test_the_eager_path_computes_half_precision_in_float32() -> None:
+    rows = make_rows(2, 24, 32, dtype=torch.bfloat16)
+    torch.testing.assert_close(channel_mix(rows), channel_mix(rows.float()), atol=0, rtol=0)
+
+
 def test_sdpa_equals_eager() -> None:
     rows = make_rows(2, 24, 32)
     torch.testing.assert_close(channel_mix(rows, "sdpa"), channel_mix(rows), atol=1e-5, rtol=1e-5)
