@@ -51,8 +51,7 @@ const Box* as_boxes(const IndexArray& boxes, const Frame& frame) {
     if (boxes.ndim() != 2 || boxes.shape(1) != 4) throw py::value_error("boxes must be [N, 4], got " + shape_of(boxes));
     const auto* begin = reinterpret_cast<const Box*>(boxes.data());
     for (const Box* b = begin; b != begin + boxes.shape(0); ++b)
-        if (b->x1 < 0 || b->y1 < 0 || b->x2 > frame.width || b->y2 > frame.height || b->x1 >= b->x2 || b->y1 >= b->y2)
-            throw py::value_error("a box is empty or not inside the frame");
+        if (!is_inside(*b, frame)) throw py::value_error("a box is empty or not inside the frame");
     return begin;
 }
 

@@ -87,13 +87,14 @@ std::uint16_t to_bfloat16(float value) {
     return static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16);
 }
 
-void pack_bfloat16(const float* x, double scale, std::size_t depth, std::size_t r, void* tile) {
+void pack_bfloat16(const float* x, double scale, const double* centre, std::size_t depth, std::size_t r, void* tile) {
     auto* a = static_cast<std::uint16_t*>(tile) + r / kGroup * 2 * kGroup * depth;
     auto* b = a + kGroup * depth;
     a += r % kGroup * kColumns;
     b += r % kGroup * 2;
-    for (std::size_t p = 0; p < depth; p += kColumns, x += kColumns, a += kTileSize, b += kTileSize) {
-        for (std::size_t l = 0; l < kColumns; ++l) a[l] = to_bfloat16(static_cast<float>(x[l] * scale));
+    for (std::size_t p = 0; p < depth; p += kColumns, a += kTileSize, b += kTileSize) {
+        for (std::size_t l = 0; l < kColumns; ++l)
+            a[l] = to_bfloat16(static_cast<float>(x[p + l] * scale - centre[p + l]));
         for (std::size_t l = 0; l < kColumns; l += 2) __builtin_memcpy(b + l * kGroup, a + l, 2 * sizeof *a);
     }
 }

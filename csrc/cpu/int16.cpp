@@ -53,12 +53,14 @@ struct Tile {
     }
 };
 
-void pack(const float* x, double scale, std::size_t depth, std::size_t r, void* tile) {
+void pack(const float* x, double scale, const double* centre, std::size_t depth, std::size_t r, void* tile) {
     auto* out = static_cast<std::int16_t*>(tile) + Tile::kLane * r;
-    const __m256d factor = _mm256_set1_pd(scale * kInt16Scale);
+    const __m256d factor = _mm256_set1_pd(scale), steps = _mm256_set1_pd(kInt16Scale);
     std::size_t p = 0;
     for (; p + 4 <= depth; p += 4, out += 2 * Tile::kLane * kTileWidth) {
-        const __m128i rounded = _mm256_cvtpd_epi32(_mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + p)), factor));
+        const __m256d scaled = _mm256_mul_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + p)), factor);
+        const __m256d seen = _mm256_sub_pd(scaled, _mm256_loadu_pd(centre + p));
+        const __m128i rounded = _mm256_cvtpd_epi32(_mm256_mul_pd(seen, steps));
         const std::int64_t four = _mm_cvtsi128_si64(_mm_packs_epi32(rounded, rounded));
         const std::int32_t first = static_cast<std::int32_t>(four), second = static_cast<std::int32_t>(four >> 32);
         __builtin_memcpy(out, &first, sizeof first);

@@ -38,8 +38,8 @@ Aligned<T> allocate(std::size_t count) {
     return Aligned<T>(static_cast<T*>(memory));
 }
 
-// Rows of one side, scaled, rounded and packed: for every slice of columns, tiles of kTileWidth rows; missing rows and
-// columns are zero.
+// Rows of one side, centred, scaled, rounded and packed: for every slice of columns, tiles of kTileWidth rows. Missing
+// columns are zero, missing rows are copies of the last.
 class Panel {
   public:
     Panel(const Product& product, std::size_t capacity, std::size_t columns)
@@ -47,10 +47,10 @@ class Panel {
           columns_(columns),
           memory_(allocate<unsigned char>(round_up(capacity, kTileWidth) * depth() * product.bytes)) {}
 
-    void pack(const Side& side, const Kernels& kernels, Range rows, std::size_t threads) {
+    void pack(const Screen& screen, const Side& side, Range rows) {
         rows_ = rows;
-        parallel_for(padded() / kTileWidth, threads, [&](std::size_t t) {
-            for (std::size_t p0 = 0; p0 < depth(); p0 += product_.slice) pack_tile(side, kernels, t * kTileWidth, p0);
+        parallel_for(padded() / kTileWidth, screen.options.threads, [&](std::size_t t) {
+            for (std::size_t p0 = 0; p0 < depth(); p0 += product_.slice) pack_tile(screen, side, t * kTileWidth, p0);
         });
     }
 
@@ -66,15 +66,14 @@ class Panel {
   private:
     std::size_t padded() const { return round_up(rows_.count, kTileWidth); }
 
-    void pack_tile(const Side& side, const Kernels& kernels, std::size_t row, std::size_t p0) const {
+    void pack_tile(const Screen& screen, const Side& side, std::size_t row, std::size_t p0) const {
         const std::size_t count = std::min(product_.slice, columns_ - p0);
         float room[kMaxSlice] = {};
         for (std::size_t r = 0; r < kTileWidth; ++r) {
-            const bool missing = row + r >= rows_.count;
             const std::size_t i = rows_.first + std::min(row + r, rows_.count - 1);
-            const float* source = kernels.floats(side.rows, i, p0, count, room);
+            const float* source = screen.options.kernels->floats(side.rows, i, p0, count, room);
             if (count < depth(p0) && source != room) source = static_cast<float*>(std::memcpy(room, source, 4 * count));
-            product_.pack(source, missing ? 0.0 : side.scale[i], depth(p0), r, tile(row, p0));
+            product_.pack(source, side.scale[i], screen.centre() + p0, depth(p0), r, tile(row, p0));
         }
     }
 
@@ -127,19 +126,18 @@ class Sweep {
     void visit_part(const Part& part) {
         if (part.query.count == 0 || part.gallery.count == 0) return;
         const Side &q = screen_.query(), &g = screen_.gallery();
-        const std::size_t columns = q.rows.cols, threads = screen_.options.threads;
+        const std::size_t columns = q.rows.cols;
         const std::size_t query_rows = panel_rows(*part.product, columns, part.query, scratch_ / 2),
                           gallery_rows = panel_rows(*part.product, columns, part.gallery, scratch_ / 2);
-        const Kernels& kernels = *screen_.options.kernels;
         Panel query(*part.product, query_rows, columns);
         std::unique_ptr<Panel> gallery;  // not needed when one panel holds all rows of a range with itself
         for (std::size_t i0 = 0; i0 < part.query.count; i0 += query_rows) {
-            query.pack(q, kernels, cut(part.query, i0, query_rows), threads);
+            query.pack(screen_, q, cut(part.query, i0, query_rows));
             for (std::size_t j0 = with_itself(part) ? i0 : 0; j0 < part.gallery.count; j0 += gallery_rows) {
                 const bool same = with_itself(part) && j0 == i0;
                 if (!same) {
                     if (!gallery) gallery = std::make_unique<Panel>(*part.product, gallery_rows, columns);
-                    gallery->pack(g, kernels, cut(part.gallery, j0, gallery_rows), threads);
+                    gallery->pack(screen_, g, cut(part.gallery, j0, gallery_rows));
                 }
                 visit_panels(query, same ? query : *gallery);
             }

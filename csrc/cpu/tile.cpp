@@ -49,9 +49,9 @@ struct Tile {
     }
 };
 
-void pack(const float* x, double scale, std::size_t depth, std::size_t r, void* tile) {
+void pack(const float* x, double scale, const double* centre, std::size_t depth, std::size_t r, void* tile) {
     auto* out = static_cast<float*>(tile) + r;
-    for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth] = static_cast<float>(x[p] * scale);
+    for (std::size_t p = 0; p < depth; ++p) out[p * kTileWidth] = static_cast<float>(x[p] * scale - centre[p]);
 }
 
 bool any(const Mask& mask) {

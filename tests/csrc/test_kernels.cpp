@@ -5,11 +5,11 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <random>
 #include <stdexcept>
 #include <vector>
 
 #include "amx_model.hpp"
+#include "kernel_tests.hpp"
 #include "stcanet/closer.hpp"
 #include "stcanet/kreciprocal.hpp"
 #include "stcanet/neighbours.hpp"
@@ -17,52 +17,11 @@
 #include "stcanet/topk.hpp"
 
 using namespace stcanet;
+using namespace stcanet::kernel_tests;
 
 namespace {
 
 constexpr std::size_t kScratch = std::size_t{1} << 26;
-
-int failures = 0;
-
-void check(bool condition, const char* what, const Options& options) {
-    if (condition) return;
-    ++failures;
-    std::printf("FAILED: %s (%s, %zu threads)\n", what, options.kernels->name, options.threads);
-}
-
-struct Data {
-    std::size_t rows, cols;
-    std::vector<float> values;
-
-    Features view(std::size_t first, std::size_t count) const { return {values.data() + first * cols, count, cols}; }
-};
-
-// Whole numbers, so that many distances are equal.
-Data make_data(std::size_t rows, std::size_t cols, unsigned seed, int levels) {
-    std::mt19937 generator(seed);
-    Data data{rows, cols, std::vector<float>(rows * cols)};
-    for (float& value : data.values) value = static_cast<float>(static_cast<int>(generator() % levels) - levels / 2);
-    return data;
-}
-
-// By definition: every row's distances to all rows.
-std::vector<float> all_distances(const Data& data, Metric metric, const Kernels& kernels) {
-    std::vector<float> result(data.rows * data.rows);
-    for (std::size_t i = 0; i < data.rows; ++i)
-        for (std::size_t j = 0; j < data.rows; ++j) {
-            const float *x = data.values.data() + i * data.cols, *y = data.values.data() + j * data.cols;
-            result[i * data.rows + j] = exact_distance(kernels, metric, x, y, data.cols, kernels.dot(x, x, data.cols),
-                                                       kernels.dot(y, y, data.cols));
-        }
-    return result;
-}
-
-std::vector<std::int32_t> order_of(const float* distances, std::size_t n) {
-    std::vector<std::int32_t> order(n);
-    for (std::size_t j = 0; j < n; ++j) order[j] = static_cast<std::int32_t>(j);
-    std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return distances[a] < distances[b]; });
-    return order;
-}
 
 void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric, const Options& options) {
     const std::size_t n = data.rows, g = n - q;
@@ -133,6 +92,15 @@ void test_products(const Data& data, Metric metric, const Options& options) {
         for (std::size_t i = 0; i < half; ++i)
             for (std::size_t j = 0; j < n; ++j) check(seen[i * n + j] == 1, "a pair is missing", options);
     }
+}
+
+// However close rows are, the screen sees the largest distance between them as large as it can.
+void test_close_rows(const Data& data, Metric metric, const Options& options) {
+    const std::vector<float> all = all_distances(data, metric, *options.kernels);
+    const float largest = *std::max_element(all.begin(), all.end());
+    const Screen screen(data.view(0, data.rows), metric, options, options.kernels->screen);
+    check(screen.key_of(0, largest) - screen.key_of(0, 0.0) >= 0.25, "close rows are seen", options);
+    test_products(data, metric, options);
 }
 
 void test_rerank(const Data& data, std::size_t q, std::size_t k, const Options& options) {
@@ -260,9 +228,18 @@ int main() {
                 for (const std::size_t depth : {1, 31, 33, 257, 600})
                     test_products(make_data(110, depth, 10, 1000), metric, options);
             test_products(make_data(900, 3, 11, 9), Metric::cosine, options);
+            for (const Metric metric : {Metric::cosine, Metric::euclidean}) {
+                for (const float away : {30.0F, 1e3F}) test_close_rows(make_close(110, 257, 12, away), metric, options);
+                test_products(make_close(110, 257, 12, 1e6F), metric, options);  // closer than float64 can tell well
+                test_products(make_data(50, 33, 13, 1), metric, options);        // all the same
+                test_searches(make_close(150, 33, 14, 100.0F), 50, 21, metric, options);
+                test_counting(make_close(150, 33, 15, 100.0F), 50, metric, options);
+            }
             test_rerank(make_data(300, 16, 6, 8), 100, 11, options);
             test_rerank(make_data(40, 3, 7, 2), 13, 9, options);
             test_cancellation(make_data(1500, 8, 8, 100), options);
+            test_select_best(options);
+            test_resize_boxes(options);
         }
     std::puts(failures == 0 ? "all kernels agree with the definition" : "there are failures");
     return failures == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

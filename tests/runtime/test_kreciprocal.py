@@ -207,6 +207,32 @@ def test_neighbours_fill_the_distance_matrix(implementation: Any, metric: str) -
     assert_same(found, reference.neighbours(query, gallery, 7, metric))
 
 
+@pytest.mark.parametrize("spread", [0.1, 3e-3, 1e-4])
+@pytest.mark.parametrize("metric", METRICS)
+def test_close_rows_are_told_apart(implementation: Any, metric: str, spread: float) -> None:
+    """Embeddings of a collapsed model: re-ranking divides by the largest distance of a row, so errors count beside that."""
+    joint = 1 + np.float32(spread) * gaussian(11, 300, 257)
+    query, gallery = joint[:60], joint[60:]
+    expected = reference.neighbours(query, gallery, 21, metric)
+    dense = np.empty((60, 240), np.float32)
+    assert_same(implementation.bind("neighbours")(query, gallery, 21, metric, dense=dense), expected)
+    off = np.abs(dense - reference.distance_matrix(query, gallery, metric)) / expected.farthest[:60, None]
+    assert off.max() < 2e-6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("far", [0.0, -1.0, -1e4])
+def test_close_rows_and_one_elsewhere(implementation: Any, metric: str, far: float) -> None:
+    """A row of zeros, an opposite one, a huge one: no centre for all, and the same results."""
+    joint = 1 + np.float32(3e-3) * gaussian(12, 200, 40)
+    joint[77] *= np.float32(far)
+    query, gallery = joint[:60], joint[60:]
+    lists = GalleryLists(np.empty((60, 9), np.float32), np.empty((60, 9), np.int64), None, None)
+    found = implementation.bind("neighbours")(query, gallery, 21, metric, lists=lists)
+    assert_same(found, reference.neighbours(query, gallery, 21, metric))
+    assert_same(lists[:2], reference.top_k(query, gallery, 9, metric))
+
+
 def test_neighbours_report_progress(implementation: Any) -> None:
     calls, joint = [], gaussian(6, 900, 8)
 

@@ -46,8 +46,8 @@ struct Product {
     std::size_t chain;  // columns after which float32 sums are added up; short chains keep the error small
     std::size_t bytes;  // of a packed column of one row
 
-    // Packs `depth` columns of x * scale as row r of a tile; depth is a multiple of `step`.
-    void (*pack)(const float* x, double scale, std::size_t depth, std::size_t r, void* tile);
+    // Packs `depth` columns of x * scale - centre as row r of a tile; depth is a multiple of `step`.
+    void (*pack)(const float* x, double scale, const double* centre, std::size_t depth, std::size_t r, void* tile);
 
     // dots [rows, kBlock] in float32; whole tiles are written.
     void (*multiply)(const Slice& slice, float* dots);

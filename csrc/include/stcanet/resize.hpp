@@ -27,10 +27,16 @@ struct Frame {
     std::size_t step = 1;  // bytes from one chroma sample to the next: 1 in I420, 2 in NV12
 };
 
-// Pixels [y1, y2) x [x1, x2): inside the frame, at least one.
+// Pixels [y1, y2) x [x1, x2).
 struct Box {
     std::int64_t x1, y1, x2, y2;
 };
+
+// Whether a box has a pixel and all of its pixels are of the frame, as `resize_boxes` needs it.
+inline bool is_inside(const Box& box, const Frame& frame) {
+    return 0 <= box.x1 && box.x1 < box.x2 && box.x2 <= frame.width && 0 <= box.y1 && box.y1 < box.y2 &&
+           box.y2 <= frame.height;
+}
 
 // out [count, height, width, 3], RGB. Formulas and numerics: csrc/README.md.
 void resize_boxes(const Frame& frame, const Box* boxes, std::size_t count, std::size_t height, std::size_t width,

@@ -2,9 +2,10 @@
 //
 //     key(i, j) = offset_j - 2 q'_i . g'_j            smaller is closer
 //
-// q' and g' are the rows scaled in float64 and rounded as the product wants them: to unit length for the cosine (offset
-// 0, so that key = 2 d - 2), by one power of two for the euclidean (the longest row has length in [0.5, 1), offset =
-// |g'|^2, so that key = d'^2 - |q'|^2). The scaling keeps every product in range, and every error below is absolute.
+// q' and g' are the rows, for the cosine first brought to unit length, seen from one centre, scaled by one power of two
+// so that the longest has a length in (0.5, 1], and rounded as the product wants them; offset = |g'|^2, so that
+// key = |q' - g'|^2 - |q'|^2. The scaling keeps every product in range, and every error below is absolute. The centre
+// is zero, unless all rows lie so close together that what they have in common is most of their length.
 #pragma once
 
 #include <atomic>
@@ -19,8 +20,9 @@ namespace stcanet {
 struct Side {
     Features rows;
     std::vector<double> squared;  // squared lengths, fixed order
-    std::vector<double> scale;    // row i of q' is row i * scale_i, rounded
-    std::vector<float> offset;
+    std::vector<double> scale;    // row i of q' is row i * scale_i - centre, rounded
+    std::vector<double> length;   // squared lengths of q'
+    std::vector<float> offset;    // the same, rounded
 };
 
 class Screen {
@@ -31,6 +33,8 @@ class Screen {
 
     const Side& query() const { return query_; }
     const Side& gallery() const { return symmetric_ ? query_ : gallery_; }
+    // [D], and zeros for columns that fill up a slice.
+    const double* centre() const { return centre_.data(); }
     bool symmetric() const { return symmetric_; }
 
     // |key as computed - key in exact arithmetic| <= error, for every pair; computed with `product` or the accurate
@@ -55,12 +59,16 @@ class Screen {
     const Product& product;
 
   private:
-    void measure_lengths(Side& side);
+    template <typename Visit>
+    void visit_rows(const Side& side, const Visit& visit) const;
     void scale_rows();
+    double centre_rows(double longest);  // returns the longest squared length that is left
+    std::vector<double> mean_of_some() const;
 
     Side query_, gallery_;
     bool symmetric_;
-    double unit_ = 1.0;                                         // euclidean: the common power of two
+    double unit_ = 1.0;  // the common power of two
+    std::vector<double> centre_;
     alignas(64) mutable std::atomic<std::size_t> measured_{0};  // apart from what all threads read
 };
 

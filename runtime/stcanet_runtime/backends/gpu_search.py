@@ -98,7 +98,7 @@ class HalfScreen:
 def make_screen(joint: JointRows, *, itself: bool) -> HalfScreen:
     """Prepare the queries for screening against the gallery, or the joint set against itself."""
     xp, cosine = joint.device.xp, joint.metric == "cosine"
-    unit = 1.0 if cosine else screen.common_scale(np.array([joint.longest]))
+    unit = 1.0 if cosine else screen.common_scale(math.sqrt(joint.longest))
     factors = xp.full(len(joint.squared), unit, np.float64)
     if cosine:
         factors = 1.0 / xp.sqrt(xp.where(joint.squared > 0.0, joint.squared, np.inf))
@@ -109,7 +109,7 @@ def make_screen(joint: JointRows, *, itself: bool) -> HalfScreen:
             place = slice(first + start, first + min(start + step, len(part)))
             scaled[place] = part[start : start + step].astype(np.float64) * factors[place, None]
     offset = None if cosine else (joint.squared * (unit * unit)).astype(np.float32)
-    window = screen.window(joint.depth, unit, half_error(joint.depth))
+    window = screen.window(joint.depth, joint.metric, unit, half_error(joint.depth))
     if itself:
         return HalfScreen(joint.device, scaled, scaled, offset, window)
     count = joint.num_query
