@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tables_rerank import repeats
+
 _MIB = 2**20
 _FASTEST_PEER = "fastreid, Cython"
 
@@ -15,7 +17,7 @@ def evaluate(report: dict[str, Any]) -> Iterator[str]:
     yield (
         f"CMC, mAP and mINP of {sizes['query']:,} queries and {sizes['gallery']:,} gallery images, "
         f"{sizes['identities']:,} people, {sizes['cameras']} cameras. "
-        f"Medians of {sizes['repeats']}, taking turns, each in a process of its own."
+        f"{repeats(sizes)}, each in a process of its own."
     )
     for kind, rows in results.items():
         yield ""

@@ -22,7 +22,8 @@ def rerank(report: dict[str, Any]) -> Iterator[str]:
     yield from _searches(report["results"]["neighbours"], report["sizes"]["k1"] + 1)
 
 
-def _repeats(sizes: dict[str, Any]) -> str:
+def repeats(sizes: dict[str, Any]) -> str:
+    """How often each was measured."""
     return "One run" if sizes["repeats"] == 1 else f"Medians of {sizes['repeats']}, taking turns"
 
 
@@ -31,7 +32,7 @@ def rerank_brief(report: dict[str, Any]) -> Iterator[str]:
     sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
     yield (
         f"Re-ranking of {_shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
-        f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. {_repeats(sizes)}, "
+        f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. {repeats(sizes)}, "
         "each in a process of its own."
     )
     yield ""
@@ -73,7 +74,7 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
     results, sizes = report["results"], report["sizes"]
     yield (
         f"Queries and gallery together in the proportions of Market-1501, {sizes['depth']:,} dimensions; seconds of wall time "
-        f"and peak GiB besides the inputs, medians of {sizes['repeats']}."
+        f"and peak GiB besides the inputs. {repeats(sizes)}."
     )
     yield ""
     yield "| | " + " | ".join(f"N = {int(total):,}" for total in results) + " |"

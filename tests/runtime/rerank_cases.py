@@ -86,10 +86,14 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
     """Small problems with clusters, copies and exact ties; sizes from one image on each side."""
     rng = np.random.default_rng(draw(SEEDS))
     rows, cols = draw(st.sampled_from([1, 2, 5, 8])), draw(st.sampled_from([1, 2, 9, 21, 40]))
-    depth, kind = draw(st.sampled_from([1, 2, 5, 17])), draw(st.sampled_from(["clusters", "integers", "binary", "identical"]))
+    depth, kind = (
+        draw(st.sampled_from([1, 2, 5, 17])),
+        draw(st.sampled_from(["clusters", "close", "integers", "binary", "identical"])),
+    )
     total = rows + cols
     joint = {
         "clusters": lambda: rng.normal(size=(6, depth))[rng.integers(0, 6, total)] + 0.3 * rng.normal(size=(total, depth)),
+        "close": lambda: 1.0 + 0.01 * rng.normal(size=(total, depth)),
         "integers": lambda: rng.integers(-2, 3, size=(total, depth)),
         "binary": lambda: rng.integers(0, 2, size=(total, depth)),
         "identical": lambda: np.ones((total, depth)),
