@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
+from stcanet_runtime.backends import weights as set_weights
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
@@ -27,6 +28,9 @@ from stcanet_runtime.frames import Frame
 
 READS_FLOAT16 = True
 ON_DEVICE = False
+
+weights = set_weights.weights
+"""The same for all backends on the processor."""
 
 
 def instruction_sets() -> list[str]:
