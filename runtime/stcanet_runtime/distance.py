@@ -52,14 +52,19 @@ def check_embeddings(x: ArrayLike, name: str) -> NDArray[Any]:
         raise ShapeError(f"{name} must be one array of shape [N, D]: {error}") from None
     except TypeError as error:  # what lies on a GPU
         raise ShapeError(f"{name} cannot be read here; take backend='gpu', or copy it to memory: {error}") from None
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
-    if array.dtype.kind not in "fiu":
-        raise ShapeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    check_form(array, name)
     step = max(1, _CHECKED_ELEMENTS // array.shape[1])
     for start in range(0, len(array), step):
         _check_values(array[start : start + step], start, name)
     return array
+
+
+def check_form(array: Any, name: str) -> None:
+    """Raise ShapeError unless an array of NumPy or of a GPU is [N, D] of real numbers; what they are is not looked at."""
+    if array.ndim != 2 or array.shape[1] == 0:
+        raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(f"{name} must hold real numbers, got dtype {array.dtype}")
 
 
 def _check_values(rows: NDArray[Any], start: int, name: str) -> None:

@@ -30,7 +30,6 @@ count_closer = numpy_.count_closer
 ranks = numpy_.ranks
 resize_boxes = numpy_.resize_boxes
 
-_CLOSE = 1e-6  # as in numpy_distance
 _CUDA = 2  # DLPack's number
 
 
@@ -47,17 +46,14 @@ def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
     Raises:
         ShapeError: as `distance.as_embeddings`.
     """
-    from stcanet_runtime.distance import MAX_MAGNITUDE  # imports this package
+    from stcanet_runtime.distance import MAX_MAGNITUDE, check_form  # imports this package
     from stcanet_runtime.distance import as_embeddings as on_host
 
     device = gpu_device.device()
     if not (isinstance(x, device.xp.ndarray) or _is_on_gpu(x)):
         return put(device, on_host(x, name), np.float32)
     array = x if isinstance(x, device.xp.ndarray) else device.xp.from_dlpack(x)
-    if array.ndim != 2 or array.shape[1] == 0:
-        raise ShapeError(f"{name} must have shape [N, D] with D >= 1, got {list(array.shape)}")
-    if array.dtype.kind not in "fiu":
-        raise ShapeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    check_form(array, name)
     if array.size and not float(device.xp.abs(array).max()) <= MAX_MAGNITUDE:
         raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude")
     return put(device, array, np.float32)
@@ -77,7 +73,7 @@ def distance_matrix(
     """All distances, as `reference.distance_matrix` up to the bound stated in `numpy_`."""
     result = np.empty((len(query), len(gallery)), np.float32)
     joint = gpu_search.JointRows(gpu_device.device(), query, gallery, metric)
-    for rows, columns, tile in gpu_search.distance_tiles(joint, _CLOSE, scratch_bytes):
+    for rows, columns, tile in gpu_search.distance_tiles(joint, scratch_bytes):
         result[rows, columns] = tile
     return result
 
@@ -124,7 +120,7 @@ def neighbours(
     device, total, count = gpu_device.device(), len(query) + len(gallery), len(query)
     joint = gpu_search.JointRows(device, query, gallery, metric)
     if dense is not None:
-        for rows, columns, tile in gpu_search.distance_tiles(joint, _CLOSE, scratch_bytes):
+        for rows, columns, tile in gpu_search.distance_tiles(joint, scratch_bytes):
             dense[rows, columns] = tile
     best, farthest = _empty_lists(device, total, k), device.xp.zeros(total, np.float32)
     near = _empty_lists(device, count, 1 if lists is None else lists.distances.shape[1])

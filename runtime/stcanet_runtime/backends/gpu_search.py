@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import screen
 from stcanet_runtime.backends.gpu_device import Array, Device, put, starts
 from stcanet_runtime.backends.neighbours import row_groups
+from stcanet_runtime.backends.numpy_distance import CLOSE
 
 _KEY_BYTES = 8  # scratch for a key: itself, its share of the minima, and of what is measured
 _PAIR_BYTES = 16
@@ -216,18 +217,17 @@ def smallest(device: Device, values: Array, k: int) -> tuple[Array, Array]:
     return best, columns
 
 
-def distance_tiles(joint: JointRows, close: float, scratch_bytes: int) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
+def distance_tiles(joint: JointRows, scratch_bytes: int) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
     """Yield (queries, gallery rows, distances) tile by tile; float64 products, and the definition for close pairs.
 
     Args:
         joint: the rows.
-        close: squared distance, or half of it for the cosine, below which pairs are measured, in units of the longest row.
         scratch_bytes: memory, about.
     """
     device = joint.device
     columns = max(1, min(joint.num_gallery, scratch_bytes // (32 * joint.depth)))
     step = max(1, scratch_bytes // (32 * max(joint.depth, columns)))
-    limit = close / 2 if joint.metric == "cosine" else close * joint.longest
+    limit = CLOSE / 2 if joint.metric == "cosine" else CLOSE * joint.longest
     for first in range(0, joint.num_gallery, columns):
         g = joint.gallery[first : first + columns].astype(np.float64)
         for start in range(0, joint.num_query, step):

@@ -9,7 +9,8 @@ from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import inverse_lengths
 
-_CLOSE = 1e-6  # squared, in units of the longest row: below it the float64 product cancels too much
+CLOSE = 1e-6
+"""Squared distance, in units of the longest row, below which the float64 product cancels too much."""
 _TILE_ELEMENTS = 1 << 20
 _CONVERTED_ELEMENTS = 1 << 22
 
@@ -46,10 +47,10 @@ def _distances(
         dots *= inverse_lengths(q_squared)[:, None]
         dots *= inverse_lengths(g_squared)
         distances = np.subtract(1.0, dots, out=dots)
-        close = distances < _CLOSE / 2
+        close = distances < CLOSE / 2
         return np.clip(distances, 0.0, 2.0, out=distances), close
     dots *= -2.0
     dots += q_squared[:, None]
     dots += g_squared
-    close = dots < _CLOSE * max(float(q_squared.max()), float(g_squared.max()))
+    close = dots < CLOSE * max(float(q_squared.max()), float(g_squared.max()))
     return np.sqrt(np.maximum(dots, 0.0, out=dots), out=dots), close

@@ -168,11 +168,9 @@ def make_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric
         gallery: [G, D] float32, finite.
         metric: ``"cosine"`` or ``"euclidean"``.
     """
-    view = _view(query, gallery, metric)
-    q_scaled, g_scaled = np.empty_like(query), np.empty_like(gallery)
-    view.write(query, 0, q_scaled)
-    view.write(gallery, len(query), g_scaled)
-    return Screen(q_scaled, g_scaled, None if view.offset is None else view.offset[len(query) :], view.window)
+    joint, count = make_joint_screen(query, gallery, metric), len(query)
+    offset = None if joint.offset is None else joint.offset[count:]
+    return Screen(joint.query[:count], joint.gallery[count:], offset, joint.window)
 
 
 def make_joint_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> Screen:
