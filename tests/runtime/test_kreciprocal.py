@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend, reference
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, row_groups
-from stcanet_runtime.backends.screen import kth_bound
+from stcanet_runtime.backends.screen import kth_bound, make_screen
 
 Embeddings = NDArray[np.float32]
 Function = Callable[..., Any]
@@ -218,6 +218,17 @@ def test_close_rows_are_told_apart(implementation: Any, metric: str, spread: flo
     assert_same(implementation.bind("neighbours")(query, gallery, 21, metric, dense=dense), expected)
     off = np.abs(dense - reference.distance_matrix(query, gallery, metric)) / expected.farthest[:60, None]
     assert off.max() < 2e-6
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_screen_of_numpy_sees_close_rows_from_their_mean(metric: str) -> None:
+    """Else the lists would be the same, and every pair would be measured for them."""
+    joint = 1 + np.float32(1e-3) * gaussian(11, 300, 257)
+    screen = make_screen(joint[:60], joint[60:], metric)
+    assert screen.offset is not None
+    keys = screen.offset - 2 * (screen.query @ screen.gallery.T)
+    candidates = (keys <= np.sort(keys, axis=1)[:, 20:21] + screen.window).sum(axis=1)
+    assert candidates.max() < 30
 
 
 @pytest.mark.parametrize("metric", METRICS)

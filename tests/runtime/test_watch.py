@@ -70,6 +70,7 @@ def test_a_video_is_watched_to_its_end(package: Path, detector: Path, clip: Path
     assert [(row["camera"], row["frame"], row["box"]) for row in rows] == [("door", n, [8, 4, 24, 40]) for n in (1, 2, 3, 4)]
     assert np.isclose(np.linalg.norm(rows[0]["embedding"]), 1)
     counts = json.loads(health.read_text())["cameras"]["door"]
+    assert 0 <= json.loads(health.read_text())["time"] - counts["last_done"] < 60
     assert (counts["submitted"], counts["done"], counts["dropped"], counts["ended"]) == (FRAMES, FRAMES, 0, True)
     assert call("health", health) == 0
 
