@@ -1,4 +1,7 @@
-"""What the runtime has to say while it runs, by the logger "stcanet_runtime"; silent until somebody listens."""
+"""What the runtime has to say while it runs, by the logger "stcanet_runtime".
+
+Where nobody has set up logging Python writes warnings and errors to stderr, and nothing else.
+"""
 
 from __future__ import annotations
 
