@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CXX_FILES := $(shell find csrc tests/csrc runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu')
+CXX_FILES := $(shell find csrc tests/csrc runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test lint format bench sanitize cuda gpu-test gpu-bench clean
 
@@ -58,6 +58,7 @@ gpu-bench: $(READY)  ## test, check memory and races, and measure the CUDA kerne
 	done
 	$(BIN)/python benchmarks/bench_attention.py
 	$(BIN)/python benchmarks/bench_gpu_rerank.py
+	$(BIN)/python benchmarks/bench_preprocess.py --out benchmarks/results/preprocess_gpu.json
 
 $(READY): setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

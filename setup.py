@@ -171,7 +171,7 @@ setup(
     package_dir={name: f"{folder}/{name}" for name, folder in flavor["folders"].items()},
     package_data={
         **{name: ["py.typed", "*.pyi"] for name in flavor["folders"]},
-        "stcanet_runtime.backends": ["retrieval.cu"],
+        "stcanet_runtime.backends": ["launch.cuh", "retrieval.cu", "crops.cu"],
         "stcanet.data.masks": ["lip.toml"],
     },
     include_package_data=False,

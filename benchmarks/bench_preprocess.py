@@ -3,6 +3,8 @@
     python benchmarks/bench_preprocess.py                  # 32 boxes of a 1080p frame: seconds
     python benchmarks/bench_preprocess.py --check 10000    # and as many random boxes held against Pillow, bit for bit
 
+Where CuPy sees a GPU, that takes part: with the frame there already, and with the crops there afterwards.
+
 Writes medians, hardware, versions and commit to ``benchmarks/results/preprocess.json``. The largest difference from the bytes
 of Pillow stands beside the speed: OpenCV's filters are no drop-in.
 """
@@ -22,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from provenance import RESULTS, environment, write_result
 
-from stcanet_runtime.backends import compiled, reference
+from stcanet_runtime.backends import compiled, gpu_crops, gpu_device, reference
 from stcanet_runtime.frames import FORMATS, Frame, as_frame
 
 Crops = NDArray[np.uint8]
@@ -79,12 +81,23 @@ def candidates(frame: Frame, boxes: NDArray[np.int64], threads: int) -> Iterator
         for count in sorted({1, threads}):
             call = partial(compiled.resize_boxes, frame, boxes, HEIGHT, WIDTH, threads=count, isa=isa)
             yield f"ours: {isa}, {count} thread{'s' * (count > 1)}", call
+    if gpu_device.why_not() is None:
+        device = gpu_device.device()
+        there = Frame(frame.format, tuple(gpu_device.put(device, plane, np.uint8) for plane in frame.planes))
+        yield "ours: gpu", partial(on_gpu, there, boxes)
+
+
+def on_gpu(frame: Frame, boxes: NDArray[np.int64]) -> Crops:
+    """The crops, when they are done."""
+    crops = gpu_crops.resize_boxes(frame, boxes, HEIGHT, WIDTH)
+    gpu_device.device().finish()
+    return crops
 
 
 def measure(calls: dict[str, Callable[[], Crops]], repeats: int) -> dict[str, dict[str, float]]:
     """Median milliseconds; the calls take turns, so that a slow minute of the machine hits all of them."""
     expected = calls["Pillow"]().astype(int)
-    rows = {name: {"max_difference": int(np.abs(call() - expected).max())} for name, call in calls.items()}
+    rows = {name: {"max_difference": int(np.abs(gpu_device.to_host(call()) - expected).max())} for name, call in calls.items()}
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():

@@ -15,9 +15,12 @@ from typing import Any
 
 from provenance import RESULTS, environment, write_result
 
+from stcanet_runtime.backends import gpu_device
+
 ROOT = Path(__file__).parents[1]
 ARCHITECTURES = (75, 80, 86, 87, 89, 90, 100, 120)
-SOURCES = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), ROOT / "runtime" / "stcanet_runtime" / "backends" / "retrieval.cu"]
+BACKEND = ROOT / "runtime" / "stcanet_runtime" / "backends"
+SOURCES = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), *(BACKEND / name for name in gpu_device.SOURCES)]
 
 
 def main() -> None:

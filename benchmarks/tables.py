@@ -21,6 +21,7 @@ import tables_gallery
 import tables_precision
 import tables_preprocess
 import tables_rerank
+import tables_soak
 import tables_training
 
 ROOT = Path(__file__).parents[1]
@@ -97,6 +98,7 @@ TABLES: dict[str, Table] = {
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
     "rerank_msmt": tables_rerank.msmt,
+    "soak": tables_soak.soak,
     "training": tables_training.training,
 }
 """By the ``benchmark`` of a result file; those without one are of `deployed`."""

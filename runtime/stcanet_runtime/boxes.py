@@ -16,7 +16,7 @@ class BoxCrops(NamedTuple):
     """The crops of the boxes that show something, and which boxes these are."""
 
     crops: UInt8Array
-    """RGB, ``[V, height, width, 3]``, V of the N boxes, in their order."""
+    """RGB, ``[V, height, width, 3]``, V of the N boxes, in their order; CuPy's where the frame is on a GPU."""
     valid: NDArray[np.bool_]
     """``[N]``, V times True."""
 
@@ -64,7 +64,7 @@ def crop_boxes(
     """Cut boxes out of a frame and resize them, as :func:`stcanet_runtime.preprocess.resize` does, bit for bit.
 
     Args:
-        frame: See :func:`stcanet_runtime.frames.as_frame`.
+        frame: See :func:`stcanet_runtime.frames.as_frame`. One that is on a GPU is cut there, whatever the backend.
         xyxy: ``[N, 4]``; see :func:`clip_boxes`.
         format: "rgb", "bgr", "nv12" or "i420".
         height: Rows of a crop.
@@ -74,7 +74,9 @@ def crop_boxes(
     Raises:
         OptionError: An unknown format.
         ShapeError: The frame or the boxes have an unexpected shape or type.
+        BackendError: The frame is on a GPU, and CuPy cannot be used here.
     """
     picture = as_frame(frame, format)
     boxes, valid = clip_boxes(xyxy, *picture.size)
-    return BoxCrops(get_backend().resize_boxes(picture, boxes[valid], height, width, threads=threads), valid)
+    backend = get_backend("gpu") if picture.on_gpu else get_backend()
+    return BoxCrops(backend.resize_boxes(picture, boxes[valid], height, width, threads=threads), valid)

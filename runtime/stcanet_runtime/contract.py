@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.batching import cut
 from stcanet_runtime.errors import ManifestError, PackageError, ShapeError
 from stcanet_runtime.manifest import CLIPS, FLOAT, NORMS, InputSpec, Manifest
@@ -31,11 +32,11 @@ def check_crops(crops: NDArray[Any], spec: InputSpec) -> None:
 
 
 def to_tensor(crops: UInt8Array, spec: InputSpec) -> NDArray[Any]:
-    """The input of the graph for `crops` of :attr:`InputSpec.crops_shape`."""
+    """The input of the graph for `crops` of :attr:`InputSpec.crops_shape`; bytes of a GPU stay there."""
     if spec.dtype == FLOAT:
         assert spec.mean is not None and spec.std is not None  # noqa: PT018  (checked by InputSpec)
-        return normalize(crops, spec.mean, spec.std)
-    return np.ascontiguousarray(crops)
+        return normalize(to_host(crops), spec.mean, spec.std)
+    return crops if crops.flags.c_contiguous else crops.copy()
 
 
 def run_graph(manifest: Manifest, session: Session, crops: UInt8Array) -> dict[str, NDArray[Any]]:

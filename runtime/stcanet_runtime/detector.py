@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.boxes import crop_boxes
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.frames import FrameSource, as_frame
@@ -81,7 +82,7 @@ class Detector:
         scale = min(self._size[0] / height, self._size[1] / width)
         inner = max(1, round(height * scale)), max(1, round(width * scale))
         picture = np.full((1, 3, *self._size), _GREY, np.float32)
-        crop = crop_boxes(frame, [[0, 0, width, height]], format, *inner, threads=self._session.threads).crops[0]
+        crop = to_host(crop_boxes(frame, [[0, 0, width, height]], format, *inner, threads=self._session.threads).crops[0])
         picture[0, :, : inner[0], : inner[1]] = crop.transpose(2, 0, 1) / np.float32(255)
         found = self._session.run({self._session.inputs[0].name: picture})[self._session.outputs[0].name]
         if found.ndim != 3 or found.shape[0] != 1 or found.shape[2] != _COLUMNS:

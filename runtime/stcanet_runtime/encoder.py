@@ -172,8 +172,9 @@ class Encoder:
     def encode_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, batch_size: int = 32) -> BoxEmbeddings:
         """Embed people in a frame, by the boxes of a detector or tracker.
 
-        Crops are those that `encode` makes of the same pixels, bit for bit; the frame is neither copied nor converted. No box
-        is an error: :func:`stcanet_runtime.boxes.clip_boxes` says how they are cut and rounded, and what is not valid.
+        Crops are those that `encode` makes of the same pixels, bit for bit; the frame is neither copied nor converted. One on a
+        GPU is cut there, and with CUDA or TensorRT the model reads its crops there. No box is an error:
+        :func:`stcanet_runtime.boxes.clip_boxes` says how they are cut and rounded, and what is not valid.
 
         Args:
             frame: uint8, ``[H, W, 3]`` for "rgb" and "bgr", ``[H * 3/2, W]`` or planes for "nv12" and "i420"; see
@@ -185,6 +186,7 @@ class Encoder:
         Raises:
             OptionError: An unknown format, or an option is out of range.
             ShapeError: The frame or the boxes have an unexpected shape or type.
+            BackendError: The frame is on a GPU, and CuPy cannot be used here.
         """
         return self.embed_boxes(self.crop_boxes(frame, xyxy, format), batch_size)
 

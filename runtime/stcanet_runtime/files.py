@@ -7,12 +7,13 @@ import json
 import os
 import re
 import secrets
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stcanet_runtime.errors import OptionError
+from stcanet_runtime.errors import ConfigError, OptionError
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,6 +44,19 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Read a TOML file; `what` it is stands in the message.
+
+    Raises:
+        ConfigError: It cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"cannot read the {what} {path}: {reason}") from error
 
 
 def save_picture(picture: Image.Image, path: str | Path) -> None:

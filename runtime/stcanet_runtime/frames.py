@@ -1,18 +1,24 @@
-"""Pictures as cameras and decoders give them: packed RGB or BGR, or Y, U and V apart. Nothing is converted beforehand."""
+"""Pictures as cameras and decoders give them: packed RGB or BGR, or Y, U and V apart. Nothing is converted beforehand.
+
+Pictures that decoders leave on a GPU stay there: arrays of CuPy, PyTorch and others with ``__cuda_array_interface__``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends import get_backend, gpu_device
+from stcanet_runtime.backends.gpu_device import is_on_gpu
 from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 
 UInt8Array = NDArray[np.uint8]
 FrameSource = UInt8Array | Sequence[UInt8Array]
-"""An array, or the planes of a picture one by one."""
+"""An array, or the planes of a picture one by one; of NumPy, or of a GPU."""
 
 FORMATS = ("rgb", "bgr", "nv12", "i420")
 """Layouts of a frame. None can be told from the values, so it is stated, never guessed."""
@@ -35,6 +41,11 @@ class Frame:
         """Height and width in pixels."""
         height, width = self.planes[0].shape[:2]
         return height, width
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the planes are arrays of a GPU."""
+        return is_on_gpu(self.planes[0])
 
     def crop(self, x1: int, y1: int, x2: int, y2: int) -> UInt8Array:
         """The pixels of a box inside the frame as RGB, ``[y2 - y1, x2 - x1, 3]``.
@@ -69,14 +80,17 @@ def as_frame(source: FrameSource, format: str) -> Frame:
 
     Raises:
         OptionError: An unknown format.
-        ShapeError: The arrays are not uint8 of these shapes, or hold no pixel.
+        ShapeError: The arrays are not uint8 of these shapes, or hold no pixel; or some are of a GPU and some are not.
+        BackendError: They are of a GPU, and CuPy cannot be used here.
     """
     if format not in FORMATS:
         raise OptionError("format", format, quote_choices(FORMATS))
-    planes = [source] if isinstance(source, np.ndarray) else list(source)
+    planes = [_of_cupy(plane) for plane in cast("Sequence[UInt8Array]", [source] if _is_array(source) else source)]
     if not planes:
         raise _unfit(planes, format)
-    if any(not isinstance(plane, np.ndarray) or plane.dtype != np.uint8 for plane in planes):
+    if len({is_on_gpu(plane) for plane in planes}) > 1:
+        raise ShapeError("the planes of a frame must all be in the memory of the same device")
+    if any(not _is_array(plane) or plane.dtype != np.uint8 for plane in planes):
         raise ShapeError(f"a frame must be uint8, got {', '.join(str(getattr(p, 'dtype', type(p))) for p in planes)}")
     if format in ("rgb", "bgr"):
         shapes_fit = len(planes) == 1 and planes[0].ndim == 3 and planes[0].shape[2] == 3
@@ -88,6 +102,18 @@ def as_frame(source: FrameSource, format: str) -> Frame:
     if not shapes_fit or planes[0].size == 0:
         raise _unfit(planes, format)
     return Frame(format, tuple(_rows_only(plane) for plane in planes))
+
+
+def _is_array(source: object) -> bool:
+    return isinstance(source, np.ndarray) or is_on_gpu(source)
+
+
+def _of_cupy(plane: UInt8Array) -> UInt8Array:
+    """An array of a GPU as one of CuPy, which reads the same memory."""
+    if not is_on_gpu(plane):
+        return plane
+    get_backend("gpu")  # or why not
+    return cast("UInt8Array", gpu_device.device().xp.asarray(plane))
 
 
 def _apart(stacked: UInt8Array, format: str) -> list[UInt8Array]:
@@ -111,7 +137,7 @@ def _yuv_shapes(luma: tuple[int, ...], format: str) -> list[tuple[int, ...]]:
 def _rows_only(plane: UInt8Array) -> UInt8Array:
     """`plane`, or a copy of it if its bytes lie apart inside of a row."""
     row = plane[0]
-    return plane if row.flags.c_contiguous else np.ascontiguousarray(plane)
+    return plane if row.flags.c_contiguous else plane.copy()
 
 
 def _unfit(planes: Sequence[UInt8Array], format: str) -> ShapeError:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends import gpu_device
 from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
 from stcanet_runtime.onnxfile import inspect_onnx
 from stcanet_runtime.providers import (
@@ -33,6 +34,7 @@ __all__ = ["Session", "available_providers", "open_session"]
 
 _HEAVY = frozenset({"Conv", "ConvInteger", "FusedConv", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 """Where the time goes. Shape arithmetic on the CPU is normal on any provider; one of these there is a fallback."""
+_GPU_PROVIDERS = ("cuda", "tensorrt")
 _LOG_ERRORS_ONLY = 3
 
 
@@ -67,13 +69,34 @@ class Session:
         """Run the graph once.
 
         Args:
-            inputs: Arrays by input name.
+            inputs: Arrays by input name, contiguous. CUDA and TensorRT read those of their GPU where they are; for the other
+                providers they are copied.
 
         Returns:
-            Arrays by output name.
+            Arrays of NumPy by output name.
         """
         names = [tensor.name for tensor in self.outputs]
-        return {name: np.asarray(value) for name, value in zip(names, self._session.run(names, dict(inputs)), strict=True)}
+        if self.provider in _GPU_PROVIDERS and any(map(gpu_device.is_on_gpu, inputs.values())):
+            values = self._run_bound(inputs, names)
+        else:
+            values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
+        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+
+    def _run_bound(self, inputs: Mapping[str, Any], names: Sequence[str]) -> list[NDArray[Any]]:
+        """Run without a copy of the inputs that are on the GPU."""
+        binding = self._session.io_binding()
+        device = gpu_device.device()
+        number = device.finish()  # ONNX Runtime has a stream of its own, which waits for no other
+        for name, array in inputs.items():
+            if gpu_device.is_on_gpu(array):
+                place = array.__cuda_array_interface__["data"][0]
+                binding.bind_input(name, "cuda", number, array.dtype, array.shape, place)
+            else:
+                binding.bind_cpu_input(name, array)
+        for name in names:
+            binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        return list(binding.copy_outputs_to_cpu())
 
     def explain(self) -> str:
         """Which provider runs the model, why it was taken, and how many nodes of the graph it has."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.encoder import Encoder, Float32Array
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.frames import FrameSource, UInt8Array
@@ -105,6 +106,7 @@ class TrackletBuffer:
             ShapeError: Not as many tracks as boxes, or the frame or the boxes have an unexpected shape or type.
         """
         crops, valid = self._encoder.crop_boxes(frame, xyxy, format)
+        crops = to_host(crops)  # crops of many frames would fill a GPU
         if len(tracks) != len(valid):
             raise ShapeError(f"tracks must be as many as boxes, {len(valid)}; got {len(tracks)}")
         with self._lock:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from stcanet.config.training import TrainConfig
 from stcanet_runtime.errors import ConfigError, quote_choices
+from stcanet_runtime.files import read_toml
 
 T = TypeVar("T")
 
@@ -21,17 +22,8 @@ _VALUES = {int: "a whole number", float: "a number", bool: "true or false", str:
 
 
 def load_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML configuration.
-
-    Raises:
-        ConfigError: It cannot be read or is not TOML.
-    """
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from error
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    """Read a TOML configuration; raises as :func:`stcanet_runtime.files.read_toml`."""
+    return read_toml(path, "configuration")
 
 
 def make_config(*layers: Mapping[str, Any]) -> TrainConfig:

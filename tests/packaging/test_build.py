@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from stcanet_runtime.backends import gpu_device
+
 ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = """
 cmake_minimum_required(VERSION 3.22)
@@ -117,7 +119,8 @@ def test_runtime_wheel_is_small_and_free_of_torch(runtime_wheel: Path) -> None:
     names = members(runtime_wheel)
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"stcanet_runtime"}
     assert any(name.startswith("stcanet_runtime/_kernels.") and name.endswith(".so") for name in names)
-    assert {"stcanet_runtime/py.typed", "stcanet_runtime/_kernels.pyi", "stcanet_runtime/backends/retrieval.cu"} <= set(names)
+    gpu = {f"stcanet_runtime/backends/{name}" for name in ("launch.cuh", *gpu_device.SOURCES)}
+    assert {"stcanet_runtime/py.typed", "stcanet_runtime/_kernels.pyi", *gpu} <= set(names)
     with zipfile.ZipFile(runtime_wheel) as archive:
         for name in names:
             if name.endswith(".py"):

@@ -22,10 +22,10 @@ _TYPES = {np.int32: ctypes.c_int, np.int64: ctypes.c_longlong, np.float32: ctype
 @cache
 def kernels() -> ctypes.CDLL:
     """The library of the kernels, compiled once for a run of the tests."""
-    library = Path(tempfile.mkdtemp()) / "simt_retrieval.so"
+    library = Path(tempfile.mkdtemp()) / "simt_backend.so"
     folders = [f"-I{ROOT / folder}" for folder in ("csrc/include", "csrc/cuda", "tests/csrc")]
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
-    source = ROOT / "tests" / "csrc" / "simt_retrieval.cpp"
+    source = ROOT / "tests" / "csrc" / "simt_backend.cpp"
     subprocess.run([str(COMPILER), *flags, *folders, str(source), "-o", str(library)], check=True)
     loaded = ctypes.CDLL(str(library))
     loaded.set_seed(int.from_bytes(os.urandom(4), "little"))
@@ -54,6 +54,9 @@ class Model:
         assert isinstance(array, DeviceArray)
         return np.array(array)
 
+    def finish(self) -> int:
+        return 0
+
 
 def _argument(value: Any) -> Any:
     if value is None:
@@ -67,6 +70,10 @@ def _argument(value: Any) -> Any:
 
 class DeviceArray(np.ndarray[Any, Any]):
     """What CuPy's arrays are to NumPy: another type, which functions of NumPy give back."""
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        return self.__array_interface__
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         return _on_device(super().__array_function__(function, types, arguments, options))

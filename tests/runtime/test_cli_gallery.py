@@ -157,6 +157,14 @@ def test_a_folder_needs_a_model(site: Path, crops: Path, cli: Run) -> None:
     assert (status, "add --package" in err) == (1, True)
 
 
+@pytest.mark.parametrize("command", ["enrol", "search"])
+def test_a_gallery_that_is_not_there_is_told_before_the_work(tmp_path: Path, crops: Path, cli: Run, command: str) -> None:
+    status, out, err = cli("gallery", command, tmp_path / "none.gallery", crops)  # without a model, too
+    assert (status, out) == (1, "")
+    assert "none.gallery" in err
+    assert "--package" not in err
+
+
 def test_times() -> None:
     assert parse_time(None) is None
     assert parse_time("12.5") == 12.5

@@ -49,6 +49,21 @@ def test_sixteen_lanes_give_the_sum_of_the_definition(metric: str, depth: int) -
     np.testing.assert_array_equal(joint.measure(rows, cols, 0, 0), expected)
 
 
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+@pytest.mark.parametrize("close", [False, True])
+def test_keys_tell_distances_and_close_rows_are_seen_from_their_mean(model: Any, metric: str, close: bool) -> None:
+    joint = gaussian(11, 300, 257)
+    query, gallery = np.split(1 + np.float32(1e-3) * joint if close else joint, [60])
+    screen = gpu_search.make_screen(gpu_search.JointRows(model, query, gallery, metric), itself=False)
+    keys = np.concatenate([products for _, products in screen.blocks(1 << 15)])
+    keys = keys if screen.offset is None else keys + screen.offset
+    distances = np.float64(reference.distance_matrix(query, gallery, metric))
+    squared = 2 * distances if metric == "cosine" else distances**2
+    assert np.abs(screen.unit**2 * squared - screen.own[:, None] - keys).max() < screen.window
+    candidates = (keys <= np.sort(keys, axis=1)[:, 20:21] + screen.window).sum(axis=1)
+    assert candidates.max() < 40
+
+
 @pytest.mark.parametrize("columns", [1, 3, 256, 257, 3000])
 def test_limits_hold_the_kth_key_and_no_more_than_the_window(model: Any, columns: int) -> None:
     products, offset = model.xp.asarray(gaussian(3, 4, columns + 2)), model.xp.asarray(np.abs(gaussian(4, columns + 2)))

@@ -182,7 +182,7 @@ def test_the_file_that_is_deployed_is_valid() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[watch", "is not a TOML file"),
+        ("[watch", "cannot read the configuration"),
         ("[wach]", "[wach]: there is no such command; there are 'bench', "),
         ("[watch]\nthread = 1", "[watch] has no option 'thread'; there are 'cache', "),
         ("watch = 3", "[watch] must be a table of options"),

@@ -17,7 +17,7 @@ from stcanet.engine.trainer import train
 from stcanet.engine.validation import embed, evaluate_model
 from stcanet.model import STCANet, build_model
 from stcanet_export.package import export_package
-from stcanet_runtime import Encoder
+from stcanet_runtime import Encoder, Gallery
 from stcanet_runtime.tracklets import ALL_FRAMES, Sampling, cut_clips
 
 pytestmark = [
@@ -100,6 +100,26 @@ def test_the_exported_package_embeds_the_same(caviar: ReIDDataset, model: STCANe
         assert_allclose(np.linalg.norm(theirs, axis=1), 1, atol=1e-5)
 
 
+def test_a_gallery_file_ranks_as_the_evaluation(caviar: ReIDDataset, model: STCANet, tmp_path: Path) -> None:
+    """The way of a camera box: package, runtime, gallery; against PyTorch and the protocol of the data set."""
+    export_package(model, tmp_path / "package")
+    encoder = Encoder.load(tmp_path / "package", "cpu")
+    with Gallery.create(tmp_path / "site.gallery", encoder.dim, "caviar") as gallery:
+        gallery.enrol(
+            encoder.encode_tracklets([sample.frames for sample in caviar.gallery]),
+            [str(sample.pid) for sample in caviar.gallery],
+            [str(sample.camid) for sample in caviar.gallery],
+        )
+        found = gallery.search(encoder.encode_tracklets([sample.frames for sample in caviar.query]), len(caviar.gallery))
+    right = []
+    for sample, hits in zip(caviar.query, found, strict=True):
+        own = str(sample.pid), str(sample.camid)
+        right.append(next(hit.identity for hit in hits if (hit.identity, hit.entry.camera) != own) == own[0])
+    expected = evaluate_model(model, caviar.query, caviar.gallery, sampling=ALL_FRAMES)
+    assert len(right) == expected.num_valid_queries
+    assert 0 < sum(right) / len(right) == pytest.approx(expected.rank(1))
+
+
 def test_tracklets_of_a_street_camera_train_and_evaluate(tmp_path: Path) -> None:
     source = Path(os.environ["STCANET_REAL_DATA"]) / "towncentre"
     data = make_towncentre(source, tmp_path / "towncentre", count=8)
@@ -112,3 +132,7 @@ def test_tracklets_of_a_street_camera_train_and_evaluate(tmp_path: Path) -> None
     results = [evaluate_model(trained, dataset.query, dataset.gallery, size, None, ALL_FRAMES).to_dict() for size in (1, 7, 64)]
     assert results[0] == results[1] == results[2]
     assert 0.0 < results[0]["mAP"] < 1.0
+
+    export_package(trained, tmp_path / "package")
+    theirs = Encoder.load(tmp_path / "package", "cpu").encode_tracklets([sample.frames for sample in dataset.gallery])
+    assert_allclose(embed(trained, dataset.gallery, sampling=ALL_FRAMES), theirs, atol=1e-5)

@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,9 @@ from stcanet_runtime.backends.gpu_device import why_not as _why_not_gpu
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, quote_choices
-from stcanet_runtime.frames import Frame
+
+if TYPE_CHECKING:
+    from stcanet_runtime.frames import Frame  # imports this package
 
 
 class Backend(Protocol):

@@ -4,8 +4,7 @@ Rows and lists of neighbours have the bits of `reference`: the tensor cores only
 what they cannot exclude is measured by the definition. `distance_matrix` comes from a float64 product, with the bound of
 `numpy_`. Memory is linear in the number of images: blocks of products, lists, sparse rows, and a float16 copy of the rows.
 
-Arguments are NumPy's or the device's, and results are NumPy's unless the docstring says otherwise. Evaluation (`ranks`,
-`count_closer`) and crops (`resize_boxes`) are those of `numpy_`: they run on the processor.
+Arguments are NumPy's or the device's, and results are NumPy's unless the docstring says otherwise.
 
 It has not run on a GPU yet: the tests run its kernels on the CPU. So ``"auto"`` leaves it out.
 """
@@ -18,17 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import gpu_device, gpu_rerank, gpu_search, numpy_
+from stcanet_runtime.backends import gpu_crops, gpu_device, gpu_ranks, gpu_rerank, gpu_search
 from stcanet_runtime.backends.gpu_device import Array, as_given, put
+from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse, row_groups
 from stcanet_runtime.errors import ShapeError
 
 READS_FLOAT16 = False
 ON_DEVICE = True
 
-count_closer = numpy_.count_closer
-ranks = numpy_.ranks
-resize_boxes = numpy_.resize_boxes
+resize_boxes = gpu_crops.resize_boxes
 
 _CUDA = 2  # DLPack's number
 
@@ -257,6 +255,25 @@ def select_best(
         if progress is not None:
             progress(queries.stop, len(query))
     return result
+
+
+def ranks(distances: NDArray[Any], truth: Truth) -> NDArray[np.int64] | None:
+    """Places of the true matches; arguments and result as `reference.ranks`."""
+    return gpu_ranks.ranks(gpu_device.device(), distances, truth)
+
+
+def count_closer(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    thresholds: Thresholds,
+    metric: str,
+    *,
+    progress: Progress | None = None,
+    scratch_bytes: int = DEFAULT_SCRATCH,
+) -> NDArray[np.int64]:
+    """How many gallery rows come before each threshold; arguments and result as `reference.count_closer`."""
+    joint = gpu_search.JointRows(gpu_device.device(), query, gallery, metric)
+    return gpu_ranks.count_closer(joint, thresholds, progress, scratch_bytes)
 
 
 def _empty_lists(device: gpu_device.Device, rows: int, k: int) -> tuple[Array, Array]:

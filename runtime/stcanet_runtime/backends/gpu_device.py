@@ -1,4 +1,4 @@
-"""The GPU as the backend sees it: CuPy's arrays, the kernels of ``retrieval.cu``, and one matrix product."""
+"""The GPU as the backend sees it: CuPy's arrays, the kernels beside this file, and one matrix product."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ Array = Any
 """An array of the device: CuPy's, or NumPy's in the tests of the kernels on the CPU."""
 
 _THREADS = 256
-_LANES = 16  # threads of an item of these kernels, as in retrieval.cu
+SOURCES = ("retrieval.cu", "crops.cu")
+_LANES = 16  # threads of an item of these kernels, as in launch.cuh
 _LANE_KERNELS = ("measure", "squared_lengths", "whole_rows")
 _BLOCK_KERNELS = ("row_limits",)
 
@@ -38,15 +39,18 @@ class Device(Protocol):
         """The array in NumPy."""
         ...
 
+    def finish(self) -> int:
+        """Wait for all that was launched; the number of the device."""
+        ...
+
 
 class CudaDevice:
     """The current device of CuPy, in its current stream."""
 
     def __init__(self) -> None:
         self.xp: Any = importlib.import_module("cupy")
-        source = Path(__file__).with_name("retrieval.cu").read_text(encoding="utf-8")
         # Fused multiply-adds would change the last bit of exact distances.
-        self._module = self.xp.RawModule(code=source, options=("--std=c++17", "--fmad=false"))
+        self._module = self.xp.RawModule(code=kernel_source(), options=("--std=c++17", "--fmad=false"))
 
     def launch(self, name: str, count: int, *arguments: Any) -> None:
         """See `Device`."""
@@ -76,6 +80,18 @@ class CudaDevice:
         """See `Device`."""
         return np.asarray(self.xp.asnumpy(array))
 
+    def finish(self) -> int:
+        """See `Device`."""
+        current = self.xp.cuda.Device()
+        current.synchronize()
+        return int(current.id)
+
+
+def kernel_source() -> str:
+    """The kernels as one text, which includes nothing."""
+    launch, *sources = (Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("launch.cuh", *SOURCES))
+    return launch + "".join(source.replace('#include "launch.cuh"\n', "") for source in sources)
+
 
 def why_not() -> str | None:
     """None where CuPy is installed and sees a GPU, else the reason."""
@@ -93,6 +109,16 @@ def why_not() -> str | None:
 def device() -> Device:
     """The device; kernels are compiled when they are first used, and kept on disk by CuPy."""
     return CudaDevice()
+
+
+def is_on_gpu(array: Any) -> bool:
+    """Whether this is an array of a GPU: CuPy's, PyTorch's, or of whoever else follows the protocol."""
+    return hasattr(array, "__cuda_array_interface__")
+
+
+def to_host(array: Any) -> NDArray[Any]:
+    """The array in NumPy, wherever it is."""
+    return device().get(array) if is_on_gpu(array) else array
 
 
 def put(target: Device, array: Any, dtype: Any) -> Array:

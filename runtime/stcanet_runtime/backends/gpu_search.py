@@ -6,7 +6,7 @@ Blocks of rows of the products, never all of them, come from the tensor cores; `
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -56,7 +56,7 @@ class JointRows:
     @cached_property
     def longest(self) -> float:
         """Squared length of the longest row."""
-        return float(self.squared.max()) if len(self.squared) else 0.0
+        return _largest(self.squared)
 
 
 def half_error(depth: int) -> float:
@@ -88,6 +88,9 @@ class HalfScreen:
     offset: Array | None
     """[C]; None for zeros."""
     window: float
+    unit: float
+    own: Array
+    """[R] float64. A squared distance (of the cosine: twice it) times the unit squared is a key and this."""
 
     def blocks(self, scratch_bytes: int) -> Iterator[tuple[int, Array]]:
         """Yield (first row, products [rows, C] without the offset), the rows few enough for the scratch."""
@@ -99,22 +102,59 @@ class HalfScreen:
 def make_screen(joint: JointRows, *, itself: bool) -> HalfScreen:
     """Prepare the queries for screening against the gallery, or the joint set against itself."""
     xp, cosine = joint.device.xp, joint.metric == "cosine"
-    unit = 1.0 if cosine else screen.common_scale(math.sqrt(joint.longest))
-    factors = xp.full(len(joint.squared), unit, np.float64)
+    factors = xp.ones_like(joint.squared)
     if cosine:
         factors = 1.0 / xp.sqrt(xp.where(joint.squared > 0.0, joint.squared, np.inf))
-    scaled = xp.empty((len(joint.squared), joint.depth), np.float16)
+    lengths, longest = (xp.ones_like(joint.squared), 1.0) if cosine else (joint.squared, joint.longest)
+    centre, seen = _centre(joint, factors, longest)
+    if seen is not None:
+        lengths = seen
+    unit = screen.common_scale(math.sqrt(max(_largest(lengths), longest / screen.LARGEST**2)))
+    scaled = xp.empty((len(lengths), joint.depth), np.float16)
+    for place, rows in _converted(joint, factors):
+        scaled[place] = (rows if centre is None else rows - centre) * unit
+    own, offset = lengths * (unit * unit), None
+    if cosine and seen is None:
+        own = own + 1.0  # that of the gallery row is not in the key
+    else:
+        offset = own.astype(np.float32)
+    window = screen.window(joint.depth, joint.metric, unit, half_error(joint.depth), unit * math.sqrt(longest))
+    if itself:
+        return HalfScreen(joint.device, scaled, scaled, offset, window, unit, own)
+    count = joint.num_query
+    offset = None if offset is None else offset[count:]
+    return HalfScreen(joint.device, scaled[:count], scaled[count:], offset, window, unit, own[:count])
+
+
+def _largest(values: Array) -> float:
+    return float(values.max()) if len(values) else 0.0
+
+
+def _converted(joint: JointRows, factors: Array) -> Iterator[tuple[slice, Array]]:
+    """Yield (place, rows of the joint set in float64, times their factors), some at a time."""
     step = max(1, _CONVERTED_ELEMENTS // joint.depth)
     for first, part in ((0, joint.query), (joint.num_query, joint.gallery)):
         for start in range(0, len(part), step):
             place = slice(first + start, first + min(start + step, len(part)))
-            scaled[place] = part[start : start + step].astype(np.float64) * factors[place, None]
-    offset = None if cosine else (joint.squared * (unit * unit)).astype(np.float32)
-    window = screen.window(joint.depth, joint.metric, unit, half_error(joint.depth))
-    if itself:
-        return HalfScreen(joint.device, scaled, scaled, offset, window)
-    count = joint.num_query
-    return HalfScreen(joint.device, scaled[:count], scaled[count:], None if offset is None else offset[count:], window)
+            yield place, part[start : start + step].astype(np.float64) * factors[place, None]
+
+
+def _centre(joint: JointRows, factors: Array, longest: float) -> tuple[Array | None, Array | None]:
+    """The centre [D] and the squared lengths [N] from there, as `screen` has them; None where none is worth it."""
+    xp, total = joint.device.xp, len(factors)
+    count = min(total, screen.MEAN_OF)
+    mean = xp.zeros(joint.depth, np.float64)
+    for i in (np.arange(count) * total // max(1, count)).tolist():
+        row = joint.query[i] if i < joint.num_query else joint.gallery[i - joint.num_query]
+        mean += row.astype(np.float64) * factors[i] / count
+    if not float(mean @ mean) >= screen.WORTH_IT * longest > 0.0:
+        return None, None
+    lengths = xp.empty(total, np.float64)
+    for place, rows in _converted(joint, factors):
+        difference = rows - mean
+        lengths[place] = (difference * difference).sum(axis=1)
+    lengths = xp.where(factors > 0.0, lengths, longest)  # a row of zeros has a direction of its own
+    return (None, None) if _largest(lengths) > screen.WORTH_IT * longest else (mean, lengths)
 
 
 class Keys(NamedTuple):
@@ -154,16 +194,31 @@ def limits(device: Device, keys: Keys, k: int, window: float, *, far: bool) -> t
 def candidates(
     device: Device, keys: Keys, near: Array, far: Array | None, scratch_bytes: int
 ) -> Iterator[tuple[slice, Array, Array, Array]]:
-    """Yield (some rows, starts, rows within them, columns) of what the limits leave, for as many rows as the scratch holds."""
-    counts = device.xp.zeros(len(near), np.int32)
-    device.launch("collect", len(near) * keys.columns, *keys.arguments(), near, far, counts, *[None] * 4)
+    """What the limits leave; see `pairs`."""
+    return pairs(device, "collect", keys, lambda rows: (near[rows], None if far is None else far[rows]), scratch_bytes)
+
+
+def pairs(
+    device: Device, name: str, keys: Keys, of_rows: Callable[[slice], tuple[object, ...]], scratch_bytes: int
+) -> Iterator[tuple[slice, Array, Array, Array]]:
+    """Yield (some rows, starts, rows within them, columns) of the pairs that a kernel finds among keys.
+
+    Args:
+        device: where.
+        name: the kernel; as in `gpu_device.find` it counts first, here all rows, then writes down those of some rows.
+        keys: what it looks at.
+        of_rows: its other arguments for some rows.
+        scratch_bytes: memory for the pairs of these rows, about.
+    """
+    counts = device.xp.zeros(len(keys.products), np.int32)
+    everything = of_rows(slice(0, len(counts)))
+    device.launch(name, len(counts) * keys.columns, *keys.arguments(), *everything, counts, *[None] * 4)
     for part in row_groups(device.get(counts).astype(np.int64), max(1, scratch_bytes // _PAIR_BYTES)):
         start = starts(device, counts[part])
         rows, cols = (device.xp.empty(int(start[-1]), np.int32) for _ in range(2))
-        limited = near[part], None if far is None else far[part]
         cursor = device.xp.zeros(part.stop - part.start, np.int32)
         count = (part.stop - part.start) * keys.columns
-        device.launch("collect", count, *keys.arguments(part), *limited, cursor, start, rows, cols, None)
+        device.launch(name, count, *keys.arguments(part), *of_rows(part), cursor, start, rows, cols, None)
         yield part, start, rows, cols
 
 

@@ -1,22 +1,7 @@
-// Kernels of the GPU backend. CuPy compiles this file when it is first used; tests/csrc/simt_retrieval.cpp compiles it
-// for the CPU, where threads run one by one in random order. csrc/README.md says what is computed.
-//
-// Bodies are templates over Exec, which is one thread:
-//   thread()  threads()  sync()  shared()    of the block, for BLOCK_KERNEL alone
-//   add(p, x)  raise(p, x)                   atomics; add gives the value before
-//   exp(x)  sqrt(x)                          of float64
-//   kLanes  shuffle_xor(x, mask)             threads that share a sum, 16 or 1
-// Compiled without fused multiply-adds: the sums of the definition are not fused (csrc/cpu/exact.cpp).
-// Nothing is included: the compiler that CuPy brings finds no standard headers.
+// Kernels of the GPU backend for search and re-ranking; csrc/README.md says what is computed.
+// tests/csrc/simt_backend.cpp compiles this file for the CPU, where threads run one by one in random order.
 
-#ifndef STCANET_DEVICE
-#define STCANET_DEVICE __device__ __forceinline__
-#endif
-
-typedef long long Long;  // int64, and int is int32, on every platform that CUDA has
-typedef unsigned char Flag;
-
-constexpr int kPartials = 16;  // of the definition, see reference.py
+#include "launch.cuh"
 
 STCANET_DEVICE unsigned to_bits(float x) {
     union {
@@ -531,49 +516,68 @@ STCANET_DEVICE void whole_rows(Exec& exec, Long place, int lane, Joint joint, co
     out[place] = hidden ? infinity() : blend(q, static_cast<int>(g), distance);
 }
 
+// ---- evaluation ---------------------------------------------------------------------------------------------------
+
+// First of the thresholds low … high, which ascend, that (value, place) comes before.
+template <class T>
+STCANET_DEVICE Long step_of(const T* distances, const Long* places, Long low, Long high, T value, Long place) {
+    while (low < high) {
+        const Long middle = (low + high) / 2;
+        if (distances[middle] < value || (distances[middle] == value && places[middle] <= place))
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+// A column that comes before threshold k of a row, and not before k − 1, is one of steps[k + row]. Those whose step the
+// window leaves open are found.
+template <class Exec>
+STCANET_DEVICE void count_sure(Exec& exec, Long place, Keys keys, Long first_row, const Long* start,
+                               const double* limits, double window, int* steps, Found found) {
+    const Long row = place / keys.columns, column = place % keys.columns, last = start[first_row + row + 1];
+    const double key = static_cast<double>(keys.at(row, column));
+    Long low = start[first_row + row], high = last;
+    while (low < high) {  // the first that is not surely before the key
+        const Long middle = (low + high) / 2;
+        if (limits[middle] + window < key)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low < last && limits[low] - window <= key)
+        found.add(exec, row, static_cast<int>(column), 0.0F);
+    else if (low < last && found.start != nullptr)
+        exec.add(steps + low + first_row + row, 1);
+}
+
+template <class Exec>
+STCANET_DEVICE void count_measured(Exec& exec, Long p, const int* rows, const int* cols, const float* values,
+                                   Long first_row, const Long* start, const float* distances, const Long* places,
+                                   int* steps) {
+    const Long row = first_row + rows[p];
+    exec.add(steps + step_of(distances, places, start[row], start[row + 1], values[p], cols[p]) + row, 1);
+}
+
+// Columns of distances [R, columns] that a row sees: not junk, and not among its hidden, which ascend.
+template <class Exec>
+STCANET_DEVICE void count_before(Exec& exec, Long item, const double* values, Long columns, Long first_row,
+                                 const Flag* junk, const Long* hidden_start, const Long* hidden, const Long* start,
+                                 const double* distances, const Long* places, int* steps) {
+    const Long row = first_row + item / columns, column = item % columns;
+    const Long step = step_of(distances, places, start[row], start[row + 1], values[item], column);
+    if (step == start[row + 1] || junk[column]) return;
+    Long low = hidden_start[row], high = hidden_start[row + 1];
+    while (low < high) {
+        const Long middle = (low + high) / 2;
+        if (hidden[middle] == column) return;
+        (hidden[middle] < column ? low : high) = hidden[middle] < column ? middle + 1 : middle;
+    }
+    exec.add(steps + step + row, 1);
+}
+
 // ---- entries ------------------------------------------------------------------------------------------------------
-// name(count, …): a thread each for count items (KERNEL), kPartials threads each (LANE_KERNEL), a block each
-// (BLOCK_KERNEL). Structs are passed as their fields, since Python launches them.
-
-#ifdef __CUDACC__
-struct Device {
-    static constexpr int kLanes = kPartials;
-    __device__ static int thread() { return static_cast<int>(threadIdx.x); }
-    __device__ static int threads() { return static_cast<int>(blockDim.x); }
-    __device__ static void sync() { __syncthreads(); }
-    __device__ static char* shared() {
-        __shared__ int memory[32];
-        return reinterpret_cast<char*>(memory);
-    }
-    __device__ static int add(int* place, int value) { return atomicAdd(place, value); }
-    __device__ static void raise(unsigned* place, unsigned value) { atomicMax(place, value); }
-    __device__ static double exp(double x) { return ::exp(x); }
-    // The other half of the warp may have nothing to do.
-    __device__ static double shuffle_xor(double x, int mask) {
-        return __shfl_xor_sync(0xffffU << (threadIdx.x % 32 / kPartials * kPartials), x, mask);
-    }
-};
-
-#define UNPACK(...) __VA_ARGS__
-#define KERNEL(name, parameters, arguments)                                         \
-    extern "C" __global__ void name##_kernel(Long count, UNPACK parameters) {       \
-        const Long item = static_cast<Long>(blockIdx.x) * blockDim.x + threadIdx.x; \
-        Device exec;                                                                \
-        if (item < count) name(exec, item, UNPACK arguments);                       \
-    }
-#define LANE_KERNEL(name, parameters, arguments)                                                    \
-    extern "C" __global__ void name##_kernel(Long count, UNPACK parameters) {                       \
-        const Long thread = static_cast<Long>(blockIdx.x) * blockDim.x + threadIdx.x;               \
-        Device exec;                                                                                \
-        if (thread / kPartials < count)                                                             \
-            name(exec, thread / kPartials, static_cast<int>(thread % kPartials), UNPACK arguments); \
-    }
-#define BLOCK_KERNEL(name, parameters, arguments)                       \
-    extern "C" __global__ void name##_kernel(Long, UNPACK parameters) { \
-        Device exec;                                                    \
-        name(exec, static_cast<Long>(blockIdx.x), UNPACK arguments);    \
-    }
-#endif
 
 #define JOINT_PARAMETERS const float *query, const float *gallery, Long num_query, int depth
 #define JOINT (Joint{query, gallery, num_query, depth})
@@ -640,6 +644,18 @@ KERNEL(find_unsure,
        (const float* distances, int length, const float* best, int places, const float* farthest, int power,
         double lambda, Flag* unsure),
        (distances, length, best, places, farthest, power, lambda, unsure))
+KERNEL(count_sure,
+       (KEY_PARAMETERS, Long first_row, const Long* start, const double* limits, double window, int* steps,
+        FOUND_PARAMETERS),
+       (KEYS, first_row, start, limits, window, steps, FOUND))
+KERNEL(count_measured,
+       (const int* rows, const int* cols, const float* values, Long first_row, const Long* start,
+        const float* distances, const Long* places, int* steps),
+       (rows, cols, values, first_row, start, distances, places, steps))
+KERNEL(count_before,
+       (const double* values, Long columns, Long first_row, const Flag* junk, const Long* hidden_start,
+        const Long* hidden, const Long* start, const double* distances, const Long* places, int* steps),
+       (values, columns, first_row, junk, hidden_start, hidden, start, distances, places, steps))
 LANE_KERNEL(whole_rows,
             (JOINT_PARAMETERS, const double* squared, int cosine, BLEND_PARAMETERS, const Long* which, Long first_query,
              Long columns, const Long* q_groups, const Long* g_groups, float* out),

@@ -31,9 +31,9 @@ UNIT64 = 2.0**-53
 BLOCK_KEYS = 1 << 22
 _GROUP_MEMBERS = 16
 _GROUPS_PER_PLACE = 8
-_MEAN_OF = 32  # these three as in csrc/cpu/screen.cpp
-_WORTH_IT = 0.5
-_LARGEST = 2.0**12
+MEAN_OF = 32  # these three as in csrc/cpu/screen.cpp
+WORTH_IT = 0.5
+LARGEST = 2.0**12
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def _view(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str)
     centre, seen = _centre(query, gallery, factors, longest)
     if seen is not None:
         lengths = seen
-    unit = common_scale(np.sqrt(max(float(lengths.max()), longest / _LARGEST**2)))
+    unit = common_scale(np.sqrt(max(float(lengths.max()), longest / LARGEST**2)))
     offset = None if cosine and seen is None else (lengths * unit * unit).astype(np.float32)
     return _View(factors, centre, unit, offset, _float32_window(len(centre), metric, unit, unit * np.sqrt(longest)))
 
@@ -146,18 +146,18 @@ def _centre(
     Rows that are nearly one direction, as an untrained or collapsed model gives them, drown in the error of what they share.
     Any centre is right, so the mean of a few rows will do.
     """
-    count = min(len(factors), _MEAN_OF)
+    count = min(len(factors), MEAN_OF)
     chosen = np.arange(count) * len(factors) // count
     mean = np.asarray(factors[chosen] @ joint_rows(query, gallery, chosen)) / count
     none = np.zeros(len(mean)), None
-    if mean @ mean < _WORTH_IT * longest:
+    if mean @ mean < WORTH_IT * longest:
         return none
     lengths = np.full(len(factors), longest)
     for i in np.flatnonzero(factors):
         row = query[i] if i < len(query) else gallery[i - len(query)]
         difference = row.astype(np.float64) * factors[i] - mean
         lengths[i] = difference @ difference
-    return none if lengths.max() > _WORTH_IT * longest else (mean, lengths)
+    return none if lengths.max() > WORTH_IT * longest else (mean, lengths)
 
 
 def make_screen(query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str) -> Screen:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.errors import ConfigError, quote_choices
+from stcanet_runtime.files import read_toml
 
 _LOG = {"level": str, "json": bool}
 
@@ -23,12 +23,9 @@ def load_config(path: Path, app: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         Defaults as the parser takes them, and ``[log]``.
 
     Raises:
-        ConfigError: Not TOML, or a command, option or value that there is not.
+        ConfigError: It cannot be read, is not TOML, or has a command, option or value that there is not.
     """
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a TOML file: {error}") from None
+    tables = read_toml(path, "configuration")
     log = tables.pop("log", {})
     if not isinstance(log, dict) or any(name not in _LOG or not isinstance(value, _LOG[name]) for name, value in log.items()):
         raise ConfigError(f"{path}: [log] may have level (text) and json (true or false), got {log}")

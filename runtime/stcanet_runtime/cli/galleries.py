@@ -15,6 +15,7 @@ import numpy as np
 import typer
 
 from stcanet_runtime.cli.ranks import Crops
+from stcanet_runtime.cli.sources import load_sources
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
@@ -40,6 +41,12 @@ class Found:
 def opened(path: Path, model: str | None = None, read_only: bool = False) -> Gallery:
     """The gallery; an error where it is of another model."""
     return Gallery.open(path, model, read_only)
+
+
+def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
+    """Embeddings for a gallery. That there is none is said before they are made, not after."""
+    opened(path, read_only=True).close()
+    return load_sources(sources, package, skip_bad=skip_bad)
 
 
 def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]:

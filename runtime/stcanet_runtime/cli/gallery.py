@@ -69,12 +69,11 @@ def enrol(
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
     from stcanet_runtime.cli import galleries
-    from stcanet_runtime.cli.sources import load_sources
 
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
     moment, extra = galleries.parse_time(at), galleries.parse_pairs(meta)
-    crops = load_sources(sources, package, skip_bad=skip_bad)
+    crops = galleries.load(gallery, sources, package, skip_bad)
     names = galleries.identities(crops, identity, by_folder)
     with galleries.opened(gallery, crops.model) as made:
         ids = made.enrol(
@@ -116,11 +115,10 @@ def search(
 ) -> None:
     """Find who it is, or that nobody is near enough."""
     from stcanet_runtime.cli import galleries
-    from stcanet_runtime.cli.sources import load_sources
     from stcanet_runtime.rerank import Reranking
 
     which = galleries.where(identity, camera, after, before, meta)
-    crops = load_sources(sources, package)
+    crops = galleries.load(gallery, sources, package)
     with galleries.opened(gallery, crops.model, read_only=True) as made:
         found = galleries.find(
             made,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from stcanet.data.masks.labels import read_names
 from stcanet.data.masks.layout import PARTS
 from stcanet_runtime.errors import ConfigError
+from stcanet_runtime.files import read_toml
 
 LIP = Path(__file__).with_name("lip.toml")
 """The grouping of the 20 labels of LIP, which is the default."""
@@ -65,10 +65,7 @@ def load_grouping(path: Path = LIP) -> Grouping:
     Raises:
         ConfigError: It cannot be read, names an unknown label or part, or puts a label into two parts.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigError(f"cannot read the grouping {path}: {error}") from error
+    content = read_toml(path, "grouping")
     try:
         _known(content, ("labels", "label_file", "parts", "parser"), "")
         names = read_names(path.parent / content["label_file"]) if "label_file" in content else content.get("labels", [])

@@ -81,6 +81,7 @@ void each(long long count, Body body) {
     }
 
 using std::sqrt;
+#include "../../runtime/stcanet_runtime/backends/crops.cu"
 #include "../../runtime/stcanet_runtime/backends/retrieval.cu"
 
 extern "C" void set_seed(unsigned value) { seed = value; }
