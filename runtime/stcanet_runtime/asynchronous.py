@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
@@ -128,6 +129,7 @@ class AsyncEncoder:
         ]
         for thread in self._threads:
             thread.start()
+        atexit.register(self._leave)
 
     def submit(self, frame: FrameSource, xyxy: ArrayLike | FindBoxes, format: str) -> Future[BoxEmbeddings]:
         """Put a frame in the queue; arguments as of :meth:`Encoder.encode_boxes`, whose errors the future raises.
@@ -166,12 +168,17 @@ class AsyncEncoder:
             self._drop(job, "the encoder was closed before its turn came")
         for thread in self._threads:
             thread.join()
+        atexit.unregister(self._leave)
 
     def __enter__(self) -> AsyncEncoder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close(finish=kind is None)
+
+    def _leave(self) -> None:
+        """A thread that is still in C++ when the interpreter goes away takes the process down, and its exit status with it."""
+        self.close(finish=False)
 
     def _cut_all(self) -> None:
         while (job := self._waiting.get()) is not None:

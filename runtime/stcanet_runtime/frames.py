@@ -97,7 +97,7 @@ def as_frame(source: FrameSource, format: str) -> Frame:
     else:
         planes = _apart(planes[0], format) if len(planes) == 1 else planes
         if format == "nv12" and len(planes) == 2 and planes[1].ndim == 2 and planes[1].shape[1] % 2 == 0:
-            planes[1] = planes[1].reshape(len(planes[1]), -1, 2)
+            planes[1] = planes[1].reshape(len(planes[1]), planes[1].shape[1] // 2, 2)
         shapes_fit = [plane.shape for plane in planes] == _yuv_shapes(planes[0].shape, format)
     if not shapes_fit or planes[0].size == 0:
         raise _unfit(planes, format)

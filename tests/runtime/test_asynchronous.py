@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,6 +122,28 @@ def test_closing_drops_what_waits_and_refuses_more(encoder: Encoder, gate: Gate,
     with pytest.raises(DroppedError, match="the encoder is closed"):
         stream.submit(frame, BOXES, "rgb")
     assert stream.counts == counts
+
+
+LEFT_OPEN = """
+import sys, time
+import numpy as np
+from stcanet_runtime import AsyncEncoder, Encoder
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(1)  # the end of an interpreter may take long
+
+slow, stream = Slow(), AsyncEncoder(Encoder.load(sys.argv[1], "cpu"))
+futures = [stream.submit(np.full((8, 8, 3), 99, np.uint8), [[0, 0, 8, 8]] * 5000, "rgb") for _ in range(4)]
+futures[0].result()
+raise SystemExit(3)
+"""
+
+
+def test_a_program_may_end_without_closing(package: Path) -> None:
+    """A thread that is in C++ when the interpreter goes away would take the process down with it."""
+    ended = subprocess.run([sys.executable, "-c", LEFT_OPEN, str(package)], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (3, "")
 
 
 def test_options(encoder: Encoder) -> None:
