@@ -125,10 +125,13 @@ def test_boxes(tmp_path: Path) -> None:
     np.testing.assert_array_equal(boxes[3].xyxy, [[10, 20, 15, 28], [0, 0, 1, 1]])
 
 
-def test_infer_embeds_the_tracks_of_a_video(walks: list[str], package: Path, tmp_path: Path) -> None:
+def test_infer_embeds_the_tracks_of_a_video(
+    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     video, boxes = walks[1].split("=")
     out = tmp_path / "tracks.npz"
     assert call("infer", package, video, "--boxes", boxes, "--every", 4, "-o", out, "--provider", "cpu", "--threads", 1) == 0
+    assert "2 tracks → " in capsys.readouterr().out
     with np.load(out, allow_pickle=False) as found:
         assert found["tracks"].tolist() == [1, 2]
         assert found["frames"].tolist() == [FRAMES - 4] * 2
@@ -146,10 +149,13 @@ def test_infer_embeds_the_tracks_of_a_video(walks: list[str], package: Path, tmp
     assert call("rank", out, out, "--top-k", 1) == 0
 
 
-def test_infer_embeds_each_box_of_a_file_or_a_detector(walks: list[str], package: Path, tmp_path: Path) -> None:
+def test_infer_embeds_each_box_of_a_file_or_a_detector(
+    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     video, boxes = walks[1].split("=")
     options = ["-o", tmp_path / "boxes.npz", "--provider", "cpu", "--threads", 1]
     assert call("infer", package, video, "--boxes", boxes, "--each-box", "--every", 5, *options) == 0
+    assert "6 boxes → " in capsys.readouterr().out
     with np.load(tmp_path / "boxes.npz", allow_pickle=False) as found:
         assert found["frames"].tolist() == [6, 6, 11, 11, 16, 16]
         assert found["tracks"].tolist() == [1, 2] * 3

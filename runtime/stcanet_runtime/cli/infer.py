@@ -108,14 +108,15 @@ def infer(
         if sheet is not None:
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
             ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
-    _report(encoder, queries, found, output, sheet, as_json)
+    what = "tracks" if "starts" in more else "boxes" if video else "images"
+    _report(encoder, queries, what, found, output, sheet, as_json)
 
 
 infer.__doc__ = f"{infer.__doc__}\n\n{_EXAMPLES}"
 
 
 def _report(
-    encoder: Encoder, queries: Crops, found: Ranks | None, output: Path | None, sheet: Path | None, as_json: bool
+    encoder: Encoder, queries: Crops, what: str, found: Ranks | None, output: Path | None, sheet: Path | None, as_json: bool
 ) -> None:
     from stcanet_runtime.cli import ranks
 
@@ -134,4 +135,4 @@ def _report(
 
         typer.echo(json.dumps(facts | (ranks.to_dict(found) if found else {}), indent=2))
     else:
-        ranks.show(facts, found)
+        ranks.show(facts, found, what)

@@ -278,8 +278,8 @@ def to_dict(found: Ranks) -> dict[str, Any]:
     }
 
 
-def show(facts: Mapping[str, Any], found: Ranks | None) -> None:
-    """Print for people: the ranking as a table, then what was done."""
+def show(facts: Mapping[str, Any], found: Ranks | None, what: str) -> None:
+    """Print for people: the ranking as a table, then what was done; `what` was embedded: images, boxes or tracks."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -291,7 +291,7 @@ def show(facts: Mapping[str, Any], found: Ranks | None) -> None:
         show_ranking(found)
     for item in facts["skipped"]:
         say(f"skipped {item['path']}: {item['reason']}")
-    say(f"{facts['images']} images → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
+    say(f"{facts['images']} {what} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
     for name in ("output", "sheet"):
         if facts[name]:
             say(f"wrote {facts[name]}")
