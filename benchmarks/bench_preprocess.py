@@ -84,14 +84,7 @@ def candidates(frame: Frame, boxes: NDArray[np.int64], threads: int) -> Iterator
     if gpu_device.why_not() is None:
         device = gpu_device.device()
         there = Frame(frame.format, tuple(gpu_device.put(device, plane, np.uint8) for plane in frame.planes))
-        yield "ours: gpu", partial(on_gpu, there, boxes)
-
-
-def on_gpu(frame: Frame, boxes: NDArray[np.int64]) -> Crops:
-    """The crops, when they are done."""
-    crops = gpu_crops.resize_boxes(frame, boxes, HEIGHT, WIDTH)
-    gpu_device.device().finish()
-    return crops
+        yield "ours: gpu", partial(gpu_crops.resize_boxes, there, boxes, HEIGHT, WIDTH)
 
 
 def measure(calls: dict[str, Callable[[], Crops]], repeats: int) -> dict[str, dict[str, float]]:

@@ -173,7 +173,7 @@ class Encoder:
         """Embed people in a frame, by the boxes of a detector or tracker.
 
         Crops are those that `encode` makes of the same pixels, bit for bit; the frame is neither copied nor converted. One on a
-        GPU is cut there, and with CUDA or TensorRT the model reads its crops there. No box is an error:
+        GPU is cut there, and with CUDA or TensorRT a model that takes bytes reads its crops there. No box is an error:
         :func:`stcanet_runtime.boxes.clip_boxes` says how they are cut and rounded, and what is not valid.
 
         Args:

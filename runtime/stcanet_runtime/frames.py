@@ -113,7 +113,10 @@ def _of_cupy(plane: UInt8Array) -> UInt8Array:
     if not is_on_gpu(plane):
         return plane
     get_backend("gpu")  # or why not
-    return cast("UInt8Array", gpu_device.device().xp.asarray(plane))
+    xp = gpu_device.device().xp
+    if isinstance(plane, xp.ndarray):
+        return plane
+    return cast("UInt8Array", xp.from_dlpack(plane) if hasattr(plane, "__dlpack__") else xp.asarray(plane))
 
 
 def _apart(stacked: UInt8Array, format: str) -> list[UInt8Array]:

@@ -76,23 +76,21 @@ class Session:
             Arrays of NumPy by output name.
         """
         names = [tensor.name for tensor in self.outputs]
-        if self.provider in _GPU_PROVIDERS and any(map(gpu_device.is_on_gpu, inputs.values())):
+        if self.provider in _GPU_PROVIDERS and all(map(gpu_device.is_on_gpu, inputs.values())):
             values = self._run_bound(inputs, names)
         else:
             values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def _run_bound(self, inputs: Mapping[str, Any], names: Sequence[str]) -> list[NDArray[Any]]:
-        """Run without a copy of the inputs that are on the GPU."""
+        """Run without a copy of the inputs, which are on the GPU."""
         binding = self._session.io_binding()
         device = gpu_device.device()
-        number = device.finish()  # ONNX Runtime has a stream of its own, which waits for no other
         for name, array in inputs.items():
-            if gpu_device.is_on_gpu(array):
-                place = array.__cuda_array_interface__["data"][0]
-                binding.bind_input(name, "cuda", number, array.dtype, array.shape, place)
-            else:
-                binding.bind_cpu_input(name, array)
+            with device.at(array):
+                number = device.finish()  # ONNX Runtime has a stream of its own, which waits for no other
+            place = array.__cuda_array_interface__["data"][0]
+            binding.bind_input(name, "cuda", number, array.dtype, array.shape, place)
         for name in names:
             binding.bind_output(name)
         self._session.run_with_iobinding(binding)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,15 @@ class Model:
 
     def products(self, a: NDArray[np.float16], b: NDArray[np.float16]) -> NDArray[np.float32]:
         assert a.dtype == b.dtype == np.float16
+        assert min(len(a), len(b)) > 0  # or cuBLAS refuses
         return np.float32(-2.0) * (a.astype(np.float32) @ b.astype(np.float32).T)
 
     def get(self, array: NDArray[Any]) -> NDArray[Any]:
         assert isinstance(array, DeviceArray)
         return np.array(array)
+
+    def at(self, array: Any) -> nullcontext[None]:  # noqa: ARG002  (there is one)
+        return nullcontext()
 
     def finish(self) -> int:
         return 0
@@ -74,6 +79,16 @@ class DeviceArray(np.ndarray[Any, Any]):
     @property
     def __cuda_array_interface__(self) -> Any:
         return self.__array_interface__
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, out: Any = None, **options: Any) -> Any:
+        """As on a GPU: no mixtures."""
+        given = [*inputs, *(out or ())]
+        assert not any(type(x) is np.ndarray and x.ndim for x in given), "an array of NumPy and one of the device"
+        plain = [x.view(np.ndarray) if isinstance(x, DeviceArray) else x for x in inputs]
+        if out is not None:
+            options["out"] = tuple(x.view(np.ndarray) for x in out)
+        result = getattr(ufunc, method)(*plain, **options)
+        return out[0] if out is not None else _on_device(result)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
         return _on_device(super().__array_function__(function, types, arguments, options))

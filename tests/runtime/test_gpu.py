@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from rerank_cases import TOLERANCE, assert_same_result, market_like
 
 from stcanet_runtime import rerank, search
-from stcanet_runtime.backends import AUTO_ORDER, explain, get_backend, gpu, gpu_device, gpu_search, reference
+from stcanet_runtime.backends import AUTO_ORDER, explain, get_backend, gpu, gpu_device, gpu_ranks, gpu_search, reference
+from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.errors import BackendError, ShapeError
 
 pytestmark = pytest.mark.skipif(gpu_model.COMPILER is None, reason="no C++ compiler for the kernels on the CPU")
@@ -46,7 +47,7 @@ def test_sixteen_lanes_give_the_sum_of_the_definition(metric: str, depth: int) -
         joint.device.xp.asarray(places, np.int32) for places in ([0, 4, 3], [2, 1, 3])
     )  # an odd number: half a warp is idle
     expected = reference.pair_distances(query, gallery, np.array([0, 4, 3]), np.array([2, 1, 3]), metric)
-    np.testing.assert_array_equal(joint.measure(rows, cols, 0, 0), expected)
+    np.testing.assert_array_equal(joint.device.get(joint.measure(rows, cols, 0, 0)), expected)
 
 
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
@@ -55,13 +56,41 @@ def test_keys_tell_distances_and_close_rows_are_seen_from_their_mean(model: Any,
     joint = gaussian(11, 300, 257)
     query, gallery = np.split(1 + np.float32(1e-3) * joint if close else joint, [60])
     screen = gpu_search.make_screen(gpu_search.JointRows(model, query, gallery, metric), itself=False)
-    keys = np.concatenate([products for _, products in screen.blocks(1 << 15)])
-    keys = keys if screen.offset is None else keys + screen.offset
+    keys = np.concatenate([model.get(products) for _, products in screen.blocks(1 << 15)])
+    keys = keys if screen.offset is None else keys + model.get(screen.offset)
     distances = np.float64(reference.distance_matrix(query, gallery, metric))
     squared = 2 * distances if metric == "cosine" else distances**2
-    assert np.abs(screen.unit**2 * squared - screen.own[:, None] - keys).max() < screen.window
+    assert np.abs(screen.unit**2 * squared - model.get(screen.own)[:, None] - keys).max() < screen.window
     candidates = (keys <= np.sort(keys, axis=1)[:, 20:21] + screen.window).sum(axis=1)
     assert candidates.max() < 40
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_evaluation_measures_what_the_screen_leaves_open(model: Any, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    query, gallery = np.split(gaussian(12, 330, 257), [30])
+    places = np.arange(30) * 10
+    distances = reference.pair_distances(query, gallery, np.arange(30), 30 + places, metric)
+    thresholds = Thresholds(np.arange(31), distances, places)
+    measured: list[int] = []
+    launch = model.launch
+
+    def watched(name: str, count: int, *arguments: Any) -> None:
+        measured.extend([count] if name == "measure" else [])
+        launch(name, count, *arguments)
+
+    monkeypatch.setattr(model, "launch", watched)
+    counts = gpu.count_closer(query, gallery, thresholds, metric, scratch_bytes=1 << 14)
+    np.testing.assert_array_equal(counts, reference.count_closer(query, gallery, thresholds, metric))
+    assert 30 <= sum(measured) < 0.1 * 30 * 300
+
+
+def test_ranks_of_many_blocks(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    distances = np.random.default_rng(13).integers(0, 9, (23, 40)).astype(np.float32)  # with ties
+    truth = Truth(np.arange(24) * 2, np.tile([3, 17], 23), np.arange(24), np.full(23, 5), np.array([8, 30]))
+    monkeypatch.setattr(gpu_ranks, "DEFAULT_SCRATCH", 24 * 40 * 4)
+    np.testing.assert_array_equal(gpu.ranks(distances, truth), reference.ranks(distances, truth))
+    distances[20, 0] = np.nan
+    assert gpu.ranks(distances, truth) is None
 
 
 @pytest.mark.parametrize("columns", [1, 3, 256, 257, 3000])
@@ -204,6 +233,12 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gpu_device.why_not() == "CuPy finds no GPU: cudaErrorInsufficientDriver: too old"
     Runtime.getDeviceCount = staticmethod(lambda: 0)  # type: ignore[method-assign]
     assert gpu_device.why_not() == "CuPy finds no GPU"
+    Runtime.getDeviceCount = staticmethod(lambda: 1)  # type: ignore[method-assign]
+    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", None)
+    assert str(gpu_device.why_not()).startswith("CuPy does not find a library of CUDA: ")
+    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", cupy)
+    cupy.cuda.nvrtc = type("nvrtc", (), {"getVersion": lambda: (13, 0)})  # type: ignore[attr-defined]
+    assert gpu_device.why_not() is None
 
 
 # ---- the real thing -----------------------------------------------------------------------------------------------

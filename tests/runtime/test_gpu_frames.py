@@ -131,21 +131,29 @@ def frame() -> Frame:
     return as_frame(np.random.default_rng(3).integers(0, 256, (96, 64), dtype=np.uint8), "nv12")
 
 
-@pytest.mark.parametrize("kind", ["package", "clip_package"])
+@pytest.mark.parametrize(("kind", "provider"), [("package", "cuda"), ("clip_package", "tensorrt")])
 def test_the_model_reads_the_crops_where_they_are(
-    gpu: Watched, frame: Frame, kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    gpu: Watched, frame: Frame, kind: str, provider: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder = Encoder.load(request.getfixturevalue(kind), "cpu", batch_sizes=(2, 4))
     expected = encoder.encode_boxes(frame.planes, BOXES, "nv12")
     log: list[Any] = []
-    monkeypatch.setattr(encoder.session, "provider", "cuda")
+    monkeypatch.setattr(encoder.session, "provider", provider)
     monkeypatch.setattr(encoder.session, "_session", CudaSession(encoder.session._session, log))
     found = encoder.encode_boxes(on(gpu, frame.planes), BOXES, "nv12", batch_size=3)
     assert_array_equal(found.embeddings, expected.embeddings)
     assert_array_equal(found.valid, expected.valid)
     assert type(found.embeddings) is np.ndarray
     assert [(kind, number, shape[0]) for kind, number, shape in log] == [("cuda", 3, 2), ("cuda", 3, 2), ("cuda", 3, 2)]
-    assert gpu.waits == len(log)
+    assert gpu.waits == len(log) + 2  # and before and after the frame was cut
+
+
+def test_a_graph_reads_bytes_that_lie_together(make_crop: Callable[..., NDArray[np.uint8]]) -> None:
+    crops = np.stack([make_crop(seed) for seed in range(2)])
+    tensor = to_tensor(crops[:, :, ::-1], InputSpec("images", 40, 20))
+    assert tensor.flags.c_contiguous
+    assert_array_equal(tensor, crops[:, :, ::-1])
+    assert to_tensor(crops, InputSpec("images", 40, 20)) is crops
 
 
 def test_other_providers_get_a_copy(gpu: Watched, frame: Frame, package: Path) -> None:

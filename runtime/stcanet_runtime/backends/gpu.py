@@ -4,6 +4,8 @@ Rows and lists of neighbours have the bits of `reference`: the tensor cores only
 what they cannot exclude is measured by the definition. `distance_matrix` comes from a float64 product, with the bound of
 `numpy_`. Memory is linear in the number of images: blocks of products, lists, sparse rows, and a float16 copy of the rows.
 
+Limits of memory count these, not the rows that are brought to the device.
+
 Arguments are NumPy's or the device's, and results are NumPy's unless the docstring says otherwise.
 
 It has not run on a GPU yet: the tests run its kernels on the CPU. So ``"auto"`` leaves it out.

@@ -24,15 +24,22 @@ def resize_boxes(
     *,
     threads: int | None = None,  # noqa: ARG001  (of the processor)
 ) -> NDArray[np.uint8]:
-    """The bits of `reference.resize_boxes`; the device's where the planes of the frame are."""
+    """The bits of `reference.resize_boxes`; the device's where the planes of the frame are.
+
+    Decoders have streams of their own, and threads of this program, too: all work on the device ends before the frame is read,
+    and the crops are done when this returns.
+    """
     device = gpu_device.device()
-    crops = device.xp.empty((len(boxes), height, width, 3), np.uint8)
-    planes = [put(device, plane, np.uint8) for plane in frame.planes]
-    picture = *(*planes, None, None)[:3], np.int32(frame.size[1]), np.int32(_PIXELS[frame.format])
-    for start in range(0, len(boxes), _GROUP):
-        group = slice(start, start + _GROUP)
-        _resize(device, picture, boxes[group], crops[group])
-    result: NDArray[np.uint8] = as_given(device, frame.planes[0], crops)[0]
+    with device.at(frame.planes[0]):
+        device.finish()
+        crops = device.xp.empty((len(boxes), height, width, 3), np.uint8)
+        planes = [put(device, plane, np.uint8) for plane in frame.planes]
+        picture = *(*planes, None, None)[:3], np.int32(frame.size[1]), np.int32(_PIXELS[frame.format])
+        for start in range(0, len(boxes), _GROUP):
+            group = slice(start, start + _GROUP)
+            _resize(device, picture, boxes[group], crops[group])
+        device.finish()
+        result: NDArray[np.uint8] = as_given(device, frame.planes[0], crops)[0]
     return result
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -39,8 +40,12 @@ class Device(Protocol):
         """The array in NumPy."""
         ...
 
+    def at(self, array: Array) -> AbstractContextManager[object]:
+        """Inside the block the device of the array, if it is of one, is the current one."""
+        ...
+
     def finish(self) -> int:
-        """Wait for all that was launched; the number of the device."""
+        """Wait for all that was launched on the current device, in whatever stream; its number."""
         ...
 
 
@@ -80,6 +85,10 @@ class CudaDevice:
         """See `Device`."""
         return np.asarray(self.xp.asnumpy(array))
 
+    def at(self, array: Array) -> AbstractContextManager[object]:
+        """See `Device`."""
+        return array.device if isinstance(array, self.xp.ndarray) else nullcontext()
+
     def finish(self) -> int:
         """See `Device`."""
         current = self.xp.cuda.Device()
@@ -102,7 +111,14 @@ def why_not() -> str | None:
         devices = cupy.cuda.runtime.getDeviceCount()
     except (ImportError, RuntimeError) as error:  # no CUDA libraries; no driver, or one that is too old
         return f"CuPy finds no GPU: {str(error).splitlines()[0]}"
-    return None if devices else "CuPy finds no GPU"
+    if not devices:
+        return "CuPy finds no GPU"
+    try:
+        importlib.import_module("cupy.cuda.cublas")
+        cupy.cuda.nvrtc.getVersion()
+    except (ImportError, RuntimeError, OSError) as error:
+        return f"CuPy does not find a library of CUDA: {str(error).splitlines()[0]}"
+    return None
 
 
 @cache
