@@ -114,9 +114,9 @@ def _of_cupy(plane: UInt8Array) -> UInt8Array:
         return plane
     get_backend("gpu")  # or why not
     xp = gpu_device.device().xp
-    if isinstance(plane, xp.ndarray):
-        return plane
-    return cast("UInt8Array", xp.from_dlpack(plane) if hasattr(plane, "__dlpack__") else xp.asarray(plane))
+    if not isinstance(plane, xp.ndarray):
+        plane = xp.from_dlpack(plane) if hasattr(plane, "__dlpack__") else xp.asarray(plane)
+    return plane
 
 
 def _apart(stacked: UInt8Array, format: str) -> list[UInt8Array]:

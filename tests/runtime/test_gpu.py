@@ -234,10 +234,14 @@ def test_a_machine_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     Runtime.getDeviceCount = staticmethod(lambda: 0)  # type: ignore[method-assign]
     assert gpu_device.why_not() == "CuPy finds no GPU"
     Runtime.getDeviceCount = staticmethod(lambda: 1)  # type: ignore[method-assign]
-    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", None)
-    assert str(gpu_device.why_not()).startswith("CuPy does not find a library of CUDA: ")
-    monkeypatch.setitem(sys.modules, "cupy.cuda.cublas", cupy)
-    cupy.cuda.nvrtc = type("nvrtc", (), {"getVersion": lambda: (13, 0)})  # type: ignore[attr-defined]
+    cupy.cuda.cublas = "cuBLAS"  # type: ignore[attr-defined]
+
+    def missing() -> None:
+        raise ImportError("Failure finding libnvrtc\nmore")
+
+    cupy.cuda.nvrtc = type("nvrtc", (), {"getVersion": staticmethod(missing)})  # type: ignore[attr-defined]
+    assert gpu_device.why_not() == "CuPy does not find a library of CUDA: Failure finding libnvrtc"
+    cupy.cuda.nvrtc.getVersion = lambda: (13, 0)  # type: ignore[attr-defined]
     assert gpu_device.why_not() is None
 
 

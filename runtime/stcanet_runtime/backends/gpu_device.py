@@ -114,8 +114,7 @@ def why_not() -> str | None:
     if not devices:
         return "CuPy finds no GPU"
     try:
-        importlib.import_module("cupy.cuda.cublas")
-        cupy.cuda.nvrtc.getVersion()
+        _ = cupy.cuda.cublas, cupy.cuda.nvrtc.getVersion()  # loaded when they are asked for
     except (ImportError, RuntimeError, OSError) as error:
         return f"CuPy does not find a library of CUDA: {str(error).splitlines()[0]}"
     return None
