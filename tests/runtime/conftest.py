@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gpu_model
 import numpy as np
 import onnx
 import pytest
+from implementations import IMPLEMENTATIONS, Implementation
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -25,44 +24,13 @@ HEIGHT, WIDTH, DIM, FRAMES = 32, 16, 8, 4
 UInt8Array = NDArray[np.uint8]
 
 
-class Implementation(NamedTuple):
-    """A fast backend, and the instruction set it shall use if it can choose; that of ``gpu`` is where its kernels run."""
-
-    name: str
-    isa: str
-
-    def bind(self, function: str, threads: int = 2) -> Callable[..., Any]:
-        """The backend's function of this name, with instruction set and threads where it takes them."""
-        bound = getattr(backends.get_backend(self.name), function)
-        chosen = {"isa": self.isa, "threads": threads} if self.isa and self.name != "gpu" else {}
-        taken = inspect.signature(bound).parameters
-        return partial(bound, **{key: value for key, value in chosen.items() if key in taken})
+_GPU = {Implementation("gpu", "device"): [pytest.mark.gpu]}
+_HERE = [pytest.param(one, id=str(one), marks=_GPU.get(one, [])) for one, missing in IMPLEMENTATIONS.items() if not missing]
 
 
-def _instruction_sets() -> list[str]:
-    from stcanet_runtime.backends import compiled
-
-    return compiled.instruction_sets()
-
-
-def _implementations() -> Iterator[Any]:
-    available = backends.available()
-    yield pytest.param(Implementation("numpy", ""), id="numpy")
-    no_jit = pytest.mark.skipif(available["jit"] is not None, reason=str(available["jit"]))
-    yield pytest.param(Implementation("jit", ""), id="jit", marks=no_jit)
-    isas = [] if available["compiled"] else _instruction_sets()
-    for isa in dict.fromkeys(["generic", "avx2", "avx512", "amx", *isas]):
-        missing = pytest.mark.skipif(isa not in isas, reason=f"{isa} is not available here")
-        yield pytest.param(Implementation("compiled", isa), id=f"compiled-{isa}", marks=missing)
-    no_compiler = pytest.mark.skipif(gpu_model.COMPILER is None, reason="no C++ compiler for the kernels on the CPU")
-    yield pytest.param(Implementation("gpu", "model"), id="gpu-model", marks=no_compiler)
-    marks = [pytest.mark.skipif(available["gpu"] is not None, reason=str(available["gpu"])), pytest.mark.gpu]
-    yield pytest.param(Implementation("gpu", "device"), id="gpu", marks=marks)
-
-
-@pytest.fixture(scope="module", params=list(_implementations()))
+@pytest.fixture(scope="module", params=_HERE)
 def implementation(request: pytest.FixtureRequest) -> Iterator[Implementation]:
-    """Every backend but the reference, and every instruction set; the kernels of the GPU on the CPU, too."""
+    """Every backend but the reference, and every instruction set, that can run here; the kernels of the GPU on the CPU, too."""
     chosen: Implementation = request.param
     with pytest.MonkeyPatch.context() as patch:
         if chosen.isa == "model":

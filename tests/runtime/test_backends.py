@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from implementations import IMPLEMENTATIONS
 from numpy.typing import NDArray
 
 from stcanet_runtime import backends
@@ -43,6 +44,15 @@ def assert_same(actual: tuple[Any, Any], expected: tuple[Any, Any]) -> None:
 
 def gaussian(seed: int, *shape: int) -> Embeddings:
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+# ---- which of them the tests run on -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("missing", [pytest.param(why, id=str(one)) for one, why in IMPLEMENTATIONS.items()])
+def test_the_tests_of_backends_run_on(missing: str | None) -> None:
+    if missing:
+        pytest.skip(f"{missing}: no test of the fixture 'implementation' ran on it")
 
 
 # ---- the specification itself -------------------------------------------------------------------------------------
