@@ -30,6 +30,7 @@ from provenance import RESULTS, environment, write_result
 from stcanet_runtime import AsyncEncoder, DroppedError, Encoder, Gallery, StcanetError, TrackletBuffer
 
 FLAT, WARM_UP = 0.02, 0.25
+CALLERS = 3  # two streams, and the main thread with the buffer
 MALFORMED, ENTRIES, TRACKS, PENDING, BURST = 0.05, 1000, 40, 24, 3
 
 
@@ -178,7 +179,8 @@ def main() -> int:
             subprocess.run(
                 [sys.executable, "-m", "stcanet", "export", "--preset", "stcanet-tiny", "--out", str(package)], check=True
             )
-        encoder = Encoder.load(package, options.provider, warm_up=True)
+        encoder = Encoder.load(package, options.provider)
+        encoder.warm_up(CALLERS)
         with Gallery.create(Path(scratch) / "soak.gallery", encoder.dim, encoder.model_sha256 or "soak") as gallery:
             result = run(encoder, gallery, 60 * options.minutes, options.seed)
     print(result)

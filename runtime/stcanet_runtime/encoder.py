@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -259,12 +261,29 @@ class Encoder:
         """`embed` for clips ``[N, T, H, W, 3]``, also where the package takes images: T = 1 there."""
         return self.embed(clips if self._takes_clips else clips[:, 0])
 
-    def warm_up(self) -> None:
-        """Run each of the batch sizes once, on noise."""
+    def warm_up(self, callers: int = 1) -> None:
+        """Run each of the batch sizes once, on noise.
+
+        Args:
+            callers: Threads that will run the model, each `AsyncEncoder` being one; they run each size at the same time. A
+                provider keeps memory for as many runs as there ever were at once, so it grows late where they seldom meet.
+
+        Raises:
+            OptionError: `callers` is below 1.
+        """
+        if callers < 1:
+            raise OptionError("callers", callers, "at least 1")
         shape = self.batch_sizes[-1], *_crop_shape(self.manifest)
         noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-        for size in self.batch_sizes:
+        together = threading.Barrier(callers)
+
+        def run(size: int) -> None:
+            together.wait()
             self.embed_batch(noise[:size])
+
+        with ThreadPoolExecutor(callers) as pool:
+            for size in reversed(self.batch_sizes):
+                list(pool.map(run, [size] * callers))
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """`embed_batch` for any number of crops, in runs of the batch sizes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +50,7 @@ def sizes_seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_no_other_size_reaches_the_model_and_all_are_warmed_up(package: Path, sizes_seen: list[int]) -> None:
     encoder = Encoder.load(package, "cpu", threads=1, batch_sizes=(8, 3), warm_up=True)
-    assert sizes_seen == [3, 8]
+    assert sizes_seen == [8, 3]
     frame = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     for count in (1, 2, 3, 4, 10, 12, 23):
         crops = [frame[i : i + 20, i : i + 10] for i in range(count)]
@@ -62,6 +63,20 @@ def test_no_other_size_reaches_the_model_and_all_are_warmed_up(package: Path, si
         assert_allclose(encoder.encode_boxes(frame, boxes, "rgb").embeddings, alone, atol=1e-6)
         encoder.encode_tracklets([crops], "rgb")
         assert set(sizes_seen) <= {3, 8}
+
+
+def test_threads_are_warmed_up_together(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, together, seen = Encoder.load(package, "cpu", threads=1, batch_sizes=(8, 3)), threading.Barrier(3, timeout=20), []
+
+    def meet(batch: NDArray[np.uint8]) -> None:
+        seen.append(len(batch))
+        together.wait()  # breaks where one comes alone
+
+    monkeypatch.setattr(encoder, "embed_batch", meet)
+    encoder.warm_up(callers=3)
+    assert seen == [8, 8, 8, 3, 3, 3]
+    with pytest.raises(OptionError, match="callers must be at least 1, got 0"):
+        encoder.warm_up(callers=0)
 
 
 def test_clips_are_warmed_up_too(clip_package: Path, sizes_seen: list[int]) -> None:
