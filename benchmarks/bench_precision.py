@@ -3,9 +3,11 @@
     python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --prepare
     python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --targets cpu --prepare
     python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --data cuhk03/ --packages /tmp/packages
+    python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --evaluate-only
 
-The first two export, which takes long. The last one, for which openvino has to be installed, times what is there, each in turn
-with all others, evaluates, and writes ``benchmarks/results/precision.json``. A preset has random weights, its normalisation
+The first two export, which takes long. The third, for which openvino has to be installed, times what is there, each in turn
+with all others, evaluates, and writes ``benchmarks/results/precision.json``; the last adds the evaluation to that file: it does
+not mind a machine that is busy. A preset has random weights, its normalisation
 settled on drawn crops and attention gains of 0.2, so that everything acts; its figures are of numerics and speed. Those of a
 checkpoint are of people, too.
 """
@@ -21,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from provenance import RESULTS, environment, write_result
+from provenance import RESULTS, commit, environment, write_result
 
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.model import Embedder, STCANet, build_model
@@ -55,6 +57,7 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, required=True, help="folder of the packages")
     parser.add_argument("--targets", default="cpu,tensorrt", help="to prepare; cpu is for openvino too, tensorrt for jetson")
     parser.add_argument("--prepare", action="store_true", help="make the packages that are missing, and time nothing")
+    parser.add_argument("--evaluate-only", action="store_true", help="add the evaluation to the results that are there")
     options = parser.parse_args()
     models: dict[str, tuple[STCANet, bool]] = {}
     if options.checkpoint:
@@ -69,13 +72,23 @@ def main() -> None:
     for name in models:
         if not (options.packages / slug(name) / "cpu-fp32").is_dir():
             parser.error(f"no packages of '{name}' in {options.packages}: run with --prepare first")
-    report: dict[str, Any] = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
+    if options.evaluate_only:
+        report = json.loads((RESULTS / "precision.json").read_text(encoding="utf-8"))
+        evaluate_all(report, models, options)
+        return
+    report = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
     report["setting"] = {"repeats": REPEATS, "batches": BATCHES, "plugin_missing": PLUGIN}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
     write_result(RESULTS / "precision.json", report)  # evaluating takes long, and may be interrupted
+    evaluate_all(report, models, options)
+
+
+def evaluate_all(report: dict[str, Any], models: dict[str, tuple[STCANet, bool]], options: argparse.Namespace) -> None:
+    """Add the figures of trained models to a report, and write it."""
     for name, (_, trained) in models.items():
         if trained:
             evaluate(report["models"][name], options.packages / slug(name), options.data)
+    report["evaluated_at"] = commit()
     write_result(RESULTS / "precision.json", report)
 
 

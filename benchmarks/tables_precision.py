@@ -25,6 +25,8 @@ def precision(report: dict[str, Any]) -> Iterator[str]:
                 yield ""
     yield f"Batches take turns with each other; medians of {setting['repeats']}. Min cosine: the parity gate's;"
     yield "under OpenVINO, of the drawn crops to fp32 under the CPU provider. Δ: to fp32, in points. Kept: units of all units."
+    if (commit := report.get("evaluated_at")) not in (None, report["environment"]["commit"]):
+        yield f"mAP and rank-1 were evaluated at commit {commit}, with the same packages."
     yield "Packages for cpu are for openvino, too. Those for TensorRT ran in the gate, under the CPU provider; for the target"
     yield "operators and types were checked against its table, and no engine was built."
     if missing := setting.get("plugin_missing"):
