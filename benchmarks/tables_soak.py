@@ -13,7 +13,7 @@ def soak(report: dict[str, Any]) -> Iterator[str]:
     result = report["result"]
     memory = result["memory_bytes"]
     yield (
-        f"{result['seconds'] / 60:.0f} minutes of all the load that the machine takes: {result['frames']:,} frames of random sizes, formats and boxes, "
+        f"{result['seconds'] / 60:.0f} minutes at full load: {result['frames']:,} frames of random sizes, formats and boxes, "
         "5 % of them malformed, through a stream that blocks and one that drops:"
     )
     yield ""
