@@ -113,10 +113,7 @@ def _of_cupy(plane: UInt8Array) -> UInt8Array:
     if not is_on_gpu(plane):
         return plane
     get_backend("gpu")  # or why not
-    xp = gpu_device.device().xp
-    if not isinstance(plane, xp.ndarray):
-        plane = xp.from_dlpack(plane) if hasattr(plane, "__dlpack__") else xp.asarray(plane)
-    return plane
+    return cast("UInt8Array", gpu_device.adopt(gpu_device.device(), plane))
 
 
 def _apart(stacked: UInt8Array, format: str) -> list[UInt8Array]:

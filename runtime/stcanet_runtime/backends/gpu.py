@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.backends import gpu_crops, gpu_device, gpu_ranks, gpu_rerank, gpu_search
-from stcanet_runtime.backends.gpu_device import Array, as_given, put
+from stcanet_runtime.backends.gpu_device import Array, adopt, as_given, is_on_gpu, put
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse, row_groups
 from stcanet_runtime.errors import ShapeError
@@ -29,8 +29,6 @@ READS_FLOAT16 = False
 ON_DEVICE = True
 
 resize_boxes = gpu_crops.resize_boxes
-
-_CUDA = 2  # DLPack's number
 
 
 def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
@@ -50,17 +48,13 @@ def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
     from stcanet_runtime.distance import as_embeddings as on_host
 
     device = gpu_device.device()
-    if not (isinstance(x, device.xp.ndarray) or _is_on_gpu(x)):
+    if not is_on_gpu(x):
         return put(device, on_host(x, name), np.float32)
-    array = x if isinstance(x, device.xp.ndarray) else device.xp.from_dlpack(x)
+    array = adopt(device, x)
     check_form(array, name)
     if array.size and not float(device.xp.abs(array).max()) <= MAX_MAGNITUDE:
         raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude")
     return put(device, array, np.float32)
-
-
-def _is_on_gpu(x: Any) -> bool:
-    return hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] == _CUDA
 
 
 def distance_matrix(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Array = Any
 """An array of the device: CuPy's, or NumPy's in the tests of the kernels on the CPU."""
 
+_DLPACK_CUDA = 2
 _THREADS = 256
 SOURCES = ("retrieval.cu", "crops.cu")
 _LANES = 16  # threads of an item of these kernels, as in launch.cuh
@@ -127,8 +128,17 @@ def device() -> Device:
 
 
 def is_on_gpu(array: Any) -> bool:
-    """Whether this is an array of a GPU: CuPy's, PyTorch's, or of whoever else follows the protocol."""
-    return hasattr(array, "__cuda_array_interface__")
+    """Whether this is an array of a GPU: CuPy's, PyTorch's, or of whoever else follows one of the two protocols."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return True
+    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == _DLPACK_CUDA
+
+
+def adopt(target: Device, array: Any) -> Array:
+    """An array of a GPU as one of the device, which reads the same memory."""
+    if isinstance(array, target.xp.ndarray):
+        return array
+    return target.xp.from_dlpack(array) if hasattr(array, "__dlpack__") else target.xp.asarray(array)
 
 
 def to_host(array: Any) -> NDArray[Any]:
