@@ -124,25 +124,26 @@ def lower(
     """
     spec = load_manifest(path).input
     with tempfile.TemporaryDirectory() as folder:
-        convert, facts = _converter(path, precision, spec, Path(folder), tell)
+        convert, units, facts = _converter(path, precision, spec, Path(folder), tell)
         trial = _Trial(path, convert, drawn_inputs(spec, images), Path(folder) / "trial.onnx", tell)
-        choice = choose_kept(list(units_of(onnx.load(path).graph)), trial, len(trial.crops), MIN_COSINE[precision.name])
+        choice = choose_kept(units, trial, len(trial.crops), MIN_COSINE[precision.name])
         return convert(choice.lowered), {**facts, "search": {**choice.to_dict(), "crops": len(trial.crops)}}
 
 
 def _converter(
     path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Progress
-) -> tuple[Convert, dict[str, Any]]:
+) -> tuple[Convert, list[str], dict[str, Any]]:
     if precision.name == "fp16":
         model = onnx.load(path)
-        return lambda lowered: to_half(model, lowered), {}
+        return lambda lowered: to_half(model, lowered), list(units_of(model.graph)), {}
     calibration = precision.calibration
     assert calibration is not None  # seen to by Precision
     files = calibration.files()
     tell(f"calibrating on {len(files)} crops")
     quantizer = Quantizer(path, precision.scheme, folder)
     quantizer.calibrate(to_tensor(read_inputs(files, spec), spec), calibration.method, spec.batch)
-    return quantizer.quantized, {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
+    facts = {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
+    return quantizer.quantized, quantizer.units, facts
 
 
 class _Trial:

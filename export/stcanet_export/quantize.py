@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 from numpy.typing import NDArray
 
-from stcanet_export.units import settle, unit_of
+from stcanet_export.units import settle, unit_of, units_of
 from stcanet_runtime.batching import cut
 from stcanet_runtime.errors import MissingDependencyError
 
@@ -55,7 +55,10 @@ class Quantizer:
         self._path, self._scheme, self._folder = path, scheme, folder
         self._ranges = folder / "ranges.json"
         self._method: Any = None
-        self._names = {node.name for node in onnx.load(path, load_external_data=False).graph.node}
+        graph = onnx.load(path, load_external_data=False).graph
+        self._names = {node.name for node in graph.node}
+        self.units = [unit for unit, nodes in units_of(graph).items() if any(map(_quantisable, nodes))]
+        """What can be lowered: a unit without a convolution is the same network in int8."""
 
     def calibrate(self, tensors: NDArray[Any], method: str, batch: int | None = None) -> None:
         """Measure the ranges.

@@ -22,7 +22,7 @@ from stcanet_export.probes import procedural
 from stcanet_export.quantize import Scheme
 from stcanet_export.units import unit_of, units_of
 from stcanet_export.variant import Variant
-from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.errors import DataError, OptionError, PackageError
 from stcanet_runtime.golden import MIN_COSINE, verify_package
 from stcanet_runtime.manifest import load_manifest
 
@@ -121,6 +121,17 @@ def test_int8_of_clips(clip_package: Path, drawn: Path, monkeypatch: pytest.Monk
     weights = [makers[node.input[1]].op_type for node in model.graph.node if node.op_type == "Conv"]
     assert set(weights) == {"DequantizeLinear"}
     assert facts["search"]["runs"] == 1
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_a_network_that_bears_no_lower_precision_is_refused(
+    name: str, image_package: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The head has no convolution: with it alone "lowered", an int8 package would be the fp32 one under another name."""
+    monkeypatch.setitem(MIN_COSINE, name, 1.0)
+    calibration = Calibration(str(drawn), MIN_CROPS) if name == "int8" else None
+    with pytest.raises(PackageError, match="no part of this network can be lowered"):
+        lower(image_package / "model.onnx", Precision(name, calibration), (), lambda _: None)
 
 
 def test_int8_says_where_its_ranges_come_from(int8: ExportResult, drawn: Path) -> None:
