@@ -38,10 +38,10 @@ from stcanet_export.targets import find_target
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import StcanetError
 from stcanet_runtime.manifest import load_manifest
-from stcanet_runtime.providers import available_providers
+from stcanet_runtime.providers import BFLOAT16, available_providers
 
 PLUGIN = available_providers()["openvino"]
-PROVIDERS = ("cpu", *(["openvino"] if PLUGIN is None else []), NATIVE)
+PROVIDERS = ("cpu", *(name for name in ("openvino", BFLOAT16) if available_providers()[name] is None), NATIVE)
 REPEATS = 7
 BATCHES = (1, 8)
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-RUNS_IN = {"cpu": "CPU provider", "openvino": "OpenVINO's plugin", "openvino-native": "OpenVINO"}
-TARGETS = {"cpu": "cpu", "openvino": "openvino", "openvino-native": "openvino", "tensorrt": "tensorrt, jetson"}
+RUNS_IN = {
+    "cpu": "CPU provider",
+    "openvino": "OpenVINO's plugin",
+    "openvino-bf16": "the same, in bfloat16",
+    "openvino-native": "OpenVINO",
+}
+TARGETS = {
+    "cpu": "cpu",
+    "openvino": "openvino",
+    "openvino-bf16": "openvino",
+    "openvino-native": "openvino",
+    "tensorrt": "tensorrt, jetson",
+}
 
 
 def precision(report: dict[str, Any]) -> Iterator[str]:

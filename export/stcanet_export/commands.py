@@ -134,7 +134,7 @@ def parity(
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with this package.")] = None,
     provider: Annotated[
-        str, typer.Option(help="Where the package runs: auto, cpu, openvino, cuda, tensorrt or openvino-native.")
+        str, typer.Option(help="Where the package runs: auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native.")
     ] = "cpu",
     reference_provider: Annotated[str, typer.Option(help="Where a reference package runs.")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
@@ -163,7 +163,7 @@ def parity(
 
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
-        bounds = _tolerance(package, min_cosine, max_abs, max_layer)
+        bounds = _tolerance(package, provider, min_cosine, max_abs, max_layer)
         report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
     if out is not None:
         write_text(out, report.to_json() + "\n")
@@ -233,16 +233,18 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
     return with_input(model, spec.clip_length if clips else None, (spec.height, spec.width))
 
 
-def _tolerance(package: Path, min_cosine: float | None, max_abs: float | None, max_layer: float | None) -> Tolerance:
+def _tolerance(
+    package: Path, provider: str, min_cosine: float | None, max_abs: float | None, max_layer: float | None
+) -> Tolerance:
     from dataclasses import replace
 
     from stcanet_export.precision import TOLERANCES
+    from stcanet_runtime.golden import precision_under
     from stcanet_runtime.manifest import load_manifest
 
     given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
-    return replace(
-        TOLERANCES[load_manifest(package).precision], **{name: value for name, value in given.items() if value is not None}
-    )
+    bounds = TOLERANCES[precision_under(provider, load_manifest(package).precision)]
+    return replace(bounds, **{name: value for name, value in given.items() if value is not None})
 
 
 def _export_facts(result: ExportResult) -> dict[str, Any]:

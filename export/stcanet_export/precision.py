@@ -58,12 +58,13 @@ def from_bar(bar: float, min_tau: float, min_top: float) -> Tolerance:
 TOLERANCES = {
     "fp32": Tolerance(),
     "fp16": from_bar(MIN_COSINE["fp16"], min_tau=0.99, min_top=0.9),
+    "bf16": from_bar(MIN_COSINE["bf16"], min_tau=0.97, min_top=0.8),
     "int8": from_bar(MIN_COSINE["int8"], min_tau=0.95, min_top=0.8),
 }
-"""What the parity gate lets pass, by precision."""
+"""What the parity gate lets pass, by precision; bf16 is that of a provider, for ``stcanet parity``."""
 _NO_BFLOAT16 = (
     "one of 'fp32', 'fp16' or 'int8': ONNX Runtime's CPU provider has no bfloat16 convolution, so that such a graph cannot be "
-    "proved; OpenVINO computes an fp32 package in bfloat16 on processors that can (AMX, AVX512_BF16), and elsewhere in float32"
+    "proved; the provider 'openvino-bf16' computes an fp32 package in bfloat16 on processors that can (AMX, AVX512_BF16)"
 )
 _BATCH = 4
 

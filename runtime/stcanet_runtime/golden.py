@@ -18,10 +18,16 @@ from stcanet_runtime.archive import GOLDEN_NAME, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
 from stcanet_runtime.manifest import verify_whole
+from stcanet_runtime.providers import BFLOAT16
 
 EMBEDDINGS = "embeddings"
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
-"""Least cosine of an embedding with its reference, by the precision of a package: here and in the parity gate."""
+"""Least cosine of an embedding with its reference, by precision: here and in the parity gate."""
+
+
+def precision_under(provider: str, precision: str) -> str:
+    """The lowest precision that is at work when a package of a precision runs under a provider."""
+    return min(precision, "bf16", key=MIN_COSINE.__getitem__) if provider == BFLOAT16 else precision
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,9 @@ def verify_package(
     runs.append(encoder.embed_batch(inputs)[0])
     # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
     cosines = [1 - ((run - expected).astype(np.float64) ** 2).sum(axis=1) / 2 for run in runs]
-    bound = MIN_COSINE[encoder.manifest.precision]
-    return Verification(encoder.session.provider, len(inputs), float(np.min(cosines)), bound)
+    provider = encoder.session.provider
+    bound = MIN_COSINE[precision_under(provider, encoder.manifest.precision)]
+    return Verification(provider, len(inputs), float(np.min(cosines)), bound)
 
 
 def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:

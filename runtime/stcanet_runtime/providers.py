@@ -13,10 +13,15 @@ from typing import Any
 
 from stcanet_runtime.errors import MissingDependencyError, OptionError, quote_choices
 from stcanet_runtime.files import sha256_file
+from stcanet_runtime.machine import processor
+
+BFLOAT16 = "openvino-bf16"
+"""OpenVINO, computing in bfloat16 what the package has in float32."""
 
 EP_NAMES = {
     "cpu": "CPUExecutionProvider",
     "openvino": "OpenVINOExecutionProvider",
+    BFLOAT16: "OpenVINOExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
 }
@@ -28,6 +33,7 @@ AUTO_ORDER = ("cuda", "openvino", "cpu")
 HINTS = {
     "cpu": "pip install onnxruntime",
     "openvino": "pip install onnxruntime-ep-openvino (beside an onnxruntime wheel, 1.24 or newer)",
+    BFLOAT16: "take openvino, which computes in float32",
     "cuda": (
         "pip uninstall onnxruntime onnxruntime-gpu, then pip install onnxruntime-gpu (the two wheels overwrite each other), "
         "with an NVIDIA driver, CUDA and cuDNN that it supports"
@@ -108,6 +114,7 @@ def available_providers() -> dict[str, str | None]:
     for name, ep_name in EP_NAMES.items():
         missing = None if ep_name in built_in else f"this onnxruntime ({ort.__version__}) is built without it"
         reasons[name] = openvino_reason() if name == "openvino" else missing
+    reasons[BFLOAT16] = reasons["openvino"] or bfloat16_reason()
     return reasons
 
 
@@ -119,6 +126,13 @@ def openvino_reason() -> str | None:
         return None if openvino_devices() else "OpenVINO finds no CPU device here"
     except Exception as error:  # a C++ library that does not load raises types of its own
         return " ".join(str(error).split())
+
+
+def bfloat16_reason() -> str | None:
+    """Why this processor cannot multiply bfloat16, or None: OpenVINO would then compute in float32, and say nothing."""
+    if not {"amx_bf16", "avx512_bf16"}.isdisjoint(processor()["features"]):
+        return None
+    return "this processor has no bfloat16 products (amx_bf16 or avx512_bf16)"
 
 
 def openvino_devices() -> list[Any]:
@@ -149,8 +163,8 @@ def add_provider(options: Any, name: str, model: Path, resources: Resources) -> 
     Returns:
         The `providers` argument of InferenceSession.
     """
-    if name == "openvino":
-        config = {"CPU": openvino_config(model, resources)}
+    if EP_NAMES[name] == EP_NAMES["openvino"]:
+        config = {"CPU": openvino_config(name, model, resources)}
         options.add_provider_for_devices(openvino_devices(), {"load_config": json.dumps(config)})
         return []
     cuda = (EP_NAMES["cuda"], cuda_options(resources))
@@ -159,14 +173,14 @@ def add_provider(options: Any, name: str, model: Path, resources: Resources) -> 
     return [*chain, EP_NAMES["cpu"]]
 
 
-def openvino_config(model: Path, resources: Resources) -> dict[str, str]:
-    """Settings of OpenVINO's CPU device."""
+def openvino_config(name: str, model: Path, resources: Resources) -> dict[str, str]:
+    """Settings of OpenVINO's CPU device under a provider of that name."""
     # Without the hint OpenVINO computes in bfloat16 where the chip can, and says nothing.
-    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    config = {"INFERENCE_PRECISION_HINT": "bf16" if name == BFLOAT16 else "f32"}
     if resources.threads is not None:
         config["INFERENCE_NUM_THREADS"] = str(resources.threads)
     if resources.cache is not None:
-        config["CACHE_DIR"] = str(_cache_folder(resources.cache, "openvino", model))
+        config["CACHE_DIR"] = str(_cache_folder(resources.cache, name, model))
     return config
 
 

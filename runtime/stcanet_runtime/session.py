@@ -51,7 +51,7 @@ class Session:
     """A model that is ready to run. Made by :func:`open_session`; safe to call from several threads.
 
     Attributes:
-        provider: Which provider runs it: "cpu", "openvino", "cuda" or "tensorrt".
+        provider: Which provider runs it: "cpu", "openvino", "openvino-bf16", "cuda" or "tensorrt".
         inputs: The inputs of the graph.
         outputs: The outputs of the graph.
         nodes: Number of graph nodes per provider, as ONNX Runtime assigned them (empty where it cannot tell).
@@ -208,7 +208,7 @@ def _check_assignment(session: Any, name: str) -> dict[str, int]:
     if name != "cpu" and nodes and (on_cpu or not counts[wanted]):
         what = ", ".join(on_cpu) if on_cpu else "the whole graph"
         raise ProviderError(name, f"it does not take this model: onnxruntime put {what} on the default CPU provider")
-    ours = {ep_name: short for short, ep_name in EP_NAMES.items()}
+    ours = {ep_name: short for short, ep_name in EP_NAMES.items()} | {wanted: name}
     return {ours.get(provider, provider): count for provider, count in counts.items()}
 
 

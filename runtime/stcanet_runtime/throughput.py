@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.golden import precision_under
 
 PERCENTILES = (50, 90, 99)
 _FEWEST_RUNS = 5
@@ -53,4 +54,6 @@ def measure(encoder: Encoder, batch: int, seconds: float = 2.0) -> Throughput:
     latency = {f"p{percentile}": float(np.percentile(times, percentile)) for percentile in PERCENTILES}
     manifest = encoder.manifest
     rate = 1e3 * batch * len(times) / sum(times)
-    return Throughput(manifest.preset, manifest.precision, encoder.session.provider, batch, len(times), latency, rate, first)
+    provider = encoder.session.provider
+    precision = precision_under(provider, manifest.precision)
+    return Throughput(manifest.preset, precision, provider, batch, len(times), latency, rate, first)

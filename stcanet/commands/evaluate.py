@@ -26,7 +26,7 @@ Examples:
   stcanet evaluate package/ --data crops.csv --save-embeddings embedded/"""
 
 DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
-PROVIDER = Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, cuda or tensorrt.")]
+PROVIDER = Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")]
 BATCH_SIZE = Annotated[
     int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
 ]

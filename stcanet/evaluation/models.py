@@ -44,7 +44,7 @@ def open_model(path: Path, device: str = "auto", provider: str = "auto") -> Retr
     Args:
         path: Either of them. Of a checkpoint the classifier is left out: it knows only the people of its training.
         device: For checkpoints: auto, cpu, cuda or cuda:N.
-        provider: For packages: auto, cpu, openvino, cuda or tensorrt.
+        provider: For packages: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.
 
     Raises:
         CheckpointError: It is no checkpoint.

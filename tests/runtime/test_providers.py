@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from stcanet_runtime import Encoder, OptionError, ProviderError, providers
-from stcanet_runtime.providers import Resources, auto_order, cuda_options, openvino_config, tensorrt_options
+from stcanet_runtime.golden import MIN_COSINE, precision_under, verify_package
+from stcanet_runtime.providers import BFLOAT16, Resources, auto_order, cuda_options, openvino_config, tensorrt_options
 from stcanet_runtime.session import open_session
 
 
@@ -33,10 +35,48 @@ def test_cuda_searches_no_shape_exhaustively_and_keeps_to_its_memory() -> None:
 
 
 def test_openvino_computes_in_float32_and_caches_on_request(model: Path, tmp_path: Path) -> None:
-    assert openvino_config(model, Resources()) == {"INFERENCE_PRECISION_HINT": "f32"}
-    config = openvino_config(model, Resources(threads=3, cache=tmp_path))
+    assert openvino_config("openvino", model, Resources()) == {"INFERENCE_PRECISION_HINT": "f32"}
+    config = openvino_config("openvino", model, Resources(threads=3, cache=tmp_path))
     assert config["INFERENCE_NUM_THREADS"] == "3"
     assert Path(config["CACHE_DIR"]).parent == tmp_path
+
+
+def test_bfloat16_is_asked_for_by_name_and_refused_where_the_processor_has_none(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = openvino_config(BFLOAT16, model, Resources(cache=tmp_path))
+    assert config["INFERENCE_PRECISION_HINT"] == "bf16"
+    assert config["CACHE_DIR"] != openvino_config("openvino", model, Resources(cache=tmp_path))["CACHE_DIR"]
+    assert BFLOAT16 not in auto_order(Resources(cache=tmp_path))
+
+    def with_features(*features: str) -> str | None:
+        monkeypatch.setattr(providers, "processor", lambda: {"features": list(features)})
+        monkeypatch.setattr(providers, "openvino_reason", lambda: None)
+        return providers.available_providers()[BFLOAT16]
+
+    assert with_features("avx512f", "amx_bf16") is None
+    assert with_features("avx512f", "avx512_bf16") is None
+    assert with_features("avx512f") == "this processor has no bfloat16 products (amx_bf16 or avx512_bf16)"
+    with pytest.raises(ProviderError, match=r"'openvino-bf16' cannot run: this processor has no bfloat16 .* take openvino"):
+        open_session(model, BFLOAT16)
+
+
+def test_bfloat16_here(package: Path) -> None:
+    if reason := providers.available_providers()[BFLOAT16]:
+        pytest.skip(reason)
+    crops = np.random.default_rng(0).integers(0, 256, (2, 32, 16, 3), dtype=np.uint8)
+    lowered, exact = (Encoder.load(package, name) for name in (BFLOAT16, "cpu"))
+    assert set(lowered.session.nodes) == {BFLOAT16}
+    (rows, _), (expected, _) = lowered.embed_batch(crops), exact.embed_batch(crops)
+    assert not np.allclose(rows, expected, atol=1e-6)  # else it computed in float32
+    assert np.sum(rows * expected, axis=1).min() > 0.99
+    assert verify_package(package, BFLOAT16).bound == MIN_COSINE["bf16"]
+
+
+@pytest.mark.parametrize(("precision", "lowest"), [("fp32", "bf16"), ("fp16", "bf16"), ("int8", "int8")])
+def test_the_bound_is_that_of_the_lowest_precision_at_work(precision: str, lowest: str) -> None:
+    assert precision_under(BFLOAT16, precision) == lowest
+    assert precision_under("openvino", precision) == precision
 
 
 def test_tensorrt_builds_one_engine_for_all_batches(model: Path) -> None:

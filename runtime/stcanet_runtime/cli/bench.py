@@ -14,6 +14,7 @@ _EXAMPLES = """\b
 Examples:
   stcanet-runtime bench package/
   stcanet-runtime bench package/ package-int8/ --provider cpu --provider openvino --batch 1 --batch 8 --threads 2
+  stcanet-runtime bench package/ --provider cpu --provider openvino-bf16   (with AMX or AVX512_BF16)
   stcanet-runtime bench package/ --json -o bench.json"""
 
 

@@ -32,7 +32,9 @@ def identify(
     gallery: Annotated[Path | None, typer.Option(help="Gallery of people who are known by name.")] = None,
     video: Annotated[Path | None, typer.Option(help="Folder for the videos with identities drawn into them.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Embed one frame of so many.")] = 5,
-    provider: Annotated[str, typer.Option(help="Where the model runs: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    provider: Annotated[
+        str, typer.Option(help="Where the model runs: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find out who is who in several videos."""

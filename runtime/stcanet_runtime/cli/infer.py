@@ -68,7 +68,10 @@ def infer(
         bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
     ] = False,
     provider: Annotated[
-        str, typer.Option(callback=_check_provider, help="auto, cpu, openvino, cuda or tensorrt. A name runs there or fails.")
+        str,
+        typer.Option(
+            callback=_check_provider, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt. A name runs there or fails."
+        ),
     ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model. Default: the provider's choice.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per run.")] = 32,

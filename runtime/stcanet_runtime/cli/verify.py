@@ -18,7 +18,7 @@ Examples:
 
 def verify(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, or one file (.zip, .stcanet).")],
-    provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")] = "auto",
     public_key: Annotated[
         str | None, typer.Option(help="Demand a signature by this minisign public key: its file, or its line RW….")
     ] = None,

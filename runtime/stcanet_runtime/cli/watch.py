@@ -28,7 +28,9 @@ def watch(
     health: Annotated[Path | None, typer.Option(help="File that says every 5 seconds how it goes; see `health`.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,
     metrics_address: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
-    provider: Annotated[str, typer.Option(help="Where the models run: auto, cpu, openvino, cuda or tensorrt.")] = "auto",
+    provider: Annotated[
+        str, typer.Option(help="Where the models run: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")
+    ] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each model. Default: the provider's choice.")] = None,
     cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a person.")] = 0.5,
