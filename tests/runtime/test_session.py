@@ -16,7 +16,7 @@ from stcanet_runtime import OptionError, PackageError, ProviderError, providers
 from stcanet_runtime.errors import MissingDependencyError
 from stcanet_runtime.session import Session, _check_assignment, available_providers, open_session
 
-needs_openvino = pytest.mark.skipif(providers.openvino_reason() is not None, reason="needs onnxruntime-ep-openvino")
+needs_openvino = pytest.mark.skipif(providers.openvino_reason() is not None, reason=str(providers.openvino_reason()))
 BATCH = np.random.default_rng(0).integers(0, 256, (5, 32, 16, 3), dtype=np.uint8)
 
 
