@@ -78,7 +78,7 @@ def export(
     part_maps: Annotated[bool, typer.Option("--part-maps", help="Also give the part maps of the attention.")] = False,
     no_l2: Annotated[bool, typer.Option("--no-l2", help="Give features as they are, not of unit length.")] = False,
     batch: Annotated[int | None, typer.Option(min=1, help="Take exactly so many crops at once.", show_default="any")] = None,
-    clip_length: Annotated[int | None, typer.Option(help="Frames of a clip.", show_default="the preset's")] = None,
+    clip_length: Annotated[int | None, typer.Option(min=1, help="Frames of a clip.", show_default="the preset's")] = None,
     fixed_time: Annotated[bool, typer.Option("--fixed-time", help="Take clips of exactly that length, not of any.")] = False,
     size: Annotated[
         str | None, typer.Option(callback=_check_size, help="Crops, HEIGHTxWIDTH.", show_default="as trained")
@@ -188,9 +188,10 @@ def _precision(name: str | None, target: Target | None, source: str | None, crop
 
 
 def _archive_name(out: Path) -> Path:
+    from stcanet_export.package import named
     from stcanet_runtime.archive import is_archive_name
 
-    return out if is_archive_name(out) else out.with_name(f"{out.name}.zip")
+    return out if is_archive_name(out) else named(out).with_name(f"{named(out).name}.zip")
 
 
 def _origin(trained: bool, evaluation: list[Path]) -> dict[str, Any]:

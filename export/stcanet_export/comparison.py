@@ -180,17 +180,17 @@ class Comparison:
 
     def _by_layer(self) -> Iterator[Check]:
         """Where the error is made; sees faults, too, that cancel before the embedding."""
-        size = self.candidate.spec.batch or _LAYER_INPUTS
+        size = self.candidate.spec.batch or self.reference.spec.batch or _LAYER_INPUTS
         if size > _MAX_LAYER_INPUTS:
             self.notes.append(f"the layers were not compared: those of a batch of {size} take too much memory")
             return
         batch = self.inputs[-1 - np.arange(size) % len(self.inputs)]
         try:
-            actual = self.candidate.layers(batch)
+            expected, actual = self.reference.layers(batch), self.candidate.layers(batch)
         except Exception as error:
             self.notes.append(f"the layers could not be compared: {' '.join(str(error).split())[:200]}")
             return
-        self.layers = compare_layers(self.reference.layers(batch), actual)
+        self.layers = compare_layers(expected, actual)
         if self.layers:
             worst = max(self.layers, key=lambda layer: layer.output)
             yield Check.at_most("layers: relative error", worst.output, self.tolerance.max_layer, worst.name)

@@ -23,9 +23,10 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
         kept = {name: result[name] for name in _KEPT}
         kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
-        whole = all(isinstance(kept[name], float) for name in ("mAP", "mINP")) and kept["cmc"]
+        figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]
+        whole = kept["cmc"] and all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
     if not whole or not isinstance(kept["protocol"], dict):
-        raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers")
+        raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers from 0 to 1")
     return kept

@@ -107,7 +107,7 @@ def export_package(
         ImageError: One of `images` is no image.
     """
     tell = progress or (lambda _: None)
-    out = Path(out).expanduser()
+    out = named(out)
     check_replaceable(out, force)
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
     model = with_input(model, clip_length, size)
@@ -172,6 +172,12 @@ def with_input(model: STCANet, clip_length: int | None = None, size: tuple[int, 
     changed = STCANet(config, model.num_classes)
     changed.load_state_dict(model.state_dict())
     return changed
+
+
+def named(out: str | Path) -> Path:
+    """The path, in a form that has a last name: "." has none."""
+    out = Path(out).expanduser()
+    return out if out.name else out.resolve()
 
 
 def check_replaceable(out: Path, force: bool) -> None:

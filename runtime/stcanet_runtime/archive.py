@@ -101,7 +101,7 @@ def unpack(archive: Path, folder: Path) -> None:
             _check(archive, entries)
             for entry in entries:
                 # Reads at most the declared size, and compares the CRC at its end.
-                with file.open(entry) as source, (folder / entry.filename).open("xb") as target:
+                with file.open(entry) as source, (folder / entry.orig_filename).open("xb") as target:
                     shutil.copyfileobj(source, target, _MIB)
     except FileNotFoundError:
         raise PackageError(f"{archive}: no such file") from None
@@ -114,13 +114,15 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
     for entry in entries:
         if problem := _problem(entry, seen):
             raise PackageError(f"{archive} is refused: its entry {entry.orig_filename[:100]!r} {problem}")
-        seen.add(entry.filename)
+        seen.add(entry.orig_filename)
     if missing := [name for name in (MANIFEST_NAME, MODEL_NAME) if name not in seen]:
         raise PackageError(f"{archive} is not a model package: it has no {missing[0]}")
 
 
 def _problem(entry: zipfile.ZipInfo, seen: set[str]) -> str | None:
     name, kind = entry.orig_filename, stat.S_IFMT(entry.external_attr >> 16)
+    if entry.filename != name:  # from an extra field, which Python reads since 3.12
+        return f"has another name besides, {entry.filename[:100]!r}"
     if kind not in (0, stat.S_IFREG):
         return "is a link or a device, not a file"
     if "/" in name or "\\" in name or name in (".", "..") or name[1:2] == ":":
@@ -131,6 +133,8 @@ def _problem(entry: zipfile.ZipInfo, seen: set[str]) -> str | None:
         return "is there twice"
     if entry.flag_bits & 0x1:
         return "is encrypted"
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return "is compressed in a way that no package is"
     if entry.file_size > LIMITS[name]:
         return f"would have {entry.file_size:,} bytes; at most {LIMITS[name]:,} are allowed"
     if entry.file_size > _MIB and entry.file_size > _MAX_RATIO * entry.compress_size:

@@ -40,12 +40,19 @@ def list_images(path: str | Path) -> list[Path]:
     raise DataError(f"{path}: no images found (looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below)")
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(root, name)
+def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+    """Through links to folders, too, but not back into one `above`. A folder that cannot be read is an error, not empty."""
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _walk(folder / entry.name, above | {real})
+            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
+                yield folder / entry.name
 
 
 def parse_name(path: str | Path) -> tuple[int, int] | None:
@@ -61,4 +68,5 @@ def parse_name(path: str | Path) -> tuple[int, int] | None:
     match = _MARKET_NAME.fullmatch(Path(path).stem)
     if match is None or int(match["camera"]) == 0:
         return None
-    return int(match["pid"]), int(match["camera"]) - 1
+    pid, camid = int(match["pid"]), int(match["camera"]) - 1
+    return (pid, camid) if max(pid, camid) < 2**63 else None  # a time, perhaps: no number of a person

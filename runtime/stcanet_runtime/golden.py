@@ -6,7 +6,6 @@ and sees a broken provider, driver or build on the target box.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.archive import GOLDEN_NAME, opened
+from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
 from stcanet_runtime.manifest import verify_whole
+from stcanet_runtime.npz import read_npz
 from stcanet_runtime.providers import BFLOAT16
 
 EMBEDDINGS = "embeddings"
@@ -91,12 +91,14 @@ def verify_package(
 
 def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:  # a pickle could run code
-            inputs, expected = arrays[encoder.manifest.input.name], arrays[EMBEDDINGS]
+        name = encoder.manifest.input.name
+        arrays = read_npz(path, (name, EMBEDDINGS), LIMITS[GOLDEN_NAME])
+        inputs, expected = arrays[name], arrays[EMBEDDINGS]
     except FileNotFoundError:
         raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, OSError) as error:
         raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
-    if len(inputs) == 0 or expected.shape != (len(inputs), encoder.dim) or expected.dtype != np.float32:
-        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {len(inputs)} inputs")
+    rows = inputs.shape[0] if inputs.shape else 0
+    if rows == 0 or expected.shape != (rows, encoder.dim) or expected.dtype != np.float32:
+        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {rows} inputs")
     return inputs, expected

@@ -40,7 +40,8 @@ def measure(encoder: Encoder, batch: int, seconds: float = 2.0) -> Throughput:
         batch: Crops, or clips, of a run, at least 1.
         seconds: How long.
     """
-    shape = tuple(length or encoder.manifest.input.clip_length or 1 for length in encoder.manifest.input.shape[1:])
+    spec = encoder.manifest.input
+    shape = tuple(length or spec.clip_length or 1 for length in spec.crops_shape[1:])
     noise = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
 
     def run() -> float:

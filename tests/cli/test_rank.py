@@ -131,12 +131,23 @@ def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path)
     np.savez(tmp_path / "nan.npz", embeddings=people.query * np.nan, paths=np.array(["a"] * 8))
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps([1, 2]))
     for name in ("text.npz", "empty.npz", "array.npy", "pickle.npz"):
-        fails(run(name, "gallery.npz"), f"{name} is not a .npz file of embeddings, as `stcanet infer -o` writes them\n")
+        fails(
+            run(name, "gallery.npz"), f"{name} is not a .npz file of embeddings, as `stcanet infer -o` writes them: File is not"
+        )
+    np.savez(tmp_path / "ids.npz", embeddings=people.query, paths=np.array(["a"] * 8), pids=np.full(8, np.nan))
+    fails(run("ids.npz", "gallery.npz"), "Cannot cast")
     fails(run("nan.npz", "gallery.npz"), "error: nan.npz: embeddings must be finite")
     fails(run("other.npz", "gallery.npz"), "lacks paths;")
     fails(run("short.npz", "gallery.npz"), "same length")
     fails(run("wide.npz", "gallery.npz"), "the same D")
     fails(run("none.npz", "gallery.npz"), "none.npz")
+
+
+def test_embeddings_of_different_models(run: Run, people: People, tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        np.savez(tmp_path / f"{name}.npz", embeddings=people.query, paths=np.array(["a"] * 8), model=np.array(name))
+    fails(run("one.npz", "other.npz"), "the embeddings are of different models")
+    assert run("one.npz", "gallery.npz")[0] == 0  # an older file, which does not say
 
 
 def test_options_out_of_range(run: Run, people: People) -> None:

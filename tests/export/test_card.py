@@ -84,7 +84,16 @@ def test_what_is_not_known_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", json.dumps({**RESULT, "mAP": "high"}), json.dumps({**RESULT, "cmc": []}), '{"mAP": 1']
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        json.dumps({**RESULT, "mAP": "high"}),
+        json.dumps({**RESULT, "cmc": []}),
+        json.dumps({**RESULT, "mINP": float("nan")}),
+        '{"mAP": 1',
+    ],
 )
 def test_other_files_are_no_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)

@@ -17,7 +17,7 @@ import torch
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import Embedder, STCANet
 from stcanet_export.onnx import Contract
-from stcanet_export.package import FILES, export_package
+from stcanet_export.package import FILES, export_package, named
 from stcanet_export.report import Tolerance
 from stcanet_runtime import Encoder
 from stcanet_runtime.archive import opened
@@ -90,6 +90,15 @@ def _signer(folder: Path) -> tuple[Callable[[Path], None], Path]:
     (folder / "ours.key").write_bytes(bytes(pair.secret_key))
     (folder / "ours.pub").write_bytes(bytes(pair.public_key))
     return partial(sign, key=load_secret_key(folder / "ours.key", str)), folder / "ours.pub"
+
+
+@pytest.mark.parametrize(("out", "expected"), [("package", "package"), (".", "here"), ("a/b.zip", "a/b.zip")])
+def test_a_path_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, expected: str) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    path = named(out)
+    assert path.name == Path(expected).name
+    assert path.resolve() == (tmp_path / "here" / out).resolve()
 
 
 def test_a_failing_gate_leaves_only_its_report(image_model: STCANet, traced: None, tmp_path: Path) -> None:

@@ -101,8 +101,31 @@ def test_what_no_package_holds(archive: Path, tmp_path: Path, entry: zipfile.Zip
 def test_a_name_that_ends_early(archive: Path) -> None:
     changed = rewritten(archive, lambda entries: [*entries, ("parity.jsonX", b"{}")])
     changed.write_bytes(changed.read_bytes().replace(b"parity.jsonX", b"parity.json\0"))
-    with pytest.raises(PackageError, match="is not part of a model package"):
+    with pytest.raises(PackageError, match=r"has another name besides, 'parity.json'"):
         load_manifest(changed)
+
+
+def test_a_second_name(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python 3.12 takes the name from an extra field, where there is one; here on any Python."""
+    original = zipfile.ZipFile.infolist
+
+    def infolist(file: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
+        entries = original(file)
+        entries[-1].filename = str(tmp_path / "elsewhere")
+        return entries
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", infolist)
+    with pytest.raises(PackageError, match=r"has another name besides, '.*elsewhere'"):
+        load_manifest(archive)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_compression_that_is_not_needed(archive: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(archive) as file, zipfile.ZipFile(tmp_path / "changed.zip", "w", zipfile.ZIP_LZMA) as changed:
+        for name in file.namelist():
+            changed.writestr(name, file.read(name))
+    with pytest.raises(PackageError, match="is compressed in a way that no package is"):
+        load_manifest(tmp_path / "changed.zip")
 
 
 def test_a_bomb(archive: Path) -> None:

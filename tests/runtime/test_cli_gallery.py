@@ -106,6 +106,31 @@ def test_names_from_folders(site: Path, package: Path, crops: Path, tmp_path: Pa
     assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, 2, ["door"])
 
 
+def test_junk_and_distractors_are_nobody(site: Path, package: Path, crops: Path, cli: Run) -> None:
+    first = next(iter(sorted(crops.iterdir())))
+    for name in ("-1_c1s1_000001_00.png", "0000_c2s1_000001_00.png"):
+        shutil.copy(first, crops / name)
+    status, out, _ = cli("gallery", "enrol", site, crops, "--package", package)
+    assert (status, out) == (
+        0,
+        f"enrolled 6 of 3 identities; {site} has 6 entries; left out 2 that are junk or distractors by their names\n",
+    )
+    for path in crops.iterdir():
+        if not path.name.startswith(("-1", "0000")):
+            path.unlink()
+    status, _, err = cli("gallery", "enrol", site, crops, "--package", package)
+    assert status == 1
+    assert "all crops are junk" in err
+
+
+def test_other_cameras_have_to_be_known(filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
+    query = shutil.copy(next(crops.iterdir()), tmp_path / "query.png")
+    status, _, err = cli("gallery", "search", filled, query, "--package", package, "--other-cameras")
+    assert (status, "the cameras of the queries are not known" in err) == (1, True)
+    status, _, err = cli("gallery", "search", filled, query, "--package", package, "--meta", f"n={2**63}")
+    assert (status, "64 bits" in err) == (1, True)
+
+
 def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
     stored = tmp_path / "crops.npz"
     assert cli("infer", package, crops, "-o", stored)[0] == 0

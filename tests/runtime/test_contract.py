@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from stcanet_runtime import Encoder, InputSpec, Manifest, ManifestError, OutputSpec, PackageError, ShapeError
 from stcanet_runtime.manifest import METADATA_KEY
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD, normalize
+from stcanet_runtime.throughput import measure
 
 HEIGHT, WIDTH, DIM, PARTS = 16, 8, 6, 4
 CROPS = np.random.default_rng(0).integers(0, 256, (5, HEIGHT, WIDTH, 3), dtype=np.uint8)
@@ -115,6 +116,11 @@ def test_part_maps(tmp_path: Path, expected: np.ndarray) -> None:
         encoder.part_maps(CROPS[:0])
     with pytest.raises(ShapeError, match=r"uint8 \[any, 16, 8, 3\]"):
         encoder.part_maps(CROPS[:, :8])
+
+
+def test_bench_makes_the_crops_of_any_contract(tmp_path: Path) -> None:
+    encoder = Encoder.load(write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT)), "cpu")
+    assert measure(encoder, batch=2, seconds=0).runs == 5
 
 
 def test_a_package_without_part_maps_says_so(tmp_path: Path) -> None:

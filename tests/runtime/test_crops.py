@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,6 +23,32 @@ def test_sorted_and_recursive_and_only_images(tmp_path: Path) -> None:
         "sub/c.jpeg",
         "sub/d.bmp",
     ]
+
+
+def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/1.jpg").touch()
+    (tmp_path / "people").mkdir()
+    for name in ("anna", "ben"):
+        (tmp_path / "people" / name).symlink_to(tmp_path / "data")
+    (tmp_path / "data/again").symlink_to(tmp_path / "people")
+    found = [path.relative_to(tmp_path / "people").as_posix() for path in list_images(tmp_path / "people")]
+    assert found == ["anna/1.jpg", "ben/1.jpg"]
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "1.jpg").touch()
+    original = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if path.name == "locked":
+            raise PermissionError(path)
+        return original(path)
+
+    monkeypatch.setattr("stcanet_runtime.crops.os.scandir", scandir)
+    with pytest.raises(PermissionError):
+        list_images(tmp_path)
 
 
 def test_a_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
@@ -52,6 +80,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         ("x0001_c1s1_0.jpg", None),
         ("١_c1.jpg", None),
         ("photo.jpg", None),
+        ("20240101123045123456_c1.jpg", None),
     ],
 )
 def test_parse_name(name: str, expected: tuple[int, int] | None) -> None:

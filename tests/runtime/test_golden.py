@@ -67,8 +67,9 @@ def test_without_golden_vectors(package: Path) -> None:
         {"embeddings": np.zeros((5, 8))},
         {"embeddings": np.array([{"a": 1}])},
         {"images": np.zeros((0, 32, 16, 3), np.uint8), "embeddings": np.zeros((0, 8), np.float32)},
+        {"images": np.uint8(0)},
     ],
-    ids=["rows", "type", "pickle", "none"],
+    ids=["rows", "type", "pickle", "none", "number"],
 )
 def test_damaged_vectors(package: Path, arrays: dict[str, np.ndarray]) -> None:
     _write(package, **arrays)

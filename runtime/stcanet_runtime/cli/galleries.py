@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,21 @@ def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]
     if crops.pids is None:
         raise DataError("who they are is not known: give --identity or --by-folder, or name files like 0001_c1s1_000004_00.jpg")
     return [str(pid) for pid in crops.pids.tolist()]
+
+
+def people(crops: Crops) -> tuple[Crops, int]:
+    """Crops without junk (pid −1) and distractors (0), which are nobody, and how many those were."""
+    if crops.pids is None or (crops.pids > 0).all():
+        return crops, 0
+    (kept,) = np.nonzero(crops.pids > 0)
+    if not len(kept):
+        raise DataError(
+            "all crops are junk (-1) or distractors (0) by their names; to add them, give --identity or --by-folder"
+        )
+    camids = None if crops.camids is None else crops.camids[kept]
+    paths = [crops.paths[index] for index in kept.tolist()]
+    some = replace(crops, paths=paths, embeddings=crops.embeddings[kept], pids=crops.pids[kept], camids=camids)
+    return some, len(crops.paths) - len(kept)
 
 
 def cameras(crops: Crops, camera: str | None) -> list[str | None]:
@@ -127,6 +142,8 @@ def find(
     reranking: Reranking | None,
 ) -> Found:
     """Search, and decide where there is a threshold."""
+    if other_cameras and crops.camids is None:
+        raise DataError("the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg")
     own = cameras(crops, None) if other_cameras else None
     hits = gallery.search(crops.embeddings, top_k, where, own, templates, reranking)
     limit = gallery.threshold if threshold is None else threshold

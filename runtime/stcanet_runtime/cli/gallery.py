@@ -74,6 +74,7 @@ def enrol(
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
     moment, extra = galleries.parse_time(at), galleries.parse_pairs(meta)
     crops = galleries.load(gallery, sources, package, skip_bad)
+    crops, nobody = (crops, 0) if identity is not None or by_folder else galleries.people(crops)
     names = galleries.identities(crops, identity, by_folder)
     with galleries.opened(gallery, crops.model) as made:
         ids = made.enrol(
@@ -84,8 +85,15 @@ def enrol(
             metadata=[{**extra, "path": str(path.resolve())} for path in crops.paths],
         )
         entries = made.stats()["entries"]
-    facts = {"enrolled": len(ids), "identities": len(set(names)), "entries": entries, "skipped": crops.skipped}
-    galleries.say(facts, as_json, f"enrolled {len(ids)} of {len(set(names))} identities; {gallery} has {entries} entries")
+    facts = {
+        "enrolled": len(ids),
+        "identities": len(set(names)),
+        "entries": entries,
+        "skipped": crops.skipped,
+        "nobody": nobody,
+    }
+    text = f"enrolled {len(ids)} of {len(set(names))} identities; {gallery} has {entries} entries"
+    galleries.say(facts, as_json, f"{text}; left out {nobody} that are junk or distractors by their names" if nobody else text)
 
 
 @app.command()
@@ -161,7 +169,8 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
 
     with galleries.opened(gallery) as made:
         count = made.forget(identity)
-    galleries.say({"forgotten": identity, "entries": count}, as_json, f"forgot {identity}: {count} entries, proved gone")
+    text = f"forgot {identity}: {count} entries, proved gone" if count else "the bytes of an earlier deletion are gone now"
+    galleries.say({"forgotten": identity, "entries": count}, as_json, text)
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,11 +19,13 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError, StcanetError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.npz import read_npz
 from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 
 _TABLE_QUERIES = 5
+_OTHER_MODELS = "the embeddings are of different models; embed all of them with one"
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def join(parts: Sequence[Crops]) -> Crops:
     Raises:
         DataError: They are of different models or dimensions.
     """
-    models = {part.model for part in parts if part.model is not None}
-    if len(models) > 1 or len({part.embeddings.shape[1] for part in parts}) > 1:
-        raise DataError("the embeddings are of different models; embed all of them with one")
+    model = _common_model(parts)
+    if len({part.embeddings.shape[1] for part in parts}) > 1:
+        raise DataError(_OTHER_MODELS)
 
     def joined(columns: Sequence[NDArray[np.int64] | None]) -> NDArray[np.int64] | None:
         known = [column for column in columns if column is not None]
@@ -108,8 +109,16 @@ def join(parts: Sequence[Crops]) -> Crops:
         joined([part.pids for part in parts]),
         joined([part.camids for part in parts]),
         [item for part in parts for item in part.skipped],
-        models.pop() if models else None,
+        model,
     )
+
+
+def _common_model(parts: Sequence[Crops]) -> str | None:
+    """The model of all of them, as far as it is known."""
+    models = {part.model for part in parts if part.model is not None}
+    if len(models) > 1:
+        raise DataError(_OTHER_MODELS)
+    return models.pop() if models else None
 
 
 def _identities(paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
@@ -140,17 +149,16 @@ def load(path: Path) -> Crops:
     """
     expected = "as `stcanet infer -o` writes them"
     try:
-        if path.is_file() and not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, and advise to load it
-            raise DataError(f"{path} is not a .npz file of embeddings, {expected}")
-        with np.load(path, allow_pickle=False) as arrays:
-            if missing := [name for name in ("embeddings", "paths") if name not in arrays]:
-                raise DataError(f"{path} lacks {' and '.join(missing)}; expected embeddings and paths, {expected}")
-            embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
-            ids = [arrays[name].astype(np.int64) if name in arrays else None for name in ("pids", "camids")]
-            model = str(arrays["model"]) if "model" in arrays else None
+        arrays = read_npz(path, ("embeddings", "paths", "pids", "camids", "model"))
+        if missing := [name for name in ("embeddings", "paths") if name not in arrays]:
+            raise DataError(f"{path} lacks {' and '.join(missing)}; expected embeddings and paths, {expected}")
+        embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
+        # Safe casting: a NaN among them would become a number.
+        ids = [arrays[name].astype(np.int64, casting="safe") if name in arrays else None for name in ("pids", "camids")]
+        model = str(arrays["model"]) if "model" in arrays else None
     except StcanetError:
         raise
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:  # TypeError: one array, not an archive
+    except (ValueError, TypeError) as error:  # TypeError: ids that are no whole numbers
         raise DataError(f"{path} is not a .npz file of embeddings, {expected}: {error}") from None
     if any(array is not None and array.shape != (len(embeddings),) for array in (paths, *ids)):
         raise DataError(f"{path}: embeddings, paths, pids and camids must have the same length")
@@ -172,6 +180,7 @@ def rank(
 
     Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation drops it.
     """
+    _common_model([queries, gallery])
     groups = _hidden_groups(queries, gallery, same_camera)
     q, g = queries.embeddings, gallery.embeddings
     known = queries.pids is not None and gallery.pids is not None

@@ -87,6 +87,8 @@ class Where:
         for value in (self.metadata or {}).values():
             if not isinstance(value, str | int | float | bool | None):
                 raise OptionError("metadata", value, "compared with a string, number, true, false or null")
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise OptionError("metadata", value, "of 64 bits where it is a whole number")
 
 
 EVERYTHING = Where()

@@ -241,18 +241,21 @@ class Gallery:
         that were overwritten, are beyond its reach.
 
         Returns:
-            Entries deleted.
+            Entries deleted; 0 where an earlier call deleted them, and this one their bytes.
 
         Raises:
-            GalleryError: There is no such identity, or its bytes could not be removed since another process reads.
+            GalleryError: There is no such identity, or its bytes could not be removed since another process reads: then do
+                it again.
         """
+        finished = self.store.finish()
         count = self.store.purge(Where(identities=(identity,)))
-        if not count:
+        if not count and not finished:
             raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
         return count
 
     def expire(self, before: float) -> int:
         """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        self.store.finish()
         return self.store.remove(Where(before=before))
 
     def rename(self, ids: Sequence[int], identity: str) -> None:

@@ -24,6 +24,7 @@ from stcanet_runtime.gallery.follower import Follower
 from stcanet_runtime.gallery.mirror import Mirror
 from stcanet_runtime.gallery.store import Ids, Rows
 
+_UNFINISHED = "unfinished_erasure"
 _GATHERED_SHARE = 0.5  # of the gallery below which chosen rows are copied rather than the others hidden
 
 
@@ -113,24 +114,39 @@ class SqliteStore:
         with self._lock:
             ids = self._ids(where)
             if ids:
-                self._delete(ids)
-                with self._reading():
-                    self._empty_log()
+                self._erase(ids)
+                self.set_setting(_UNFINISHED, None)
         return len(ids)
 
-    def _delete(self, ids: list[int]) -> None:
+    def _erase(self, ids: list[int]) -> None:
         with self._writing(edit=True) as connection:
             for table in ("entries", "embeddings"):
                 connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
+            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, 'true')", (_UNFINISHED,))
+        with self._reading():
+            self._empty_log()
+
+    def finish(self) -> bool:
+        """Complete a deletion that left bytes; see `Store`."""
+        with self._lock:
+            if self.setting(_UNFINISHED) is None:
+                return False
+            with self._reading():
+                # Which bytes they were is not known any more, so the file is written anew, without any of them.
+                self._connection.execute("VACUUM")
+                self._empty_log()
+            self.set_setting(_UNFINISHED, None)
+        return True
 
     def purge(self, where: Where) -> int:
         """Delete entries and prove it; see `Store`. The file is read once to its end."""
         with self._lock:
             removed = self.rows(where)
             if len(removed.ids):
-                self.remove(where)
+                self._erase(removed.ids.tolist())
                 with self._reading() as mirror:
                     self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))
+                self.set_setting(_UNFINISHED, None)
         return len(removed.ids)
 
     def _prove_gone(self, pieces: list[bytes]) -> None:
@@ -159,9 +175,10 @@ class SqliteStore:
 
     def _matching(self, metadata: Any) -> Ids:
         """Ids of the entries that have all these values."""
-        test = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value IS ?)"
+        # SQLite has no booleans: true is 1, except for its type.
+        test = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value IS ? AND (type IN ('true', 'false')) = ?)"
         query = "SELECT id FROM entries WHERE " + " AND ".join([test] * len(metadata) or ["1"])  # noqa: S608
-        values = [value for pair in metadata.items() for value in pair]
+        values = [part for key, value in metadata.items() for part in (key, value, isinstance(value, bool))]
         return np.fromiter((row[0] for row in self._connection.execute(query, values)), np.int64)
 
     def _ids(self, where: Where) -> list[int]:

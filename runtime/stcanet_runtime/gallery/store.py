@@ -52,6 +52,10 @@ class Store(Protocol):
         """Delete entries and prove that no file holds their embeddings any more; how many."""
         ...
 
+    def finish(self) -> bool:
+        """Complete a deletion whose bytes could not be removed then; whether there was one."""
+        ...
+
     def rename(self, ids: Sequence[int], identity: str) -> None:
         """Give entries another identity."""
         ...
