@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stcanet.data.datasets import load_dataset
 from stcanet_export.probes import make_clips, pick
 from stcanet_runtime.crops import list_images
-from stcanet_runtime.errors import DataError, OptionError, quote_choices
+from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.preprocess import load_image, resize
@@ -55,7 +55,7 @@ class Calibration:
     def _all(self) -> list[Path]:
         try:
             train = load_dataset(self.source).train
-        except DataError:
+        except LayoutError:  # a plain folder; a data set that is damaged must not lend its test images
             return list_images(self.source)
         return [path for sample in train for path in sample.frames]
 

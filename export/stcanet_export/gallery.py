@@ -14,7 +14,7 @@ from stcanet_export.agreement import agreement
 from stcanet_export.report import Check, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.crops import list_images
-from stcanet_runtime.errors import DataError
+from stcanet_runtime.errors import DataError, LayoutError
 
 MAX_QUERIES, MAX_GALLERY = 100, 1000
 """Evenly picked: pairs grow with the square of a gallery, and PyTorch on a CPU embeds some ten crops a second."""
@@ -38,14 +38,11 @@ def read_gallery(source: str) -> Gallery:
     Raises:
         DataError: There are no images, or too few.
     """
-    path = Path(source).expanduser()
     try:
         dataset = load_dataset(source)
         sides = [tuple(sample.frames for sample in samples) for samples in (dataset.query, dataset.gallery)]
-    except DataError:
-        if not path.is_dir():
-            raise
-        sides = [tuple((image,) for image in list_images(path))] * 2
+    except LayoutError:
+        sides = [tuple((image,) for image in list_images(Path(source)))] * 2
     found = Gallery(tuple(_pick(sides[0], MAX_QUERIES)), tuple(_pick(sides[1], MAX_GALLERY)))
     if not found.queries or len(found.gallery) < _MIN_GALLERY:
         raise DataError(f"{source}: {len(found.queries)} queries and {len(found.gallery)} in the gallery are too few to rank")

@@ -38,6 +38,10 @@ class DataError(StcanetError):
     """A dataset folder or a CSV manifest is not as expected."""
 
 
+class LayoutError(DataError):
+    """A folder is in none of the layouts of data sets that are known."""
+
+
 class ConfigError(StcanetError, ValueError):
     """A configuration file or value is not valid."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from stcanet_runtime.onnxfile import inspect_onnx
 SCHEMA_VERSION = 2
 """Version of the manifest's fields. A reader refuses what is newer than itself."""
 _CHECKED = tuple(name for name in LIMITS if name not in (MODEL_NAME, MANIFEST_NAME, SIGNATURE_NAME))
+_MAX_LEVELS = 32  # ours have five
 METADATA_KEY = "stcanet.manifest"
 """Key in the `metadata_props` of the ONNX file: a manifest that cannot be lost."""
 IMAGES, CLIPS = "images", "clips"
@@ -170,11 +171,24 @@ class Manifest:
         # RecursionError: brackets nested without end.
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest is not JSON: {error}") from None
+        _refuse_nested(value)
         _refuse_newer(value)
         top = _fields("", value, cls)
         top["input"] = InputSpec(**_fields("input.", top["input"], InputSpec))
         top["output"] = OutputSpec(**_fields("output.", top["output"], OutputSpec))
         return cls(**top)
+
+
+def _refuse_nested(value: Any) -> None:
+    level = [value]
+    for _ in range(_MAX_LEVELS):
+        level = [child for item in level for child in _children(item)]
+    if level:  # Python's own recursion would end in the middle of something
+        raise ManifestError(f"manifest: values are nested in more than {_MAX_LEVELS} levels")
+
+
+def _children(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def load_manifest(package: str | Path) -> Manifest:

@@ -134,6 +134,16 @@ def test_a_network_that_bears_no_lower_precision_is_refused(
         lower(image_package / "model.onnx", Precision(name, calibration), (), lambda _: None)
 
 
+def test_a_damaged_data_set_lends_no_test_images(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "bounding_box_train").mkdir()
+    for place in ("query", "bounding_box_test"):
+        (tmp_path / place).mkdir()
+        for number, path in enumerate(sorted(drawn.iterdir())):
+            (tmp_path / place / f"{number:04d}_c{1 if place == 'query' else 2}s1_000000_00.png").write_bytes(path.read_bytes())
+    with pytest.raises(DataError, match="bounding_box_train"):
+        Calibration(str(tmp_path), MIN_CROPS).files()
+
+
 def test_int8_says_where_its_ranges_come_from(int8: ExportResult, drawn: Path) -> None:
     manifest = load_manifest(int8.path)
     facts = manifest.conversion["calibration"]

@@ -115,6 +115,14 @@ def test_a_wrong_value_is_named(name: str, value: object) -> None:
         Manifest.from_json(text)
 
 
+def test_values_nested_without_end() -> None:
+    deep: dict[str, object] = {}
+    for _ in range(900):
+        deep = {"deeper": deep}
+    with pytest.raises(ManifestError, match="nested in more than 32 levels"):
+        Manifest.from_json(changed("source", deep))
+
+
 def test_a_newer_schema_is_said_before_its_fields() -> None:
     with pytest.raises(ManifestError, match=r"schema_version 9 is not known here.*export the model again"):
         Manifest.from_json('{"schema_version": 9, "tensors": []}')

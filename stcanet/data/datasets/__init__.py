@@ -8,7 +8,7 @@ from pathlib import Path
 from stcanet.data.datasets import cuhk03, dukemtmcreid, dukemtmcvidreid, manifest, market1501, mars, msmt17
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Layout, count_notes, plain, subfolders
-from stcanet_runtime.errors import DataError, OptionError, quote_choices
+from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
 __all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "find_layout", "load_dataset"]
 
@@ -64,7 +64,8 @@ def _recognise(path: Path, layout: Layout | None) -> tuple[Layout, Path]:
     """The one layout that a folder has, or the one data set below it.
 
     Raises:
-        DataError: None fits, or more than one.
+        LayoutError: None fits.
+        DataError: More than one fits.
     """
     wanted = (layout,) if layout else LAYOUTS
     folders = [path]
@@ -80,7 +81,7 @@ def _recognise(path: Path, layout: Layout | None) -> tuple[Layout, Path]:
         folders = [below for folder in folders for below in subfolders(folder)[:1000]][:1000]
     if layout:
         raise DataError(f"{path} is not in the layout of {layout.name}; expected\n{layout.tree}")
-    raise DataError(f"{path} is in none of the layouts that are known; {_offer()}{_hint(path)}")
+    raise LayoutError(f"{path} is in none of the layouts that are known; {_offer()}{_hint(path)}")
 
 
 def _most_special(fitting: list[Layout]) -> Layout | None:
