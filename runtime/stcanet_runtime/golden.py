@@ -6,6 +6,7 @@ and sees a broken provider, driver or build on the target box.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
-from stcanet_runtime.manifest import verify_whole
+from stcanet_runtime.manifest import NORMS, verify_whole
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.providers import BFLOAT16
 
@@ -39,11 +40,14 @@ class Verification:
     crops: int
     min_cosine: float
     bound: float
+    length_error: float = 0.0
+    """Largest relative error of a clip's feature length, by which clips are averaged; 0 where the package gives none."""
 
     @property
     def passed(self) -> bool:
-        """Whether the worst embedding is near enough; NaN never is."""
-        return bool(self.min_cosine >= self.bound)
+        """Whether the worst embedding and length are near enough; NaN never is."""
+        # Unit vectors of that cosine are δ apart; rounding changes a feature as much along itself as across.
+        return bool(self.min_cosine >= self.bound and self.length_error <= 1.5 * math.sqrt(2 - 2 * self.bound))
 
     def raise_if_failed(self) -> None:
         """Do nothing if it passed.
@@ -54,7 +58,8 @@ class Verification:
         if not self.passed:
             raise ParityError(
                 f"provider '{self.provider}' does not compute what the package was verified with: min cosine of {self.crops} "
-                f"golden embeddings is {self.min_cosine:.6f}, must be >= {self.bound}; do not use it on this machine"
+                f"golden embeddings is {self.min_cosine:.6f}, must be >= {self.bound}, feature lengths are off by "
+                f"{self.length_error:.2g} of themselves; do not use it on this machine"
             )
 
 
@@ -78,22 +83,27 @@ def verify_package(
     """
     with opened(package) as folder:
         encoder = Encoder.load(folder, providers, public_key=public_key)
-        inputs, expected = _read(folder / GOLDEN_NAME, encoder)
+        inputs, expected, lengths = _read(folder / GOLDEN_NAME, encoder)
         verify_whole(folder, encoder.manifest)
-    runs = [np.concatenate([encoder.embed_batch(inputs[i : i + 1])[0] for i in range(len(inputs))])]
-    runs.append(encoder.embed_batch(inputs)[0])
-    # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
-    cosines = [1 - ((run - expected).astype(np.float64) ** 2).sum(axis=1) / 2 for run in runs]
+    cosines, errors = [], [0.0]
+    for size in (1, len(inputs)):
+        for i in range(0, len(inputs), size):
+            rows, norms = encoder.embed_batch(inputs[i : i + size])
+            # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
+            cosines += (1 - ((rows - expected[i : i + size]).astype(np.float64) ** 2).sum(axis=1) / 2).tolist()
+            if norms is not None and lengths is not None:
+                errors += np.abs(norms / lengths[i : i + size] - 1.0).tolist()
     provider = encoder.session.provider
     bound = MIN_COSINE[precision_under(provider, encoder.manifest.precision)]
-    return Verification(provider, len(inputs), float(np.min(cosines)), bound)
+    return Verification(provider, len(inputs), float(np.min(cosines)), bound, float(np.max(errors)))
 
 
-def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
+    """Inputs, their embeddings, and for clips the lengths of their features."""
     try:
         name = encoder.manifest.input.name
-        arrays = read_npz(path, (name, EMBEDDINGS), LIMITS[GOLDEN_NAME])
-        inputs, expected = arrays[name], arrays[EMBEDDINGS]
+        arrays = read_npz(path, (name, EMBEDDINGS, NORMS), LIMITS[GOLDEN_NAME])
+        inputs, expected, lengths = arrays[name], arrays[EMBEDDINGS], arrays.get(NORMS)
     except FileNotFoundError:
         raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
     except (ValueError, KeyError, OSError) as error:
@@ -101,4 +111,6 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
     rows = inputs.shape[0] if inputs.shape else 0
     if rows == 0 or expected.shape != (rows, encoder.dim) or expected.dtype != np.float32:
         raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {rows} inputs")
-    return inputs, expected
+    if lengths is not None and (lengths.shape != (rows,) or lengths.dtype != np.float32 or not (lengths > 0).all()):
+        raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {rows} inputs")
+    return inputs, expected, lengths

@@ -55,6 +55,21 @@ def test_one_wrong_row_fails(package: Path) -> None:
     assert not verify_package(package, "cpu").passed
 
 
+@pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.02, False), (np.nan, False)])
+def test_lengths_of_clip_features_count(clip_package: Path, factor: float, passes: bool) -> None:
+    clips = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 16, 3), dtype=np.uint8)
+    embeddings, norms = Encoder.load(clip_package, "cpu").embed_batch(clips)
+    assert norms is not None
+    np.savez(clip_package / "golden.npz", clips=clips, embeddings=embeddings, norms=norms * np.float32(factor))
+    if np.isnan(factor):
+        with pytest.raises(PackageError, match="are not the feature lengths"):
+            verify_package(clip_package, "cpu")
+        return
+    result = verify_package(clip_package, "cpu")
+    assert result.passed == passes
+    assert result.min_cosine > 0.999999
+
+
 def test_without_golden_vectors(package: Path) -> None:
     with pytest.raises(PackageError, match=r"has no golden\.npz"):
         verify_package(package, "cpu")
