@@ -75,6 +75,41 @@ def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, 
     assert "4 tracks of 2 videos are 4 identities" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--video", "."], "'--video': door.mp4 is an input and would be written over"),
+        (["--video", "link"], "'--video': link/door.mp4 is an input"),
+        (["-o", "yard.txt"], "'--output': yard.txt is an input"),
+        (["-o", "package"], "'--output': package is an input"),
+        (["-o", "seen/yard.mp4", "--video", "seen"], "'--video': seen/yard.mp4 would be written twice"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(
+    options: list[str],
+    message: str,
+    walks: list[str],
+    package: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert call("identify", package, *walks, *options) == 2
+    assert message in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_two_videos_of_one_name_make_one_picture(
+    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = walks[0].replace("door.mp4", "other/door.mov", 1)
+    assert call("identify", package, walks[0], twin, "--video", tmp_path / "seen") == 2
+    assert "door.mp4 would be written twice" in capsys.readouterr().err
+
+
 def test_boxes_beyond_the_video(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "door.txt").open("a") as file:
         file.write("99,1,0,0,20,40\n")

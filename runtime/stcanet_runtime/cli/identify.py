@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -47,7 +48,10 @@ def identify(
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.identifier import Identifier, Travel
 
-    sources = [identification.Source.load(*_pair(text)) for text in videos]
+    pairs = [_pair(text) for text in videos]
+    pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
+    _check_outputs([output, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
+    sources = [identification.Source.load(*pair) for pair in pairs]
     times = Travel(dict(_time(text) for text in travel or []))
     encoder = Encoder.load(package, provider)
     with Gallery.open(gallery, encoder.model_sha256, read_only=True) if gallery else nullcontext() as known:
@@ -57,9 +61,8 @@ def identify(
             found = identification.identify_sources(encoder, sources, identifier, every, progress)
         names = {identity: identifier.name(identity) for identity in identifier.identities}
     count = identification.write_lines(sources, found, names.get, output)
-    for source in sources if video is not None else []:
-        assert video is not None
-        identification.annotate(source, found, names.get, video / f"{source.camera}.mp4")
+    for source, picture in zip(sources, pictures, strict=False):  # none without --video
+        identification.annotate(source, found, names.get, picture)
     facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(output)}
     text = f"{len(found)} tracks of {len(sources)} videos are {len(names)} identities; wrote {count} boxes to {output}"
     typer.echo(json.dumps(facts, indent=2) if as_json else text)
@@ -73,6 +76,17 @@ def _pair(text: str) -> tuple[Path, Path]:
     if not sign or not video or not boxes:
         raise typer.BadParameter(f"'{text}' must be VIDEO=BOXES", param_hint="'VIDEO=BOXES'")
     return Path(video), Path(boxes)
+
+
+def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
+    """Footage is not made twice: nothing that is read may be written over, under whatever name."""
+    present = [path for path in inputs if path.exists()]
+    for index, path in enumerate(outputs):
+        hint = "'--video'" if index else "'--output'"
+        if path.exists() and any(path.samefile(one) for one in present):
+            raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
+        if path.resolve() in [one.resolve() for one in outputs[:index]]:
+            raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
 
 
 def _time(text: str) -> tuple[tuple[str, str], float]:
