@@ -52,6 +52,11 @@ class Travel:
     default: float | None = None
     """Of pairs that are not named; None: no limit, since their views may overlap. 0: not in both at once."""
 
+    def __post_init__(self) -> None:
+        for value in (*self.seconds.values(), self.default):
+            if value is not None and not value >= 0:  # NaN is not either, and would keep everybody apart
+                raise OptionError("seconds", value, "a time of 0 or more")
+
     def possible(self, one: Track, other: Track) -> bool:
         """Whether both tracks can be of one person."""
         first, second = sorted((one, other), key=lambda track: (track.start, track.end))

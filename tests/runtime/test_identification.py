@@ -110,6 +110,36 @@ def test_two_videos_of_one_name_make_one_picture(
     assert "door.mp4 would be written twice" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (["dor,yard=20"], "'dor,yard=20': there is no camera 'dor'; there are 'door' or 'yard'"),
+        (["door,yard,gate=5"], "must be A,B=SECONDS"),
+        (["door=5"], "must be A,B=SECONDS"),
+        (["door,yard"], "must be A,B=SECONDS"),
+        (["door,door=5"], "needs two of them"),
+        (["door,yard=5", "door,yard=7"], "'door,yard=7': the two have a time already"),
+        (["door,yard=nan"], "must be a time of 0 or more, got nan"),
+        (["door,yard=-5"], "must be a time of 0 or more, got -5.0"),
+    ],
+)
+def test_travel_times_that_say_nothing_are_refused(
+    times: list[str], message: str, walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [part for time in times for part in ("--travel", time)]
+    assert call("identify", package, *walks, "-o", tmp_path / "who.jsonl", *options) == 2
+    assert "'--travel': " in (error := capsys.readouterr().err)
+    assert message in error
+
+
+def test_videos_of_one_name_are_refused(
+    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twin = walks[0].replace("door.mp4", "other/door.mov", 1)
+    assert call("identify", package, walks[0], twin, "-o", tmp_path / "who.jsonl") == 1
+    assert "videos must have different names" in capsys.readouterr().err
+
+
 def test_boxes_beyond_the_video(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (tmp_path / "door.txt").open("a") as file:
         file.write("99,1,0,0,20,40\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -196,3 +197,9 @@ def test_drawn_people(tmp_path: Path) -> None:
     precision, recall = right / max(1, sum(f for f, _ in same)), right / sum(t for _, t in same)
     assert precision > 0.85, (precision, recall)
     assert recall > 0.6, (precision, recall)
+
+
+@pytest.mark.parametrize("travel", [{"seconds": {("door", "yard"): float("nan")}}, {"default": -1.0}])
+def test_travel_takes_times_only(travel: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match="seconds must be a time of 0 or more"):
+        Travel(**travel)

@@ -127,6 +127,20 @@ def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
     assert "a frame failed: " in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("cameras", "message"),
+    [
+        (["door=a.mp4", "door=b.mp4"], "'door' names two cameras"),
+        (["a.mp4"], "'a.mp4' must be NAME=SOURCE"),
+    ],
+)
+def test_cameras_that_would_be_dropped_are_refused(
+    cameras: list[str], message: str, package: Path, detector: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("watch", package, *cameras, "--detector", detector) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
     assert "cannot be read" in check_health(path, 10)[0]

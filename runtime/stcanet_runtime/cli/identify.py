@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from stcanet_runtime.identifier import Travel
 
 _EXAMPLES = """\b
 Examples:
@@ -46,13 +49,13 @@ def identify(
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.identifier import Identifier, Travel
+    from stcanet_runtime.identifier import Identifier
 
     pairs = [_pair(text) for text in videos]
     pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
     _check_outputs([output, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
     sources = [identification.Source.load(*pair) for pair in pairs]
-    times = Travel(dict(_time(text) for text in travel or []))
+    times = _travel(travel or [], [source.camera for source in sources])
     encoder = Encoder.load(package, provider)
     with Gallery.open(gallery, encoder.model_sha256, read_only=True) if gallery else nullcontext() as known:
         limit = threshold if threshold is not None else (known.threshold if known else None)
@@ -89,10 +92,34 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
             raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
 
 
+def _travel(texts: Sequence[str], cameras: Sequence[str]) -> Travel:
+    from stcanet_runtime.errors import OptionError, quote_choices
+    from stcanet_runtime.identifier import Travel
+
+    times: dict[tuple[str, str], float] = {}
+    for text in texts:
+        pair, seconds = _time(text)
+        if unknown := [camera for camera in pair if camera not in cameras]:
+            raise _wrong(f"'{text}': there is no camera '{unknown[0]}'; there are {quote_choices(cameras)}")
+        if pair[0] == pair[1]:
+            raise _wrong(f"'{text}': a time between two cameras needs two of them")
+        if pair in times:
+            raise _wrong(f"'{text}': the two have a time already")
+        times[pair] = seconds
+    try:
+        return Travel(times)
+    except OptionError as error:
+        raise _wrong(str(error)) from None
+
+
 def _time(text: str) -> tuple[tuple[str, str], float]:
     pair, _, seconds = text.partition("=")
-    cameras = pair.split(",")
     try:
-        return (cameras[0], cameras[1]), float(seconds)
-    except (ValueError, IndexError):
-        raise typer.BadParameter(f"'{text}' must be A,B=SECONDS", param_hint="'--travel'") from None
+        one, other = pair.split(",")
+        return (one, other), float(seconds)
+    except ValueError:
+        raise _wrong(f"'{text}' must be A,B=SECONDS") from None
+
+
+def _wrong(travel: str) -> typer.BadParameter:
+    return typer.BadParameter(travel, param_hint="'--travel'")

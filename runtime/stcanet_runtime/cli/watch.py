@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,7 +47,7 @@ def watch(
     from stcanet_runtime.metrics import Metrics
     from stcanet_runtime.watch import Watch
 
-    sources = dict(_pair(text) for text in cameras)
+    sources = _sources(cameras)
     metrics = Metrics() if metrics_port is not None else None
     encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
     finder = Detector.load(detector, provider, threads, min_score)
@@ -85,6 +86,15 @@ def _writer(file: Any) -> Any:
         file.flush()
 
     return write
+
+
+def _sources(texts: Sequence[str]) -> dict[str, str]:
+    sources: dict[str, str] = {}
+    for name, source in map(_pair, texts):
+        if name in sources:
+            raise typer.BadParameter(f"'{name}' names two cameras; give them different names", param_hint="'NAME=SOURCE'")
+        sources[name] = source
+    return sources
 
 
 def _pair(text: str) -> tuple[str, str]:
