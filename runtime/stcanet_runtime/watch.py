@@ -40,30 +40,38 @@ class _Camera:
         live = is_url(source)
         self.stream = AsyncEncoder(watch.encoder, 2, "drop_oldest" if live else "block", observe)
         self.last_done: float | None = None
+        self.error: str | None = None
+        """Why it gives no frames; None while it does, and of a file that was read to its end."""
         self._live = live
         self.thread = threading.Thread(target=self._run, name=f"stcanet-{name}", daemon=True)
 
     def facts(self) -> dict[str, Any]:
-        return {"last_done": self.last_done, "ended": not self.thread.is_alive(), **asdict(self.stream.counts)}
+        ended = not self._live and not self.thread.is_alive()  # a live camera without a thread is lost, and not at its end
+        return {"last_done": self.last_done, "ended": ended, "error": self.error, **asdict(self.stream.counts)}
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
         while not self._watch.stop.is_set():
             try:
                 for frame in read_video(self.source):
-                    wait = _FIRST_WAIT
+                    wait, self.error = _FIRST_WAIT, None
                     self._submit(frame)
                     if self._watch.stop.is_set():
                         return
-                reason = "it ended"
+                self.error = "it ended" if self._live else None
             except DroppedError:
                 return  # the watch is over
             except DataError as error:
-                reason = str(error)
+                self.error = str(error)
+            except Exception as error:  # a bug, ours or PyAV's: with its thread the camera would be gone, and nobody would know
+                self.error = f"{type(error).__name__}: {error}"
+                _logger.exception("%s: unexpected", self.name, extra={"event": "bug", "camera": self.name})
             if not self._live:
-                _logger.info("%s: %s", self.name, reason, extra={"event": "ended", "camera": self.name})
+                level, reason = (logging.WARNING, self.error) if self.error else (logging.INFO, "it ended")
+                _logger.log(level, "%s: %s", self.name, reason, extra={"event": "ended", "camera": self.name})
                 return
-            _logger.warning("%s is lost: %s", self.name, reason, extra={"event": "lost", "camera": self.name, "retry_s": wait})
+            extra = {"event": "lost", "camera": self.name, "retry_s": wait}
+            _logger.warning("%s is lost: %s", self.name, self.error, extra=extra)
             self._watch.stop.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
@@ -94,8 +102,8 @@ class _Camera:
 class Watch:
     """Runs a model and a detector on cameras until it is stopped, or all of them have ended.
 
-    Live cameras (URLs) that fail are tried again for ever, at growing intervals; files end. A frame that fails is logged and
-    counted, and the next one is taken.
+    Live cameras (URLs) that fail are tried again for ever, at growing intervals, whatever failed; files end. A frame that fails
+    is logged and counted, and the next one is taken.
     """
 
     def __init__(
@@ -117,14 +125,16 @@ class Watch:
             write: Given a dict of JSON values for each person and frame, by one thread at a time: time, camera, frame, box, and
                 identity (None: unknown) and distance with a gallery, or else the embedding.
             gallery: People who are known.
-            threshold: As of :meth:`Gallery.decide`.
+            threshold: As of :meth:`Gallery.decide`; that of the gallery is read here, once.
             metrics: Counts and latencies go there.
 
         Raises:
+            GalleryError: Neither `threshold` nor a calibrated one.
             MissingDependencyError: PyAV is not installed.
         """
         import_av()
-        self.encoder, self.detector, self.gallery, self.threshold = encoder, detector, gallery, threshold
+        self.encoder, self.detector, self.gallery = encoder, detector, gallery
+        self.threshold = threshold if gallery is None else gallery.limit(threshold)  # now, and not once for each frame
         self.metrics, self.stop = metrics, threading.Event()
         self._write, self._writing = write, threading.Lock()
         self._cameras = [_Camera(name, source, self) for name, source in cameras.items()]
@@ -137,7 +147,8 @@ class Watch:
             interval: Seconds.
 
         Returns:
-            What became of the frames of each camera.
+            What became of each camera: its frames by outcome, ``last_done``, ``ended`` (files only), and ``error``, why it gave
+            no more: where a file has one it could not be read, or not to its end.
         """
         try:
             for camera in self._cameras:
@@ -185,12 +196,13 @@ def check_health(path: str | Path, max_age: float, now: float | None = None) -> 
     now = time.time() if now is None else now
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        written = {"the watch": facts["time"]}
-        written |= {f"camera {name}": camera["last_done"] for name, camera in facts["cameras"].items() if not camera["ended"]}
+        written, cameras = {"the watch": facts["time"]}, facts["cameras"].items()
+        written |= {f"camera {name}": camera["last_done"] for name, camera in cameras if not camera["ended"]}
+        failed = [f"camera {name} failed: {one['error']}" for name, one in cameras if one["ended"] and one.get("error")]
         ages = {name: None if moment is None else now - float(moment) for name, moment in written.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [f"{path} cannot be read: {error}"]
-    return [
+    return failed + [
         f"{name} has done nothing {'yet' if age is None else f'for {age:.0f} s'}"
         for name, age in ages.items()
         if age is None or age > max_age

@@ -16,7 +16,7 @@ import typer
 from detectors import write_detector
 from numpy.typing import NDArray
 
-from stcanet_runtime import AsyncEncoder, DataError, Encoder, Gallery, MissingDependencyError, OptionError
+from stcanet_runtime import AsyncEncoder, DataError, Encoder, Gallery, GalleryError, MissingDependencyError, OptionError
 from stcanet_runtime import video as video_module
 from stcanet_runtime import watch as watch_module
 from stcanet_runtime.cli import app, run
@@ -108,6 +108,71 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
     assert counts["submitted"] == 2 == counts["done"] == len(lines)
 
 
+def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(
+    package: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def read(source: str) -> Iterator[Frame]:
+        tries.append(source)
+        if len(tries) == 1:
+            raise ValueError("odd")
+        yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
+        watch.stop.set()
+
+    monkeypatch.setattr(watch_module, "read_video", read)
+    monkeypatch.setattr(watch_module, "import_av", lambda: None)
+    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
+    lines: list[dict[str, Any]] = []
+    watch = Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {"door": "rtsp://here/1"}, lines.append)
+    health = tmp_path / "health.json"
+    counts = watch.run(health, interval=0.05)["door"]
+    assert (len(tries), counts["done"]) == (2, 1)
+    assert "door is lost: ValueError: odd" in caplog.text
+    assert "Traceback" in caplog.text
+    assert not counts["ended"]  # its thread is over; a camera never is
+    now = json.loads(health.read_text())["time"]
+    assert "camera door has done nothing for 99 s" in check_health(health, 60, now=counts["last_done"] + 99)
+    assert check_health(health, 60, now=now) == []
+
+
+def test_a_file_that_cannot_be_read_is_said_and_the_others_go_on(
+    package: Path,
+    detector: Path,
+    clip: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    none, out, health = tmp_path / "none.mp4", tmp_path / "seen.jsonl", tmp_path / "health.json"
+    options = ["--detector", detector, "-o", out, "--health", health, "--provider", "cpu", "--threads", 1]
+    with caplog.at_level("WARNING", "stcanet_runtime"):
+        assert call("watch", package, f"gone={none}", f"door={clip}", *options) == 1
+    assert [record.getMessage() for record in caplog.records] == [f"gone: {none}: no such file"]
+    assert capsys.readouterr().err == f"error: gone: {none}: no such file\n"
+    assert len(out.read_text().splitlines()) == FRAMES
+    assert check_health(health, 60) == [f"camera gone failed: {none}: no such file"]
+
+
+def test_a_gallery_without_a_threshold_is_refused_at_the_start(
+    package: Path, detector: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    encoder, finder = Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1)
+    assert encoder.model_sha256 is not None
+    with Gallery.create(tmp_path / "g", encoder.dim, encoder.model_sha256) as gallery:
+        with pytest.raises(GalleryError, match="it has no threshold"):
+            Watch(encoder, finder, {"door": str(clip)}, print, gallery)
+        gallery.calibration = {"threshold": 0.25}
+        assert Watch(encoder, finder, {}, print, gallery).threshold == 0.25
+        assert Watch(encoder, finder, {}, print, gallery, 0.5).threshold == 0.5
+        gallery.calibration = None
+    options = ["--detector", detector, "--provider", "cpu", "--threads", 1]
+    assert call("watch", package, f"door={clip}", *options, "--gallery", tmp_path / "g") == 1
+    assert "it has no threshold; give one, or run `stcanet calibrate`" in capsys.readouterr().err
+    assert call("watch", package, f"door={clip}", *options, "--threshold", 0.3) == 2
+    assert "'--threshold': needs --gallery" in capsys.readouterr().err
+
+
 def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
     package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -145,9 +210,9 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
     assert "cannot be read" in check_health(path, 10)[0]
     cameras = {
-        "door": {"last_done": 95.0, "ended": False},
-        "yard": {"last_done": None, "ended": False},
-        "file": {"last_done": 1.0, "ended": True},
+        "door": {"last_done": 95.0, "ended": False, "error": None},
+        "yard": {"last_done": None, "ended": False, "error": None},
+        "file": {"last_done": 1.0, "ended": True, "error": None},
     }
     path.write_text(json.dumps({"time": 99.0, "cameras": cameras}))
     assert check_health(path, 10, now=100) == ["camera yard has done nothing yet"]

@@ -43,11 +43,14 @@ def watch(
 
     from stcanet_runtime.detector import Detector
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.errors import DataError
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.metrics import Metrics
     from stcanet_runtime.watch import Watch
 
     sources = _sources(cameras)
+    if threshold is not None and gallery is None:
+        raise typer.BadParameter("needs --gallery: without it nobody is known", param_hint="'--threshold'")
     metrics = Metrics() if metrics_port is not None else None
     encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
     finder = Detector.load(detector, provider, threads, min_score)
@@ -59,7 +62,9 @@ def watch(
             metrics.serve(metrics_port, metrics_address)
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
-        watched.run(health)
+        ends = watched.run(health)
+    if failed := [f"{name}: {facts['error']}" for name, facts in ends.items() if facts["ended"] and facts["error"]]:
+        raise DataError("; ".join(failed))
 
 
 watch.__doc__ = f"{watch.__doc__}\n\n{_EXAMPLES}"

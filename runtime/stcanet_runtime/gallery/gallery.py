@@ -200,14 +200,23 @@ class Gallery:
         Raises:
             GalleryError: Neither `threshold` nor a calibrated one.
         """
-        limit = self.threshold if threshold is None else float(threshold)
-        if limit is None:
-            raise GalleryError(self.store.facts().get("path"), "it has no threshold", "give one, or run `stcanet calibrate`")
+        limit = self.limit(threshold)
         found = self.search(queries, 1, where, cameras, templates)
         return [
             Decision(hits[0].identity if hits and hits[0].distance <= limit else None, limit, hits[0] if hits else None)
             for hits in found
         ]
+
+    def limit(self, threshold: float | None = None) -> float:
+        """The threshold that `decide` takes: this one, or else the calibrated one.
+
+        Raises:
+            GalleryError: There is neither.
+        """
+        limit = self.threshold if threshold is None else float(threshold)
+        if limit is None:
+            raise GalleryError(self.store.facts().get("path"), "it has no threshold", "give one, or run `stcanet calibrate`")
+        return limit
 
     @property
     def threshold(self) -> float | None:
