@@ -14,7 +14,7 @@ from stcanet_runtime.encoder import Encoder, Float32Array
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.mot import Boxes
 from stcanet_runtime.track_buffer import TrackletBuffer
-from stcanet_runtime.video import Frame, read_video
+from stcanet_runtime.video import Frame, read_video, without_login
 
 
 @dataclass
@@ -54,7 +54,7 @@ def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tu
             yield frame, boxes[number]
         if number >= last:
             return
-    raise DataError(f"{video} has {number} frames, its boxes go on to frame {last}")
+    raise DataError(f"{without_login(video)} has {number} frames, its boxes go on to frame {last}")
 
 
 def follow_tracks(

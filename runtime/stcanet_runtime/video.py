@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -17,6 +18,9 @@ from stcanet_runtime.files import atomic_path
 UInt8Array = NDArray[np.uint8]
 _DEFAULT_RATE = Fraction(25)
 _SILENCE = 10.0  # seconds
+# Name and password as FFmpeg finds them, up to the last @ of the host part; or behind a name a password with /, ? or #, which
+# FFmpeg refuses in a message that repeats it: all up to the last @, unless it begins as a port. Of two slashes Path leaves one.
+_LOGIN = re.compile(r"(\w{2,}:/+)(?:[^/?#@\[]*:(?!\d*[/?#]).*|[^/?#]*)@")
 _MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
 
 
@@ -49,6 +53,11 @@ def is_url(source: str | Path) -> bool:
     return "://" in str(source)
 
 
+def without_login(text: str | Path) -> str:
+    """A URL, or a line with one, without name and password: for what is printed, logged or stored."""
+    return _LOGIN.sub(r"\1", str(text))
+
+
 def read_video(path: str | Path) -> Iterator[Frame]:
     """All frames of the first video stream.
 
@@ -60,14 +69,14 @@ def read_video(path: str | Path) -> Iterator[Frame]:
         DataError: It is not a video, it is damaged, or the camera is silent for 10 s.
         MissingDependencyError: PyAV is not installed.
     """
-    av = import_av()
+    av, shown = import_av(), without_login(path)
     if not is_url(path) and not Path(path).is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{shown}: no such file")
     place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).resolve()), None)
     try:
         with av.open(place, timeout=timeout) as container:
             if not container.streams.video:
-                raise DataError(f"{path} has no video stream")
+                raise DataError(f"{shown} has no video stream")
             stream = container.streams.video[0]
             rate = stream.average_rate or _DEFAULT_RATE
             first: float | None = None
@@ -76,7 +85,8 @@ def read_video(path: str | Path) -> Iterator[Frame]:
                 first = time if first is None else first
                 yield Frame(number, time - first, frame.to_ndarray(format="rgb24"))
     except av.error.FFmpegError as error:
-        raise DataError(f"{path} cannot be read as a video: {error}") from None
+        reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
+        raise DataError(f"{shown} cannot be read as a video: {reason}") from None
 
 
 def frame_rate(path: str | Path) -> Fraction:

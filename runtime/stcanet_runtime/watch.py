@@ -6,6 +6,7 @@ import json
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from stcanet_runtime.files import write_json
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.gallery import Gallery
 from stcanet_runtime.metrics import Metrics
-from stcanet_runtime.video import Frame, import_av, is_url, read_video
+from stcanet_runtime.video import Frame, import_av, is_url, read_video, without_login
 
 Write = Callable[[dict[str, Any]], None]
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
@@ -64,8 +65,9 @@ class _Camera:
             except DataError as error:
                 self.error = str(error)
             except Exception as error:  # a bug, ours or PyAV's: with its thread the camera would be gone, and nobody would know
-                self.error = f"{type(error).__name__}: {error}"
-                _logger.exception("%s: unexpected", self.name, extra={"event": "bug", "camera": self.name})
+                self.error = without_login(f"{type(error).__name__}: {error}")
+                trace = without_login(traceback.format_exc())
+                _logger.error("%s: unexpected: %s", self.name, trace, extra={"event": "bug", "camera": self.name})
             if not self._live:
                 level, reason = (logging.WARNING, self.error) if self.error else (logging.INFO, "it ended")
                 _logger.log(level, "%s: %s", self.name, reason, extra={"event": "ended", "camera": self.name})

@@ -24,7 +24,7 @@ from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.metrics import Metrics
-from stcanet_runtime.video import Frame, read_video, video_writer
+from stcanet_runtime.video import Frame, read_video, video_writer, without_login
 from stcanet_runtime.watch import Watch, check_health
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
@@ -340,3 +340,70 @@ def test_a_url_is_given_to_ffmpeg_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(DataError, match="rtsp://box/1 cannot be read"):
         next(video_module.read_video("rtsp://box/1"))
     assert opened == [("rtsp://box/1", {"timeout": 10.0})]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("rtsp://user:pw@10.0.0.7:554/main", "rtsp://10.0.0.7:554/main"),
+        ("rtsp://user@box/1", "rtsp://box/1"),
+        ("rtsp:/user:pw@box/1", "rtsp:/box/1"),  # as Path writes it
+        ("rtsp://user:p@w@box/1", "rtsp://box/1"),
+        ("rtsp://user:p#w/?@box/1", "rtsp://box/1"),
+        ("rtsp://user:p w@box/1", "rtsp://box/1"),
+        ("rtsp://box:554/a@b", "rtsp://box:554/a@b"),
+        ("rtsp://box/a@b", "rtsp://box/a@b"),
+        ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
+        ("/videos/me@home.mp4", "/videos/me@home.mp4"),
+        ("C:/videos/me@home.mp4", "C:/videos/me@home.mp4"),
+    ],
+)
+def test_a_url_is_shown_without_its_login(url: str, shown: str) -> None:
+    assert without_login(url) == shown
+
+
+def test_passwords_of_cameras_are_in_no_message_and_no_file(
+    package: Path,
+    detector: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    av = pytest.importorskip("av")
+    url, refused = "rtsp://user:secret@box/1", "rtsp://user:se#cret@box/2"
+    right = av.open
+
+    def connect(place: str, **options: Any) -> Any:
+        if place == url:
+            return right(str(clip))
+        raise av.error.FFmpegError(22, "Invalid argument", place)
+
+    monkeypatch.setattr(av, "open", connect)
+    options = ["--detector", detector, "--provider", "cpu", "--threads", 1]
+    with pytest.raises(DataError, match=r"rtsp://box/2 cannot be read as a video: .*'rtsp://box/2'"):
+        next(read_video(refused))
+    assert call("infer", package, url, *options, "-o", tmp_path / "p.npz", "--max-frames", 2, "--json") == 0
+    with np.load(tmp_path / "p.npz") as found:
+        assert found["paths"].tolist() == ["rtsp:/box/1/1-1", "rtsp:/box/1/2-1"]
+    assert call("infer", package, refused, *options) == 1
+    assert call("infer", package, refused) == 2
+    assert call("watch", package, refused, *options) == 2
+    assert call("watch", package, f"{url}?a=b", *options) == 2
+    assert call("identify", package, url) == 2
+    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
+
+    def write(line: dict[str, Any]) -> None:
+        if line["frame"] == FRAMES:
+            watch.stop.set()
+        lines.append(line)
+
+    lines: list[dict[str, Any]] = []
+    cameras = {"door": url, "yard": refused}
+    watch = Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), cameras, write)
+    counts = watch.run(tmp_path / "health.json", interval=0.05)
+    assert "yard is lost: rtsp://box/2 cannot be read" in caplog.text
+    said = "".join(capsys.readouterr()) + caplog.text + str(lines) + str(counts) + (tmp_path / "health.json").read_text()
+    assert "cret" not in said
+    assert "user" not in said

@@ -75,9 +75,11 @@ identify.__doc__ = f"{identify.__doc__}\n\n{_EXAMPLES}"
 
 
 def _pair(text: str) -> tuple[Path, Path]:
+    from stcanet_runtime.video import without_login
+
     video, sign, boxes = text.rpartition("=")
     if not sign or not video or not boxes:
-        raise typer.BadParameter(f"'{text}' must be VIDEO=BOXES", param_hint="'VIDEO=BOXES'")
+        raise typer.BadParameter(f"'{without_login(text)}' must be VIDEO=BOXES", param_hint="'VIDEO=BOXES'")
     return Path(video), Path(boxes)
 
 

@@ -18,6 +18,7 @@ from stcanet_runtime.errors import DataError
 from stcanet_runtime.footage import Appearance, Person, embed_each_box, follow_tracks
 from stcanet_runtime.mot import Boxes, load_mot
 from stcanet_runtime.track_buffer import TrackletBuffer
+from stcanet_runtime.video import without_login
 
 _NO_TRACK = -1
 
@@ -38,28 +39,29 @@ def embed(
     """Embed the people in a video.
 
     Returns:
-        The embeddings, named as the video and the track, or the frame and the place in it; and columns: ``tracks``, with
-        ``starts``, ``ends`` (seconds) and ``frames`` (how many), or with ``frames`` (which) and ``boxes`` [N, 4].
+        The embeddings, named as the video (a URL without its login) and the track, or the frame and the place in it; and
+        columns: ``tracks``, with ``starts``, ``ends`` (seconds) and ``frames`` (how many), or with ``frames`` (which) and
+        ``boxes`` [N, 4].
 
     Raises:
         DataError: The video cannot be read, ends before its boxes do, or nobody is in it.
     """
-    limit = max_frames or np.inf
+    limit, name = max_frames or np.inf, without_login(video)
     if isinstance(source, dict):
         source = {frame: boxes for frame, boxes in source.items() if frame <= limit}
         if not source:
-            raise DataError(f"{video}: there are no boxes in its first {max_frames} frames")
+            raise DataError(f"{name}: there are no boxes in its first {max_frames} frames")
     with progress_bar("embedding") as progress:
         if isinstance(source, Detector) or each_box:
             people: list[Person] = []
             for number, found in takewhile(lambda item: item[0] <= limit, embed_each_box(encoder, video, source, every)):
                 people += found
                 progress(number, max_frames or number)
-            return _boxes(encoder, video, people)
+            return _boxes(encoder, name, people)
         buffer, seen = TrackletBuffer(encoder, every, ready_after=1), dict[int, Appearance]()
         for number in follow_tracks(buffer, video, source, seen):
             progress(number, max(source))
-        return _tracks(encoder, video, buffer, seen)
+        return _tracks(encoder, name, buffer, seen)
 
 
 def _boxes(encoder: Encoder, video: str, people: Sequence[Person]) -> tuple[Crops, dict[str, NDArray[Any]]]:

@@ -103,7 +103,9 @@ def _sources(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _pair(text: str) -> tuple[str, str]:
+    from stcanet_runtime.video import is_url, without_login
+
     name, sign, source = text.partition("=")
-    if not sign or not name or not source:
-        raise typer.BadParameter(f"'{text}' must be NAME=SOURCE", param_hint="'NAME=SOURCE'")
+    if not sign or not name or not source or is_url(name):  # a URL with = in it would name the camera
+        raise typer.BadParameter(f"'{without_login(text)}' must be NAME=SOURCE", param_hint="'NAME=SOURCE'")
     return name, source
