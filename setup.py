@@ -88,7 +88,7 @@ RUNTIME_EXTRAS = {
     # Never in the base: the wheels of onnxruntime and onnxruntime-gpu overwrite each other.
     "cpu": ["onnxruntime>=1.22"],
     "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
-    "video": ["av>=13"],
+    "video": ["av>=14.1"],
     "metrics": ["prometheus-client"],
     "jit": ["numba>=0.61"],
     "sign": ["py-minisign"],

@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     time: float
     """Seconds since the first."""
     image: UInt8Array
-    """RGB, ``[H, W, 3]``."""
+    """RGB, ``[H, W, 3]``, upright."""
 
 
 def import_av() -> Any:
@@ -59,7 +59,7 @@ def without_login(text: str | Path) -> str:
 
 
 def read_video(path: str | Path) -> Iterator[Frame]:
-    """All frames of the first video stream.
+    """All frames of the first video stream, turned as its display matrix says.
 
     Args:
         path: A file; or the URL of a camera, which is the one way in which this package reaches out of the machine: FFmpeg
@@ -83,10 +83,16 @@ def read_video(path: str | Path) -> Iterator[Frame]:
             for number, frame in enumerate(container.decode(stream), 1):
                 time = float((number - 1) / rate) if frame.time is None else float(frame.time)
                 first = time if first is None else first
-                yield Frame(number, time - first, frame.to_ndarray(format="rgb24"))
+                yield Frame(number, time - first, _upright(frame))
     except av.error.FFmpegError as error:
         reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
         raise DataError(f"{shown} cannot be read as a video: {reason}") from None
+
+
+def _upright(frame: Any) -> UInt8Array:
+    """RGB, turned as players and OpenCV turn it: a phone stores what its sensor saw, and beside it how it was held."""
+    quarters = round(frame.rotation / 90)  # counterclockwise, as those of rot90
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
 
 
 def frame_rate(path: str | Path) -> Fraction:

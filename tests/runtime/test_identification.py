@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -155,6 +156,40 @@ def test_no_video(tmp_path: Path) -> None:
         list(read_video(tmp_path / "no.mp4"))
     with pytest.raises(DataError, match="no such file"):
         list(read_video(tmp_path / "none.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("matrix", "corner", "shape"),
+    [
+        ((1, 0, 0, 1), (slice(20), slice(30)), (64, 96, 3)),
+        ((0, 1, -1, 0), (slice(20), slice(-20, None)), (96, 64, 3)),  # a phone that is held upright
+        ((-1, 0, 0, -1), (slice(-20, None), slice(-30, None)), (64, 96, 3)),
+        ((0, -1, 1, 0), (slice(-20, None), slice(20)), (96, 64, 3)),
+    ],
+)
+def test_frames_are_turned_as_their_file_says(
+    matrix: tuple[int, ...], corner: tuple[slice, slice], shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    """The matrix (a, b, c, d) of ISO 14496-12 shows the pixel (x, y) at (ax + cy, bx + dy): the first one goes to `corner`."""
+    pytest.importorskip("av")
+    image = np.zeros((64, 96, 3), np.uint8)
+    image[:32, :48, 0] = 255
+    with video_writer(tmp_path / "phone.mp4", Fraction(10)) as write:
+        write(image)
+    data, header = (tmp_path / "phone.mp4").read_bytes(), 44  # bytes of a track header before its matrix
+
+    def packed(a: int, b: int, c: int, d: int) -> bytes:
+        return struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+
+    place = data.index(b"tkhd") + header
+    assert data[place : place + 36] == packed(1, 0, 0, 1)
+    (tmp_path / "phone.mp4").write_bytes(data[:place] + packed(*matrix) + data[place + 36 :])
+    (frame,) = read_video(tmp_path / "phone.mp4")
+    assert frame.image.shape == shape
+    assert frame.image.flags.c_contiguous
+    red = frame.image[..., 0] > 128
+    assert red[corner].all()
+    assert red.sum() == pytest.approx(32 * 48, rel=0.02)
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
