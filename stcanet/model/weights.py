@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -12,15 +13,25 @@ from stcanet_runtime.errors import CheckpointError
 WRAPPINGS = ("state_dict", "model")
 """Entries under which programs keep their state dict, beside the epoch and the like."""
 
+_SCALAR = np.float64().__reduce__()[0]
+# torchreid and others keep rank-1 and mAP as NumPy scalars. These make numbers and nothing else; NumPy 1 wrote the old name.
+_NUMPY_SCALARS = [
+    _SCALAR,
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8")),
+]
+
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The state dict in a file: alone, or under one of :data:`WRAPPINGS`; without the ``module.`` that DataParallel adds.
 
     Raises:
-        CheckpointError: The file does not exist, holds more than tensors and plain values, or no state dict.
+        CheckpointError: The file does not exist, holds more than tensors, plain values and NumPy numbers, or no state dict.
     """
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_NUMPY_SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"weights {path} do not exist") from None
     except Exception as error:  # torch raises many kinds for files that are no checkpoints

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -65,6 +66,24 @@ def test_published_names_fill_everything(tmp_path: Path, wrap, prefix: str) -> N
     assert (report.unfit, report.missing, report.unknown) == ((), (), ())
     assert set(report.matched) == set(target.state_dict())
     assert all(torch.equal(target.state_dict()[name], value) for name, value in source.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int32, np.int64])
+@pytest.mark.parametrize("package", [b"numpy._core", b"numpy.core"])  # the second is what NumPy 1 wrote
+def test_figures_as_numpy_scalars_are_read_over(tmp_path: Path, kind: type, package: bytes) -> None:
+    source, path = model(1), tmp_path / "x.pth.tar"
+    content = {"state_dict": published(source), "epoch": 60, "rank1": kind(1), "mAP": kind(0)}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    path.write_bytes(path.read_bytes().replace(b"numpy._core.multiarray\n", package + b".multiarray\n"))
+    assert package + b".multiarray\nscalar" in path.read_bytes()
+    assert load_foreign(path, model(2)).missing == ()
+
+
+@pytest.mark.parametrize("value", [np.ones(2), np.array([open], dtype=object), np.dtype("O"), np.load])
+def test_other_things_of_numpy_are_refused(tmp_path: Path, value: object) -> None:
+    torch.save({"state_dict": published(model(1)), "rank1": value}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="safe to load"):
+        load_foreign(tmp_path / "x.pth", model(2))
 
 
 def test_everything_that_does_not_fit_is_named(tmp_path: Path) -> None:
