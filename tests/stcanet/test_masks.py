@@ -95,6 +95,13 @@ def test_an_image_without_a_mask_is_named_with_the_place(folder: Path) -> None:
         masks.check([f"{NAME}.jpg", "0007.jpg", "0009.jpg"])
 
 
+def test_images_of_the_same_name_cannot_share_a_mask(folder: Path) -> None:
+    masks = MaskFolder(folder)
+    masks.check([f"a/{NAME}.jpg", f"a/{NAME}.jpg"])  # one image, twice in the list
+    with pytest.raises(DataError, match=rf"a.{NAME}\.jpg and b.{NAME}\.jpg would share one part mask"):
+        masks.check([f"a/{NAME}.jpg", f"b/{NAME}.jpg"])
+
+
 @pytest.mark.parametrize("name", [*PARTS, "foreground"])
 def test_all_five_files_of_the_reference_must_exist(tmp_path: Path, parts: np.ndarray, name: str) -> None:
     for stem in ("0001", "0002"):

@@ -48,9 +48,17 @@ class MaskFolder:
         """Make sure that every image has a part map, before hours of training meet the one that has not.
 
         Raises:
-            DataError: Some have none. The message says how many, and names the first one and the place looked at.
+            DataError: Some have none; the message says how many, and names the first one and the place looked at. Or two
+                images in different folders have the same name, and would share one map.
         """
         images = list(images)
+        owners: dict[str, Path] = {}
+        for image in map(Path, images):
+            if (owner := owners.setdefault(image.stem, image)) != image:
+                raise DataError(
+                    f"{owner} and {image} would share one part mask ({self.path(image)}): masks are found by the names of "
+                    "images, so give them different ones"
+                )
         missing = [image for image in images if not all(path.is_file() for path in self.files(image))]
         if missing:
             raise DataError(f"{len(missing)} of {len(images)} images have no part mask, first {self._missing(missing[0])}")
