@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from stcanet.data.datasets import load_dataset
+from stcanet.data.datasets.manifest import SPLITS
+from stcanet.data.scoring import score
 from stcanet_runtime.errors import DataError
 
 
@@ -77,6 +80,15 @@ def test_manifest(tmp_path: Path) -> None:
     assert dataset.query[0].camid == 12
     assert dataset.query[0].path == tmp_path / "sub" / "b.jpg"
     assert [sample.pid for sample in dataset.gallery] == [0]
+
+
+def test_people_of_a_manifest_may_count_from_0(tmp_path: Path) -> None:
+    lines = ["path,pid,camid,split"] + [f"a.jpg,{pid},{camid},{split}" for pid in (0, 1) for camid, split in enumerate(SPLITS)]
+    dataset = load_dataset(manifest(tmp_path, "\n".join(lines)))
+    for samples in (dataset.train, dataset.query, dataset.gallery):
+        assert [sample.pid for sample in samples] == [0, 1]
+    result = score(dataset.query, dataset.gallery, np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))
+    assert (result.num_valid_queries, result.rank(1), result.protocol.num_distractors) == (2, 1.0, 0)
 
 
 def test_manifest_of_tracklets(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.errors import DataError, quote_choices
-from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
+from stcanet_runtime.evaluate import JUNK_PID
 
 REQUIRED = ("path", "pid", "camid", "split")
 OPTIONAL = ("track", "frame")
@@ -33,13 +33,14 @@ def read_manifest(path: Path) -> ReIDDataset:
 
     ``split`` is train, query or gallery. An empty ``camid`` means that the cameras are not known (then for every line).
     With ``track``, the lines of one split and track are one tracklet, ordered by ``frame`` (without it, as they stand).
-    Junk and distractors are treated as in the Market-1501 layout.
+    Pid −1 is junk, which is left out. Pid 0 is a person as any other where a train or query line has it, as in data that
+    counts people from 0; where only gallery lines have it, they are distractors.
 
     Raises:
         DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, or the
             lines of a track disagree.
     """
-    lines = [line for line in _read_lines(path) if _counts(line)]
+    lines = [line for line in _read_lines(path) if line.pid != JUNK_PID]
     if not lines:
         raise DataError(f"{path} lists no images")
     tracklets = any(line.track is not None for line in lines)
@@ -53,10 +54,6 @@ def read_manifest(path: Path) -> ReIDDataset:
         splits[group[0].split].append(_sample(group, path))
     train, query, gallery = (tuple(splits[split]) for split in SPLITS)
     return ReIDDataset(path.stem, path.parent, train, query, gallery, tracklets)
-
-
-def _counts(line: _Line) -> bool:
-    return line.pid != JUNK_PID and not (line.pid == DISTRACTOR_PID and line.split != "gallery")
 
 
 def _sample(group: list[_Line], manifest: Path) -> Sample:
