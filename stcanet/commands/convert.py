@@ -29,7 +29,8 @@ def convert(
 ) -> None:
     """Make a checkpoint for `evaluate`, `export` and `infer` from weights of another program.
 
-    Fails if anything is missing that retrieval needs; says what was taken, what did not fit, and what is unknown here.
+    Fails if anything is missing that retrieval needs, or a layer has no place here; says what was taken and what was left out.
+    A checkpoint does not tell the last stride of its network: it is 1 here, whatever it was there.
     """
     from dataclasses import asdict
 
@@ -40,7 +41,10 @@ def convert(
     overrides = {} if blocks is None else {"blocks": tuple(parse_blocks(blocks))}
     checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
     save_checkpoint(checkpoint, out)
-    typer.echo(json.dumps(asdict(report)) if as_json else f"{out}: {report}")
+    if as_json:
+        typer.echo(json.dumps({**asdict(report), "last_stride": 1}))
+    else:
+        typer.echo(f"{out}: {report}; the last stride is 1 here, whatever it was there")
 
 
 convert.__doc__ = f"{convert.__doc__}\n\n{_EXAMPLES}"

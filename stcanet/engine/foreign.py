@@ -8,6 +8,7 @@ not in a checkpoint: the last one is 1 here, whatever it was there.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,9 @@ _HEAD = {
     "classifier": "head.classifier",
     "heads": "head.classifier",
 }
+_CLASSIFIER = re.compile(r"(?:backbone\.|base\.)?(?:fc|heads|(?:heads?\.)?classifier)\.(?:weight|bias)")
+_UNNEEDED = re.compile(r".*num_batches_tracked|pixel_mean|pixel_std")
+"""Beside the classifier: what retrieval does without. The mean and deviation are those of the input, which is ours here."""
 _STEM = {"conv1": "backbone.stem.0", "bn1": "backbone.stem.1"}
 
 
@@ -63,8 +67,7 @@ class LoadReport:
         parts = [f"{len(self.matched)} tensors taken"]
         for name in ("unfit", "missing", "unknown"):
             if entries := getattr(self, name):
-                shown = ", ".join(entries[:4]) + (f" and {len(entries) - 4} more" if len(entries) > 4 else "")
-                parts.append(f"{len(entries)} {name}: {shown}")
+                parts.append(f"{len(entries)} {name}: {_first(entries)}")
         return "; ".join(parts)
 
 
@@ -74,7 +77,11 @@ def load_foreign(path: Path, model: STCANet) -> LoadReport:
     Raises:
         CheckpointError: The file is no checkpoint that is safe to load, or nothing in it fits.
     """
-    state, ours = read_state_dict(path), model.state_dict()
+    return _fill(model, read_state_dict(path), path)
+
+
+def _fill(model: STCANet, state: dict[str, Tensor], path: Path) -> LoadReport:
+    ours = model.state_dict()
     names = _our_names(state, model)
     matched: dict[str, Tensor] = {}
     unfit = []
@@ -102,16 +109,35 @@ def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
     A network without a batch-normalised neck gets one that changes nothing.
 
     Raises:
-        CheckpointError: Anything that retrieval needs is missing from it, or it is no checkpoint.
+        CheckpointError: Anything that retrieval needs is missing from it, it has layers that have no place here (without
+            them the features would be others), or it is no checkpoint.
     """
     with torch.random.fork_rng(devices=[]):
         model = STCANet(config)
     nn.init.ones_(model.head.neck.weight)
-    report = load_foreign(path, model)
+    state = read_state_dict(path)
+    report = _fill(model, state, path)
     necks = [name for name in report.missing if name.startswith("head.neck.")]
     if len(report.missing) > len(necks) or len(necks) not in (0, 4):
         raise CheckpointError(f"{path} does not fill '{config.preset}': {report}")
+    if layers := [*report.unfit, *_needed(report.unknown, state, model.feature_dim)]:
+        raise CheckpointError(
+            f"{path} has layers that '{config.preset}' has no place for: {_first(layers)}; without them "
+            "the features would be others"
+        )
     return Checkpoint.of(model, training={"converted_from": path.name}), report
+
+
+def _needed(unknown: Sequence[str], state: dict[str, Tensor], feature_dim: int) -> list[str]:
+    """Those of the unknown entries that features depend on, or that tell of features of another length than ours."""
+    needed = []
+    for name in unknown:
+        shape = list(state[name].shape)
+        if not _CLASSIFIER.fullmatch(name):
+            needed += [] if _UNNEEDED.fullmatch(name) else [name]
+        elif len(shape) > 1 and shape[1] != feature_dim:
+            needed.append(f"{name} {shape}, a classifier of features of length {shape[1]}, not {feature_dim}")
+    return needed
 
 
 def _our_names(state: dict[str, Tensor], model: STCANet) -> dict[str, str]:
@@ -135,6 +161,10 @@ def _our_name(theirs: str, state: dict[str, Tensor], stages: dict[int, int]) -> 
     owner, _, kind = bare.rpartition(".")
     place = _STEM.get(owner) or _HEAD.get(owner)
     return place and f"{place}.{kind}"
+
+
+def _first(entries: Sequence[str]) -> str:
+    return ", ".join(entries[:4]) + (f" and {len(entries) - 4} more" if len(entries) > 4 else "")
 
 
 def _essential(shape: torch.Size) -> list[int]:

@@ -128,6 +128,39 @@ def test_a_conversion_with_holes_is_refused(tmp_path: Path) -> None:
         convert(tmp_path / "x.pth", preset_config("stcanet-tiny"))
 
 
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (
+            {"fc.0.weight": torch.zeros(512, 512), "fc.0.bias": torch.zeros(512)},
+            "no place for: fc.0.weight, fc.0.bias; without",
+        ),
+        ({"classifier.weight": torch.zeros(9, 256)}, r"classifier of features of length 256, not 512"),
+        ({"fc.weight": torch.zeros(9, 2048)}, r"classifier of features of length 2048, not 512"),
+        (
+            {f"bn.{name}": torch.zeros(256) for name in ("weight", "bias", "running_mean", "running_var")},
+            r"bn.weight \[256\] for",
+        ),
+        ({"STCABlock3D3.W1.0.weight": torch.zeros(256, 256)}, "no place for: STCABlock3D3"),
+    ],
+)
+def test_a_conversion_that_would_drop_a_layer_is_refused(tmp_path: Path, extra: dict[str, Tensor], message: str) -> None:
+    state = {
+        name: value for name, value in published(model(1, blocks=())).items() if not name.startswith(("bn.", "classifier."))
+    }
+    torch.save({**state, **extra}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "x.pth", preset_config("stcanet-tiny", blocks=()))
+
+
+def test_a_conversion_leaves_out_what_retrieval_does_without(tmp_path: Path) -> None:
+    state = published(model(1, blocks=()))
+    extra = {"fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000), "pixel_mean": torch.zeros(3)}
+    torch.save({**state, **extra}, tmp_path / "x.pth")
+    _, report = convert(tmp_path / "x.pth", preset_config("stcanet-tiny", blocks=()))
+    assert set(report.unknown) == {"classifier.weight", "classifier.bias", *extra}
+
+
 def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
     source, target = model(1, classes=5), model(2)
     save_checkpoint(Checkpoint.of(source), tmp_path / "a.pt")
