@@ -111,6 +111,10 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
         ("", "missing 'path', 'pid', 'camid' or 'split'"),
         ("path,pid,camid,split\n", "lists no images"),
         ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),
+        (
+            f"path,pid,camid,split\na.jpg,{2**63},1,train\n",
+            "line 2: pid must be a whole number of 64 bits, got '9223372036854775808'",
+        ),
         ("path,pid,camid,split\na.jpg,,1,train\n", "line 2: pid is empty"),
         ("path,pid,camid,split\na.jpg,1,1,test\n", "line 2: split must be 'train', 'query' or 'gallery', got 'test'"),
         ("path,pid,camid,split\na.jpg,1,1,train\ngone.jpg,1,1,train\n", r"line 3: there is no image .*gone\.jpg"),

@@ -35,8 +35,9 @@ def test_the_labels_of_lip_are_grouped_as_specified() -> None:
     assert load_grouping().parser == ParserSpec(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD))
 
 
-def test_a_grouping_of_names_and_numbers(tmp_path: Path) -> None:
-    (tmp_path / "names.txt").write_text("nothing\ncap\ncoat\nboot\n")
+@pytest.mark.parametrize("end", ["\n", ""])
+def test_a_grouping_of_names_and_numbers(tmp_path: Path, end: str) -> None:
+    (tmp_path / "names.txt").write_text(f"nothing\ncap\ncoat\nboot{end}")
     table = load_grouping(_grouping(tmp_path, 'label_file = "names.txt"\n[parts]\nhead = ["cap", 7]\nshoes = ["boot"]')).table
     assert (table[1], table[7], table[3], table[2]) == (1, 1, 4, 0)
 
@@ -54,6 +55,11 @@ def test_a_grouping_of_names_and_numbers(tmp_path: Path) -> None:
         ("other = 1\n[parts]\nhead = [1]", "unknown entry other"),
         ("labels = []", "a table with labels for head"),
         ("parts = 3", "parts must be a table"),
+        ("[parts]\nhead = 5", "parts.head must be a list of labels, got 5"),
+        ('[parts]\nhead = "hat"', "parts.head must be a list of labels, got 'hat'"),
+        ("labels = 5\n[parts]\nhead = [1]", "labels must be a list of names, got 5"),
+        ('labels = [1]\n[parts]\nhead = ["a"]', "labels must be a list of names"),
+        ("label_file = 5\n[parts]\nhead = [1]", "label_file must be the name of a file, got 5"),
         ("[parts]\nhead = [1]\n[parser]\nheight = 0", "height must be"),
         ("[parts]\nhead = [1]\n[parser]\nstd = [0, 1, 1]", "std must be"),
         ('[parts]\nhead = [1]\n[parser]\noutput = "x"', "output must be"),

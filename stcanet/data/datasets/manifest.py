@@ -100,6 +100,9 @@ def _integer(text: str | None, column: str, manifest: Path, line: int) -> int | 
     if text is None or not text.strip():
         return None
     try:
-        return int(text)
+        value = int(text)
     except ValueError:
         raise DataError(f"{manifest} line {line}: {column} must be a whole number, got '{text}'") from None
+    if not -(2**63) <= value < 2**63:  # identities and cameras become int64 in an evaluation
+        raise DataError(f"{manifest} line {line}: {column} must be a whole number of 64 bits, got '{text}'")
+    return value

@@ -68,7 +68,7 @@ def load_grouping(path: Path = LIP) -> Grouping:
     content = read_toml(path, "grouping")
     try:
         _known(content, ("labels", "label_file", "parts", "parser"), "")
-        names = read_names(path.parent / content["label_file"]) if "label_file" in content else content.get("labels", [])
+        names = _names(content, path.parent)
         parser = content.get("parser", {})
         _known(parser, [item.name for item in fields(ParserSpec)], "parser.")
         return Grouping(_table(content.get("parts", {}), names), ParserSpec(**parser))
@@ -76,12 +76,23 @@ def load_grouping(path: Path = LIP) -> Grouping:
         raise ConfigError(f"grouping {path}: {error}") from None
 
 
+def _names(content: Mapping[str, Any], folder: Path) -> list[str]:
+    file, names = content.get("label_file"), content.get("labels", [])
+    _require("labels", names, isinstance(names, list) and all(isinstance(name, str) for name in names), "a list of names")
+    if file is None:
+        return list(names)
+    _require("label_file", file, isinstance(file, str), "the name of a file")
+    return read_names(folder / file)
+
+
 def _table(parts: Mapping[str, Any], names: Sequence[str]) -> NDArray[np.uint8]:
     _known(parts, PARTS, "parts.")
     _require("parts", dict(parts), bool(parts), f"a table with labels for {', '.join(PARTS)}")
     table = np.zeros(_MAX_LABEL + 1, np.uint8)
     for number, part in enumerate(PARTS, start=1):
-        for label in parts.get(part, []):
+        labels = parts.get(part, [])
+        _require(f"parts.{part}", labels, isinstance(labels, list), "a list of labels")
+        for label in labels:
             value = _value(label, names)
             if table[value]:
                 raise ConfigError(f"label {label!r} is in two parts: {PARTS[table[value] - 1]} and {part}")

@@ -42,7 +42,7 @@ def read_names(path: Path) -> list[str]:
     """
     try:
         if path.suffix.lower() != ".mat":
-            return path.read_text(encoding="utf-8").split("\n")[:-1]
+            return path.read_text(encoding="utf-8").splitlines()
         cells = [value for value in _load_mat(path).values() if value.dtype == object]
         return [str(cell.item()) for cell in cells[0].ravel()]
     except (OSError, UnicodeDecodeError, IndexError, ValueError, DataError) as error:
