@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any
 
 from stcanet.config.training import TrainConfig
-from stcanet_runtime.errors import ConfigError, quote_choices
+from stcanet.config.values import typed
+from stcanet_runtime.errors import ConfigError
 from stcanet_runtime.files import read_toml
-
-T = TypeVar("T")
-
-_VALUES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -38,7 +34,7 @@ def make_config(*layers: Mapping[str, Any]) -> TrainConfig:
         _merge(merged, layer)
     if "data" not in merged:
         raise ConfigError("no training data: pass --data PATH, or set data in the configuration file")
-    return _build(TrainConfig, merged, "")
+    return TrainConfig(**typed(TrainConfig, merged))
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -65,31 +61,3 @@ def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:
             _merge(base[key], value)
         else:
             base[key] = dict(value) if isinstance(value, Mapping) else value
-
-
-def _build(kind: type[T], values: Mapping[str, Any], prefix: str) -> T:
-    hints = get_type_hints(kind)
-    known = [item.name for item in fields(kind)]  # type: ignore[arg-type]
-    if unknown := sorted(set(values) - set(known)):
-        raise ConfigError(f"unknown setting {prefix}{unknown[0]}; known are {quote_choices(known)}")
-    return kind(**{name: _convert(hints[name], value, f"{prefix}{name}") for name, value in values.items()})
-
-
-def _convert(hint: Any, value: Any, name: str) -> Any:
-    if is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{name} must be a table of settings, got {value!r}")
-        return _build(hint, value, f"{name}.")  # type: ignore[arg-type]
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint in _VALUES:
-        if type(value) is not hint:
-            raise ConfigError(f"{name} must be {_VALUES[hint]}, got {value!r}")
-        return value
-    if getattr(hint, "__origin__", None) is tuple:
-        item = hint.__args__[0]
-        length = None if Ellipsis in hint.__args__ else len(hint.__args__)
-        if not isinstance(value, (list, tuple)) or (length is not None and len(value) != length):
-            raise ConfigError(f"{name} must be a list of {length or 'any number of'} values, got {value!r}")
-        return tuple(_convert(item, entry, name) for entry in value)
-    return value

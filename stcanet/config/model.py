@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from stcanet.config.values import typed
 from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 Pool = Literal["avg", "max"]
@@ -13,6 +14,8 @@ HeadInit = Literal["default", "small"]
 Attention = Literal["auto", "fused", "sdpa", "eager"]
 ATTENTIONS: tuple[Attention, ...] = ("auto", "fused", "sdpa", "eager")
 
+MAX_SIDE, MAX_FRAMES, MAX_PARTS = 4096, 4096, 256
+"""Far above any use: a damaged or hostile checkpoint shall not allocate what it likes."""
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
@@ -58,27 +61,24 @@ class ModelConfig:
         if not all(stage in (1, 2, 3, 4) for stage in self.blocks) or len(set(self.blocks)) != len(self.blocks):
             raise OptionError("blocks", self.blocks, "distinct stages out of 1, 2, 3, 4")
         for name in ("height", "width"):
-            if getattr(self, name) < 32:
-                raise OptionError(name, getattr(self, name), "at least 32 pixels")
-        if self.clip_length is not None and self.clip_length < 1:
-            raise OptionError("clip_length", self.clip_length, "at least 1 frame, or none for images")
-        if self.num_parts < 1:
-            raise OptionError("num_parts", self.num_parts, "at least 1")
+            if not 32 <= getattr(self, name) <= MAX_SIDE:
+                raise OptionError(name, getattr(self, name), f"from 32 to {MAX_SIDE} pixels")
+        if self.clip_length is not None and not 1 <= self.clip_length <= MAX_FRAMES:
+            raise OptionError("clip_length", self.clip_length, f"from 1 to {MAX_FRAMES} frames, or none for images")
+        if not 1 <= self.num_parts <= MAX_PARTS:
+            raise OptionError("num_parts", self.num_parts, f"from 1 to {MAX_PARTS}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
         """Rebuild from what :func:`dataclasses.asdict` gave, as stored in checkpoints.
 
         Raises:
-            ConfigError: A field is unknown or missing, or a value is out of range.
+            ConfigError: A field is unknown, or a value has the wrong type; or the preset is missing.
+            OptionError: A value is out of range.
         """
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ConfigError(f"unknown model setting {quote_choices(unknown)}; known are {quote_choices(sorted(known))}")
-        try:
-            return cls(**{**values, "blocks": tuple(values.get("blocks", cls.blocks))})
-        except TypeError as error:
-            raise ConfigError(f"model settings are malformed: {error}") from error
+        if "preset" not in values:
+            raise ConfigError("model.preset is missing")
+        return cls(**typed(cls, values, "model."))
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -96,10 +96,8 @@ def preset_config(preset: str, **overrides: Any) -> ModelConfig:
 
     Raises:
         OptionError: There is no such preset, or a value is out of range.
-        ConfigError: There is no such setting.
+        ConfigError: There is no such setting, or a value has the wrong type.
     """
     if preset not in PRESETS:
         raise OptionError("preset", preset, quote_choices(tuple(PRESETS)))
-    if unknown := sorted(set(overrides) - {field.name for field in fields(ModelConfig)}):
-        raise ConfigError(f"unknown model setting {quote_choices(unknown)}")
-    return replace(PRESETS[preset], **overrides)
+    return replace(PRESETS[preset], **typed(ModelConfig, overrides, "model."))

@@ -232,11 +232,14 @@ class TrainConfig:
         for name in ("identities", "instances"):
             _require(name, getattr(self, name), getattr(self, name) >= 2, "at least 2")
         _require("val_fraction", self.val_fraction, 0.0 <= self.val_fraction < 1.0, "in [0, 1)")
-        for name in ("half_size_epochs", "workers", "seed", "checkpoint_minutes"):
+        for name in ("half_size_epochs", "workers", "checkpoint_minutes"):
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
+        # Seeds of single epochs are made of it, which have to fit into 64 bits.
+        _require("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2³² − 1")
         _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
         _require("cache", self.cache, self.cache in CACHES, quote_choices(CACHES))
         _require("cache_dir", self.cache_dir, bool(self.cache_dir) or self.cache != "file", "given where cache is 'file'")
+        _require("model.preset", self.model.get("preset"), "preset" not in self.model, "left to the setting preset")
         self._check_masks(self.model_config)
 
     def _check_masks(self, model: ModelConfig) -> None:
@@ -252,8 +255,7 @@ class TrainConfig:
     @property
     def model_config(self) -> ModelConfig:
         """The preset with `model` applied."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.model.items()}
-        return preset_config(self.preset, **values)
+        return preset_config(self.preset, **self.model)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as TOML and JSON take them; :func:`~stcanet.config.make_config` reads them back."""

@@ -211,9 +211,8 @@ def _build(config: TrainConfig, classes: int) -> tuple[STCANet, LoadReport | Non
     # The generator state is put back, so that training does not change its caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        overrides = {key: tuple(value) if isinstance(value, list) else value for key, value in config.model.items()}
         weights = NO_WEIGHTS if config.init else config.backbone_weights
-        model = build_model(config.preset, classes, weights, **overrides)
+        model = build_model(config.preset, classes, weights, **config.model)
     return model, load_foreign(Path(config.init), model) if config.init else None
 
 

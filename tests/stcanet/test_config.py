@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
+import tomli_w
+import torch
 
 from stcanet.config import TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine.schedule import lr_factor
@@ -54,7 +57,13 @@ def test_resolved_configuration_can_be_read_back() -> None:
         ({"data": "x", "epochs": True}, "epochs must be a whole number, got True"),
         ({"data": "x", "optim": {"milestones": 3}}, "milestones must be a list"),
         ({"data": "x", "augment": {"erase_area": [0.1]}}, "erase_area must be a list of 2"),
-        ({"data": "x", "model": {"depth": 3}}, "unknown model setting 'depth'"),
+        ({"data": "x", "model": {"depth": 3}}, r"unknown setting model\.depth"),
+        ({"data": "x", "model": 5}, "model must be a table of settings, got 5"),
+        ({"data": "x", "model": {"blocks": 5}}, r"model\.blocks must be a list of any number of values, got 5"),
+        ({"data": "x", "model": {"blocks": ["a"]}}, r"model\.blocks must be a whole number, got 'a'"),
+        ({"data": "x", "model": {"height": "abc"}}, r"model\.height must be a whole number, got 'abc'"),
+        ({"data": "x", "model": {"clip_length": "all"}}, r"model\.clip_length must be a whole number or none, got 'all'"),
+        ({"data": "x", "model": {"num_parts": 2.5}}, r"model\.num_parts must be a whole number, got 2\.5"),
     ],
 )
 def test_malformed(layer: dict[str, object], message: str) -> None:
@@ -68,6 +77,13 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
         "epochs=0",
         "identities=1",
         "seed=-1",
+        "seed=4294967296",
+        "model.num_parts=1000000000",
+        "model.height=5000",
+        "model.width=5000",
+        "model.clip_length=5000",
+        "model.pool=[1]",
+        "model.preset=stcanet-video",
         "val_fraction=1.0",
         "optim.lr=0",
         "optim.schedule=step",
@@ -79,6 +95,17 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
 def test_out_of_range(text: str) -> None:
     with pytest.raises(OptionError):
         make_config({"data": "x"}, parse_override(text))
+
+
+def test_a_video_preset_can_be_one_of_images() -> None:
+    config = make_config({"data": "x", "preset": "stcanet-video"}, parse_override("model.clip_length=none"))
+    assert config.model_config.clip_length is None
+    assert make_config(tomllib.loads(tomli_w.dumps(config.to_dict()))) == config  # TOML has no null
+
+
+def test_the_largest_seed_makes_batches_of_every_epoch() -> None:
+    seed = make_config({"data": "x"}, parse_override("seed=4294967295")).seed
+    torch.Generator().manual_seed(seed * 1_000_003 + 10_000)  # as TrainBatches does
 
 
 def test_override_without_value() -> None:
