@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stcanet.config import ModelConfig
 from stcanet.model import STCANet
+from stcanet.model.weights import is_state_dict
 from stcanet_runtime.errors import CheckpointError, StcanetError
 from stcanet_runtime.files import atomic_path
 
@@ -87,6 +88,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         CheckpointError: The file does not exist, is no checkpoint of this project, or is of a later version.
     """
     content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
+    if not is_state_dict(content.get("state_dict")):
+        raise CheckpointError(f"{path} is damaged: its state_dict is not names to tensors")
     try:
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ WRAPPINGS = ("state_dict", "model")
 
 _SCALAR = np.float64().__reduce__()[0]
 # torchreid and others keep rank-1 and mAP as NumPy scalars. These make numbers and nothing else; NumPy 1 wrote the old name.
-_NUMPY_SCALARS = [
+_NUMPY_SCALARS: list[Any] = [
     _SCALAR,
     (_SCALAR, "numpy.core.multiarray.scalar"),
     np.dtype,
@@ -42,6 +43,13 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+    if not content or not is_state_dict(content):
         raise CheckpointError(f"{path} holds no state dict (names to tensors)")
     return {name.removeprefix("module."): value for name, value in content.items()}
+
+
+def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
+    """Whether it is names to tensors."""
+    return isinstance(content, dict) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from stcanet.config import TrainConfig, load_toml, make_config
+from stcanet.config import ModelConfig, TrainConfig, load_toml, make_config
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.synthetic import SynthConfig, generate
 from stcanet.data.synthetic.config import MaskLayout
@@ -293,6 +293,26 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.build()(images).features, model.eval()(images).features)
     assert loaded.build().num_classes is None
     assert loaded.build(classifier=True).num_classes == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"state_dict": [torch.zeros(2)]}, "its state_dict is not names to tensors"),
+        ({"state_dict": {1: torch.zeros(2)}}, "its state_dict is not names to tensors"),
+        ({"model_config": {"preset": "stcanet-tiny", "height": 128.5}}, r"model\.height must be a whole number, got 128\.5"),
+        ({"model_config": {"preset": "stcanet-tiny", "num_parts": 10**9}}, "num_parts must be from 1 to"),
+        ({"model_config": {"height": 128}}, r"model\.preset is missing"),
+        ({"model_config": 5}, "damaged"),
+    ],
+)
+def test_damaged_checkpoints_are_refused_before_a_network_is_made(
+    tmp_path: Path, change: dict[str, object], message: str
+) -> None:
+    save_checkpoint(Checkpoint(ModelConfig("stcanet-tiny"), None, {}, 0), tmp_path / "a.pt")
+    torch.save({**torch.load(tmp_path / "a.pt", weights_only=True), **change}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=message):
+        load_checkpoint(tmp_path / "a.pt")
 
 
 def test_a_failed_save_keeps_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
