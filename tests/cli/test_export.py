@@ -91,7 +91,7 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("--preset", "stcanet-tiny", "--evaluation", "nowhere.json"), "no result of 'stcanet evaluate"),
         (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "secret key"),
         (("--preset", "stcanet-tiny", "--size", "256"), "HEIGHTxWIDTH"),
-        (("--preset", "stcanet-tiny", "--size", "16x16"), "at least 32 pixels"),
+        (("--preset", "stcanet-tiny", "--size", "16x16"), "from 32 to 4096 pixels"),
         (("--preset", "stcanet-tiny", "--batch", "0"), "--batch"),
         (("--preset", "stcanet-tiny", "--images", "nowhere"), "nowhere"),
         (("--preset", "stcanet-tiny", "--precision", "bf16"), "no bfloat16 convolution"),
