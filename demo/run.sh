@@ -2,6 +2,11 @@
 # The whole chain on drawn people, each step a command that you could type yourself.
 set -eu
 out=${1:-build/demo}
+# Only what an earlier demo left is removed, which its first command tells.
+if [ -n "$(ls -A "$out" 2>/dev/null)" ] && ! grep -qsx 'stcanet info' "$out/commands.txt"; then
+    echo "error: $out is not empty and not of an earlier demo; name another folder, or remove it yourself" >&2
+    exit 1
+fi
 rm -rf "$out"
 mkdir -p "$out"
 
