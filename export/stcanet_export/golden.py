@@ -32,4 +32,4 @@ def write_golden(path: Path, reference: Side) -> None:
     if norms := [norm for _, norm in rows if norm is not None]:
         arrays[NORMS] = np.concatenate(norms)
     with atomic_path(path) as temporary:
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
+        np.savez_compressed(temporary, **arrays)

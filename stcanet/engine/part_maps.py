@@ -32,7 +32,7 @@ class PartMaps:
         """Write a ``.npz`` of plain arrays, atomically."""
         blocks = {f"block{index}": maps.astype(np.float16) for index, maps in enumerate(self.blocks)}
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, allow_pickle=False, images=np.array([str(image) for image in self.images]), **blocks)
+            np.savez_compressed(temporary, images=np.array([str(image) for image in self.images]), **blocks)
 
     @classmethod
     def load(cls, path: Path) -> PartMaps:

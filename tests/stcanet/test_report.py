@@ -262,6 +262,13 @@ def test_part_maps_are_the_probabilities_of_the_network_in_evaluation(people: Pa
     np.testing.assert_array_equal(maps.blocks[0], part_maps(model, images).blocks[0])  # no statistics were updated
 
 
+def test_numpy_2_0_takes_every_keyword_for_an_array(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(np, "savez_compressed", lambda path, **arrays: seen.update(arrays) or path.touch())
+    seen: dict[str, np.ndarray] = {}
+    PartMaps((Path("a.png"),), (np.zeros((1, 4, 2, 2), np.float32),)).save(tmp_path / "maps.npz")
+    assert sorted(seen) == ["block0", "images"]
+
+
 def test_fewer_samples_than_crops() -> None:
     assert pick_crops([Sample((Path("a"),), 1, 0)]) == [Path("a")]
 
