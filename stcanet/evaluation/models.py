@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
 from stcanet_runtime.archive import is_archive_name
+from stcanet_runtime.files import sha256_file
 from stcanet_runtime.tracklets import Sampling
 
 Progress = Callable[[int, int], None]
@@ -25,6 +26,8 @@ class RetrievalModel(Protocol):
     """Framework and device."""
     trained_on: str | None
     """Name of the data set, where the file tells."""
+    checkpoint_sha256: str | None
+    """Of the checkpoint; of a package, of the one that it was exported from."""
     takes_clips: bool
     averages: str
     """Of what the mean is taken over a tracklet."""
@@ -70,7 +73,7 @@ class CheckpointModel:
         checkpoint = load_checkpoint(path)
         self._network = checkpoint.build().to(target)
         self.name, self.runs_on = str(path), f"torch {torch.__version__}, {target}"
-        self.trained_on = _dataset(checkpoint.training)
+        self.trained_on, self.checkpoint_sha256 = _dataset(checkpoint.training), sha256_file(path)
         self._own_length = checkpoint.model_config.clip_length
         self.takes_clips = self._own_length is not None
         self.averages = "features of clips" if self.takes_clips else "features of frames"
@@ -97,7 +100,8 @@ class PackageModel:
 
         self._encoder = Encoder.load(path, provider)
         self.name, self.runs_on = str(path), f"onnxruntime, {self._encoder.session.provider}"
-        self.trained_on = _dataset(self._encoder.manifest.source.get("training"))
+        source = self._encoder.manifest.source
+        self.trained_on, self.checkpoint_sha256 = _dataset(source.get("training")), source.get("checkpoint_sha256")
         self.takes_clips = self._encoder.manifest.input.name == CLIPS
         # The graph of an image package gives no lengths, so its frames count alike.
         self.averages = "features of clips" if self.takes_clips else "unit embeddings of frames"

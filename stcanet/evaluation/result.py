@@ -104,10 +104,13 @@ class Result:
     plain: Evaluation
     reranked: Evaluation | None
     reranking: Reranking | None
+    checkpoint_sha256: str | None = None
+    """Of the checkpoint that was evaluated, or exported to what was: runs go on, and figures stay behind."""
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as JSON values, protocols included."""
-        facts = {"model": self.model, "runs_on": self.runs_on, "data": self.data, **self._stamped(self.plain, None)}
+        origin = {"model": self.model, "checkpoint_sha256": self.checkpoint_sha256, "runs_on": self.runs_on}
+        facts = {**origin, "data": self.data, **self._stamped(self.plain, None)}
         if self.reranked and self.reranking:
             facts["reranked"] = {**asdict(self.reranking), **self._stamped(self.reranked, self.reranking)}
         return facts
@@ -170,7 +173,8 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
     reranked = (
         score(dataset.query, dataset.gallery, *sides, settings.reranking, settings.metric) if settings.reranking else None
     )
-    return Result(model.name, model.runs_on, dataset.name, embedded.how, plain, reranked, settings.reranking)
+    judged = (plain, reranked, settings.reranking)
+    return Result(model.name, model.runs_on, dataset.name, embedded.how, *judged, model.checkpoint_sha256)
 
 
 def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from stcanet.report.mistakes import hardest
 from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
 from stcanet.report.run import RunRecord, read_run
 from stcanet_runtime.errors import StcanetError
-from stcanet_runtime.files import atomic_path, write_json, write_text
+from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
 from stcanet_runtime.sheet import draw_sheet
 from stcanet_runtime.tracklets import ALL_FRAMES
 
@@ -177,7 +177,7 @@ def _masks(record: RunRecord, masks: Path | str | None) -> MaskFolder | None:
 def _figures(record: RunRecord) -> dict[str, str]:
     """The large numbers."""
     best, values = record.best, {}
-    tested = f", {record.results.get('data')}"
+    tested = f", {record.results.get('data')}{_judged(record)}" if record.results else ""
     for key in ("mAP", "mINP"):
         if key in record.results:
             values[key + tested] = f"{100 * record.results[key]:.1f} %"
@@ -194,6 +194,17 @@ def _figures(record: RunRecord) -> dict[str, str]:
         values["training time"] = _duration(sum(row.get("seconds", 0.0) for row in record.metrics))
         values["images per second"] = f"{last.get('images_per_second', 0.0):.0f}"
     return values
+
+
+def _judged(record: RunRecord) -> str:
+    """Which checkpoint the figures of ``results.json`` are of, where it is not the one that the page is about."""
+    digest = record.results.get("checkpoint_sha256")
+    if digest is None:
+        return " (checkpoint not recorded)"
+    if record.checkpoint and digest == sha256_file(record.checkpoint):
+        return ""
+    last = record.root / run_files.LAST
+    return f" ({last.name})" if last.is_file() and digest == sha256_file(last) else " (another checkpoint than the present one)"
 
 
 def _duration(seconds: float) -> str:

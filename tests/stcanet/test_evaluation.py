@@ -35,6 +35,7 @@ class GivenModel:
     name: str = "runs/given/best.pt"
     runs_on: str = "nowhere"
     trained_on: str | None = "home"
+    checkpoint_sha256: str | None = None
     takes_clips: bool = True
     averages: str = "features of clips"
     noise: float = 0.5

@@ -106,6 +106,23 @@ def test_with_data_the_test_set_is_evaluated_and_kept(run: Path, people: Path, m
     assert "mAP, people" in text
 
 
+def test_figures_of_another_checkpoint_say_so(run: Path, people: Path, model: STCANet) -> None:
+    def shown() -> str:
+        return " ".join(_Page(write_report(run, device="cpu")).texts)
+
+    write_report(run, people, "cpu")
+    assert "mAP, people (" not in shown()
+    (run / "best.pt").rename(run / "last.pt")
+    save_checkpoint(Checkpoint.of(model, 3), run / "best.pt")  # the run went on, and found a better one
+    assert "mAP, people (last.pt)" in shown()
+    (run / "last.pt").unlink()
+    assert "rank-1, people (another checkpoint than the present one)" in shown()
+    results = json.loads((run / "results.json").read_text())
+    del results["checkpoint_sha256"]  # as older versions wrote it
+    (run / "results.json").write_text(json.dumps(results))
+    assert "mAP, people (checkpoint not recorded)" in shown()
+
+
 def test_without_a_mistake_none_is_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stcanet.report.write.hardest", lambda *_: [])
     seen = _Page(write_report(run, device="cpu"))
