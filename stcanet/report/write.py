@@ -58,7 +58,8 @@ def write_report(
         The page.
 
     Raises:
-        DataError: It is no run folder, or `data` cannot be read.
+        DataError: It is no run folder, or `data` or `masks` cannot be read.
+        ImageError: An image of `data` cannot be read. Whatever else cannot be drawn is said on the page.
         CheckpointError: The checkpoint is damaged.
     """
     record = read_run(Path(run))
@@ -84,18 +85,35 @@ def _look(
     record: RunRecord, data: Path | str | None, device: str, masks: Path | str | None, progress: Progress | None
 ) -> list[Section]:
     """The sections that need the network and the pictures."""
-    if record.checkpoint is None:
+    checkpoint = record.checkpoint
+    if checkpoint is None:
         return [Section("Hardest mistakes", paragraph("There is no checkpoint yet.", faint=True))]
+    # What was asked for is not left out: here it is an error, before the work where that can be.
+    split = load_dataset(data) if data is not None else None
+    folder = MaskFolder(masks) if masks is not None else None
+    judged = _evaluate(checkpoint, split, False, device, progress) if split else None
+    if judged:
+        write_json(record.root / run_files.RESULTS, judged[0].to_dict())
+
+    def samples() -> ReIDDataset:
+        return split or _validation(make_config(record.config))
+
+    def mistakes() -> Section:
+        return _mistakes(*(judged or _evaluate(checkpoint, samples(), True, device, progress)))
+
+    def attention() -> Section | None:
+        return _attention(record, checkpoint, samples, device, folder)
+
+    return [*_section("Hardest mistakes", mistakes), *_section("Part attention", attention)]
+
+
+def _section(title: str, draw: Callable[[], Section | None]) -> list[Section]:
+    """A section, or why it could not be drawn: one that fails leaves the others alone. None makes no section."""
     try:
-        split = _validation(make_config(record.config)) if data is None else load_dataset(data)
-        result, embedded = _evaluate(record.checkpoint, split, data is None, device, progress)
-        if data is not None:
-            write_json(record.root / run_files.RESULTS, result.to_dict())
-        return [_mistakes(result, embedded), *_attention(record, record.checkpoint, split, device, masks)]
+        section = draw()
     except (StcanetError, OSError) as error:
-        if data is not None or masks is not None:  # what was asked for is not left out
-            raise
-        return [Section("Hardest mistakes", paragraph(f"Not drawn: {error}", faint=True))]
+        return [Section(title, paragraph(f"Not drawn: {error}", faint=True))]
+    return [section] if section else []
 
 
 def _validation(config: TrainConfig) -> ReIDDataset:
@@ -129,16 +147,18 @@ def _mistakes(result: Result, embedded: Embedded) -> Section:
     return Section("Hardest mistakes", paragraph(text) + picture("hardest mistakes", sheet) + protocol)
 
 
-def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: str, masks: Path | str | None) -> list[Section]:
+def _attention(
+    record: RunRecord, checkpoint: Path, samples: Callable[[], ReIDDataset], device: str, masks: MaskFolder | None
+) -> Section | None:
     model = load_checkpoint(checkpoint).build().to(resolve_device(device))
     if not model.config.blocks:
-        return []
+        return None
     start = record.root / run_files.PART_MAPS
     before = PartMaps.load(start) if start.is_file() else None
-    images = before.images if before else pick_crops(split.query)
+    images = before.images if before else pick_crops(samples().query)
     moments = {"before": before.blocks} if before else {}
     moments["after"] = part_maps(model, images).blocks
-    folder = _masks(record, masks)
+    folder = masks or _masks(record)
     drawn = draw_part_maps(images, model.config.blocks, moments, folder)
     text = (
         "How sure each attention block is, pixel by pixel, that there is the part: the stronger the colour, the surer. "
@@ -150,7 +170,7 @@ def _attention(record: RunRecord, checkpoint: Path, split: ReIDDataset, device: 
             else "This run had no part masks, so what a map shows is what the network found useful, and need not be the part."
         )
     )
-    return [Section("Part attention", paragraph(text) + picture("part maps", drawn))]
+    return Section("Part attention", paragraph(text) + picture("part maps", drawn))
 
 
 def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskFolder) -> str:
@@ -169,8 +189,8 @@ def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskF
     )
 
 
-def _masks(record: RunRecord, masks: Path | str | None) -> MaskFolder | None:
-    path = masks if masks is not None else record.config.get("masks")
+def _masks(record: RunRecord) -> MaskFolder | None:
+    path = record.config.get("masks")
     return MaskFolder(path) if path else None
 
 

@@ -169,6 +169,30 @@ def test_data_that_is_gone_leaves_a_page_that_says_so(run: Path, tmp_path: Path)
         write_report(run, tmp_path / "elsewhere", "cpu")
 
 
+def test_a_section_that_fails_leaves_the_others(
+    run: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = PartMaps.load(run / run_files.PART_MAPS)
+    gone = tuple(tmp_path / "gone" / image.name for image in start.images)  # the training images, not those of the test
+    PartMaps(gone, start.blocks).save(run / run_files.PART_MAPS)
+    for data in (people, None):
+        seen = _Page(write_report(run, data, "cpu"))
+        text = " ".join(seen.texts)
+        assert text.count("Not drawn: ") == 1
+        assert "Part attention Not drawn: cannot read image" in re.sub(r"\s+", " ", text)
+        assert len(seen.pictures) == 4 + 1  # curves, ranked lists
+    assert (run / "results.json").is_file()
+    start.save(run / run_files.PART_MAPS)
+
+    def fail(*_: object) -> None:
+        raise DataError("no sheet")
+
+    monkeypatch.setattr("stcanet.report.write.draw_sheet", fail)
+    seen = _Page(write_report(run, people, "cpu"))
+    assert "Not drawn: no sheet" in " ".join(seen.texts)
+    assert len(seen.pictures) == 4 + 1  # curves, part maps
+
+
 def test_a_run_that_has_only_begun(tmp_path: Path, people: Path) -> None:
     with RunFolder(tmp_path / "run", make_config({"data": str(people), **SMALL})):
         text = " ".join(_Page(write_report(tmp_path / "run")).texts)
