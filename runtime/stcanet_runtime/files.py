@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from stcanet_runtime.errors import ConfigError, OptionError
@@ -59,6 +61,30 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(f"cannot read the {what} {path}: {reason}") from error
 
 
+def check_writable(path: str | Path) -> None:
+    """Raise now, before long work, what writing to `path` after it would: OSError. Makes the folder."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    with TemporaryFile(dir=path.parent):
+        pass
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise now what :func:`save_picture` would, as far as the name and the folder tell.
+
+    Raises:
+        OptionError: No format that Pillow writes has this suffix.
+        OSError: Nothing can be written there.
+    """
+    from PIL import Image
+
+    if Image.registered_extensions().get(Path(path).suffix.lower()) not in Image.SAVE:
+        raise _unknown_format(path)
+    check_writable(path)
+
+
 def save_picture(picture: Image.Image, path: str | Path) -> None:
     """Write a picture, atomically; the suffix gives the format.
 
@@ -69,7 +95,11 @@ def save_picture(picture: Image.Image, path: str | Path) -> None:
         try:
             picture.save(temporary)
         except (ValueError, KeyError) as error:  # KeyError: one that it only reads
-            raise OptionError("picture", str(path), "the name of a file of a known format, such as .png or .jpg") from error
+            raise _unknown_format(path) from error
+
+
+def _unknown_format(path: str | Path) -> OptionError:
+    return OptionError("picture", str(path), "the name of a file of a known format, such as .png or .jpg")
 
 
 def remove_temporaries(folder: str | Path) -> list[Path]:

@@ -56,28 +56,32 @@ def cross(
     Each cell is mAP / rank-1 in percent. A cell that fails is reported and leaves the others alone; the status is then 1.
     """
     import json
+    from contextlib import suppress
     from functools import partial
 
     from stcanet.evaluation import fill_matrix, open_model
     from stcanet.evaluation.heatmap import draw_heatmap
     from stcanet.evaluation.result import markdown_header
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.files import write_json
+    from stcanet_runtime.files import check_picture, check_writable, write_json
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    if out:
+        check_writable(out)
+    if picture:
+        check_picture(picture)
     opener = partial(open_model, device=device, provider=provider)
 
     def keep(matrix: Matrix) -> None:
         if out:
-            write_json(out, matrix.to_dict())
+            with suppress(OSError):  # the disk may be full for a while; the last write, after the figures, tells
+                write_json(out, matrix.to_dict())
         if error := matrix.cells[-1].error:
             typer.echo(f"error: {matrix.cells[-1].model} on {matrix.cells[-1].data}: {' '.join(error.split())}", err=True)
 
     matrix = fill_matrix(models, data, opener, read_dataset, settings, progress_bar, keep)
-    if picture:
-        draw_heatmap(matrix, picture, str(settings))
     if as_json:
         typer.echo(json.dumps(matrix.to_dict()))
     elif as_markdown:
@@ -85,6 +89,10 @@ def cross(
         typer.echo("\n".join([*markdown_header(), *rows]))
     else:
         _show(matrix, settings)
+    if out:
+        write_json(out, matrix.to_dict())
+    if picture:
+        draw_heatmap(matrix, picture, str(settings))
     if matrix.failed:
         raise typer.Exit(1)
 

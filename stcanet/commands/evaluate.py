@@ -12,7 +12,7 @@ from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
-    from stcanet.evaluation import EvaluationSettings
+    from stcanet.evaluation import EvaluationSettings, Result
 
 _EXAMPLES = """\b
 Examples:
@@ -73,26 +73,40 @@ def evaluate(
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.result import markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.files import write_json
+    from stcanet_runtime.files import check_writable, write_json
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    if out:
+        check_writable(out)
     dataset = read_dataset(data)
     opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)
-    if save_embeddings:
-        save_embeddings_to(embedded, save_embeddings)
     result = judge(opened, embedded, settings)
-    for file in (out, kept_results(model)):
-        if file:
-            write_json(file, result.to_dict())
     lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
     typer.echo(json.dumps(result.to_dict()) if as_json else "\n".join(lines))
+    # After the figures, which may have taken hours: a file that cannot be written must not take them along.
+    keep_in_run(model, result)
+    if out:
+        write_json(out, result.to_dict())
+    if save_embeddings:
+        save_embeddings_to(embedded, save_embeddings)
 
 
 evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
+
+
+def keep_in_run(model: Path, result: Result) -> None:
+    """Write ``results.json`` into the run folder of a checkpoint; nobody asked for it, so a failure is a warning."""
+    from stcanet_runtime.files import write_json
+
+    if file := kept_results(model):
+        try:
+            write_json(file, result.to_dict())
+        except OSError as error:
+            typer.echo(f"warning: {file} is not written, and 'stcanet report' will not know of this result: {error}", err=True)
 
 
 def kept_results(model: Path) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -154,3 +155,63 @@ def test_cross_keeps_what_works(stcanet, package: Path, people: Path, tmp_path: 
     lines = done.stderr.splitlines()
     assert len(lines) == 3
     assert all(line.startswith("error: ") for line in lines)
+
+
+def test_figures_are_printed_where_the_run_folder_cannot_be_written(
+    stcanet, checkpoint: Path, people: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run, ignore=shutil.ignore_patterns("results.json", "tensorboard"))
+    (run / "results.json").mkdir()  # in the way, also for root, whom no permission stops
+    done = stcanet("evaluate", run / "best.pt", "--data", people, "--json")
+    assert 0 <= result_of(done)["mAP"] <= 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"warning: {run / 'results.json'} is not written")
+
+
+def test_figures_are_printed_before_a_file_fails(
+    stcanet, package: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, _: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr("stcanet_runtime.files.write_json", full)
+    files = ("--out", tmp_path / "r.json", "--data", people)
+    for command, shown in (("evaluate", "mAP "), ("cross", " / ")):
+        done = stcanet(command, package, *files)
+        assert done.returncode == 1
+        assert shown in done.stdout
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert "No space left" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "name", "word"),
+    [
+        ("cross", "--picture", "cross.txt", "known format"),
+        ("cross", "--picture", "file/cross.png", "file"),
+        ("cross", "--out", "file/cross.json", "file"),
+        ("cross", "--out", "folder", "folder"),
+        ("evaluate", "--out", "file/result.json", "file"),
+    ],
+)
+def test_files_are_checked_before_the_work(
+    stcanet,
+    package: Path,
+    people: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    option: str,
+    name: str,
+    word: str,
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr("stcanet.evaluation.models.PackageModel.embed", lambda *_: pytest.fail("worked first"))
+    done = stcanet(command, package, "--data", people, option, tmp_path / name)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert word in line
