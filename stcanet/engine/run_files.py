@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
+from stcanet_runtime.errors import DataError
+
 CONFIG = "config.toml"
 """The settings."""
 ENVIRONMENT = "environment.json"
@@ -20,3 +26,24 @@ STATE = "resume.pt"
 RESULTS = "results.json"
 """What an evaluation of the run's checkpoint gave."""
 REPORT = "report.html"
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of ``metrics.jsonl``, but for a last one that was cut off when a run was killed.
+
+    Raises:
+        DataError: A line is not the figures of an epoch.
+    """
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True), start=1):
+        if not line.endswith("\n"):
+            break
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        numbers = isinstance(row, dict) and all(isinstance(value, (int, float)) for value in row.values())
+        if not numbers or not isinstance(row.get("epoch"), int):
+            raise DataError(f"{path} is damaged: line {number} is not the figures of an epoch; correct it or remove it")
+        rows.append(row)
+    return rows

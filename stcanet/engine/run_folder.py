@@ -29,6 +29,7 @@ class RunFolder:
 
     Raises:
         OptionError: The folder holds an earlier run, and `resume_after` is None.
+        DataError: The figures of the run to go on with are damaged.
     """
 
     def __init__(self, root: Path, config: TrainConfig, resume_after: int | None = None) -> None:
@@ -85,5 +86,5 @@ def _keep_epochs(path: Path, epochs: int) -> None:
     """Drop the lines of later epochs, and a last line that was cut off."""
     if not path.exists():
         return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
-    write_text(path, "".join(line for line in lines if json.loads(line)["epoch"] <= epochs))
+    rows = run_files.read_metrics(path)
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epochs))

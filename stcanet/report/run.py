@@ -54,15 +54,31 @@ def read_run(root: Path) -> RunRecord:
         config_text = (root / run_files.CONFIG).read_text(encoding="utf-8")
         return RunRecord(
             root,
-            tomllib.loads(config_text),
+            _read_config(config_text),
             config_text,
             _read_metrics(root / run_files.METRICS),
             _read_json(root / run_files.ENVIRONMENT),
-            _read_json(root / run_files.RESULTS),
+            _read_results(root / run_files.RESULTS),
             log.read_text(encoding="utf-8") if log.is_file() else "",
         )
     except (ValueError, TypeError, KeyError) as error:  # tomllib, json and unicode errors are ValueErrors
         raise DataError(f"a file in the run folder {root} is damaged: {error}") from error
+
+
+def _read_config(text: str) -> dict[str, Any]:
+    config = tomllib.loads(text)
+    if not isinstance(config.get("data"), str):
+        raise TypeError(f"{run_files.CONFIG} does not say on which data the run was trained")
+    return config
+
+
+def _read_results(path: Path) -> dict[str, Any]:
+    results = _read_json(path)
+    cmc = results.get("cmc", [])
+    figures = [*(cmc if isinstance(cmc, list) else [cmc]), *(results[key] for key in ("mAP", "mINP") if key in results)]
+    if not all(isinstance(value, (int, float)) for value in figures) or not isinstance(cmc, list):
+        raise TypeError(f"{path.name} has figures that are no numbers")
+    return results
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -73,10 +89,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
-    rows: dict[int, dict[str, Any]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    for line in lines:
-        if line.endswith("\n"):  # a run that was killed may have left half a line
-            row = json.loads(line)
-            rows[row["epoch"]] = row
+    rows = {row["epoch"]: row for row in run_files.read_metrics(path)}
     return [rows[epoch] for epoch in sorted(rows)]

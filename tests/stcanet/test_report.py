@@ -211,6 +211,24 @@ def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
         read_run(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "word"),
+    [
+        ("config.toml", "", "on which data"),
+        ("config.toml", "data = 3", "on which data"),
+        ("results.json", '{"mAP": "x"}', "no numbers"),
+        ("results.json", '{"cmc": 0.5}', "no numbers"),
+        ("metrics.jsonl", '{"epoch": 1, "loss": "x"}\n', "line 1"),
+        ("metrics.jsonl", '{"epoch": 1}\n{"loss": 1.0}\n', "line 2"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, word: str) -> None:
+    for file, text in {"config.toml": 'data = "people"', "metrics.jsonl": "", name: content}.items():
+        (tmp_path / file).write_text(text)
+    with pytest.raises(DataError, match=rf"{name}.*{word}"):
+        read_run(tmp_path)
+
+
 def test_half_a_line_is_left_out_and_a_repeated_epoch_counts_once(run: Path) -> None:
     (run / "metrics.jsonl").write_text(
         '{"epoch": 1, "loss": 9}\n{"epoch": 2, "loss": 8}\n{"epoch": 2, "loss": 7}\n{"epoch": 3, "lo'

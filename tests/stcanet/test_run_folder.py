@@ -10,6 +10,7 @@ import pytest
 from stcanet.config import make_config
 from stcanet.engine import environment
 from stcanet.engine.run_folder import RunFolder
+from stcanet_runtime.errors import DataError
 
 
 def test_environment_metrics_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +52,11 @@ def test_going_on_drops_what_comes_again(tmp_path: Path) -> None:
     assert [json.loads(line)["loss"] for line in metrics.read_text().splitlines()] == [1.0, 0.5, 0.25]
     with RunFolder(tmp_path / "run", config, resume_after=0):
         assert metrics.read_text() == ""
+
+
+def test_a_garbage_line_is_an_error_and_stays_for_who_corrects_it(tmp_path: Path) -> None:
+    config, metrics = make_config({"data": "people"}), tmp_path / "metrics.jsonl"
+    metrics.write_text('{"epoch": 1}\ngarbage\n{"epoch": 2}\n')
+    with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: line 2"):
+        RunFolder(tmp_path, config, resume_after=2)
+    assert "garbage" in metrics.read_text()
