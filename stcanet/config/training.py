@@ -174,7 +174,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The defaults are the published image recipe."""
+    """One training run. The defaults are the published image recipe, whose `val_fraction` and `augment.pad` however are 0."""
 
     data: str
     """A folder in the Market-1501 layout, or a CSV manifest."""

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from stcanet.config import AugmentConfig
 
+_ERASE_TRIES = 100
+
 
 class Variation(NamedTuple):
     """How each image or clip of a batch is varied; drawn apart from them, so that a batch can be skipped or shared out.
@@ -35,11 +37,14 @@ def draw_variation(count: int, size: Sequence[int], config: AugmentConfig, gener
     """Draw how `count` images or clips of `size` (height, width) are varied.
 
     Takes the same numbers from `generator` whatever the settings. It is a CPU generator, so that every device sees the same.
+
+    A rectangle that is as tall or as wide as the image is drawn again, up to 100 times, after which nothing is erased (random
+    erasing, Zhong et al., 2020). Making it fit instead would erase less, and often a whole row or column less one pixel.
     """
     height, width = size
 
-    def uniform(low: float = 0.0, high: float = 1.0) -> Tensor:
-        return torch.rand(count, generator=generator).mul(high - low).add(low)
+    def uniform(low: float = 0.0, high: float = 1.0, tries: int = 1) -> Tensor:
+        return torch.rand(tries, count, generator=generator).mul(high - low).add(low).squeeze(0)
 
     def offset(room: Tensor) -> Tensor:
         return (uniform() * (room + 1)).long().clamp(max=room)
@@ -47,12 +52,16 @@ def draw_variation(count: int, size: Sequence[int], config: AugmentConfig, gener
     flipped = uniform() < config.flip
     room = torch.full((count,), 2 * config.pad)
     down, right = offset(room) - config.pad, offset(room) - config.pad
-    area = uniform(*config.erase_area) * (height * width)
-    aspect = uniform(config.erase_aspect, 1.0 / config.erase_aspect)
-    tall = (area * aspect).sqrt().round().long().clamp(1, height - 1)
-    wide = (area / aspect).sqrt().round().long().clamp(1, width - 1)
+    # All tries at once, [100, B]: the first that fits is taken, and how many were needed moves no later number.
+    area = uniform(*config.erase_area, tries=_ERASE_TRIES) * (height * width)
+    aspect = uniform(config.erase_aspect, 1.0 / config.erase_aspect, tries=_ERASE_TRIES)
+    tall = (area * aspect).sqrt().round().long().clamp(min=1)
+    wide = (area / aspect).sqrt().round().long().clamp(min=1)
+    fits = (tall < height) & (wide < width)
+    first = fits.int().argmax(dim=0, keepdim=True)
+    tall, wide = tall.gather(0, first)[0], wide.gather(0, first)[0]
     top, left = offset(height - tall), offset(width - wide)
-    return Variation(flipped, down, right, uniform() < config.erase, top, left, tall, wide)
+    return Variation(flipped, down, right, (uniform() < config.erase) & fits.any(dim=0), top, left, tall, wide)
 
 
 def vary(

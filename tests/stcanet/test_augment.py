@@ -79,6 +79,22 @@ def test_erasing_sets_one_rectangle_to_the_mean_in_all_channels(crops: torch.Ten
         assert 0.01 < erased[0].float().mean() < 0.45
 
 
+def test_a_rectangle_that_does_not_fit_is_drawn_again() -> None:
+    config = AugmentConfig(erase=1.0, erase_area=(0.3, 0.4))
+    drawn = draw_variation(2000, (32, 16), config, torch.Generator().manual_seed(0))
+    tall, wide = drawn.tall, drawn.wide
+    assert drawn.erased.all()
+    assert ((tall < 32) & (wide < 16)).all()
+    assert ((drawn.top >= 0) & (drawn.top + tall <= 32) & (drawn.left >= 0) & (drawn.left + wide <= 16)).all()
+    # As asked for but for rounding to whole pixels; rectangles that were made to fit erased less.
+    assert (((tall + 0.5) * (wide + 0.5)) >= 0.3 * 32 * 16).all()
+
+
+def test_where_no_rectangle_fits_nothing_is_erased(crops: torch.Tensor) -> None:
+    settings = {"erase": 1.0, "erase_area": (0.9, 0.9), "erase_aspect": 1.0}  # a square in a portrait is too wide
+    assert torch.equal(run(crops, **settings)[0], channels_first(crops))
+
+
 def test_erasing_has_its_probability(crops: torch.Tensor) -> None:
     touched = (run(crops, erase=0.25)[0] == 0).flatten(1).any(dim=1).sum()
     assert 4 < touched < 30

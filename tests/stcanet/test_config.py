@@ -125,6 +125,12 @@ def test_recipes_are_valid(path: Path) -> None:
     make_config(load_toml(path), {"data": "x"})
 
 
+@pytest.mark.parametrize("name", ["image", "video"])
+def test_published_recipes_train_on_all_identities(name: str) -> None:
+    config = make_config({"data": "x"}, load_toml(next(path for path in RECIPES if path.stem == name)))
+    assert (config.val_fraction, config.augment.pad) == (0.0, 0)
+
+
 def test_there_are_recipes() -> None:
     assert RECIPES
 
