@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,8 @@ from stcanet_runtime.files import atomic_path
 
 FORMAT = "1"
 """Part of the key of a cache file; another number when what is in it changes."""
+LOCK = ".frames.lock"
+"""In the folder of the cache files, held by the process that writes one."""
 DISK_RESERVE = 1 << 30
 """Bytes that a cache file leaves free on its disk."""
 
@@ -79,8 +83,32 @@ def _in_memory(files: FrameFiles, progress: Progress | None) -> Frames:
 def _in_file(files: FrameFiles, folder: Path, progress: Progress | None) -> Frames:
     path = folder / f"frames-{_key(files)}.npy"
     if not path.exists():
-        _write(files, path, progress)
+        with _alone(folder) as alone:
+            if alone:
+                for leftover in folder.glob(".frames-*.tmp.npy"):  # of writers that were killed: there is none but this one
+                    leftover.unlink()
+            if not path.exists():  # another process may have written it meanwhile
+                _write(files, path, progress)
     return StoredFrames(_map(path, files.shape), f"{path} ({files.nbytes / 2**20:,.0f} MiB)")
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[bool]:
+    """Wait until no other process writes a cache file into `folder`; false where that cannot be known.
+
+    A lock, and no barrier: it also keeps apart runs that know nothing of each other, it is released when its holder is
+    killed, and decoding may take longer than the processes of a run wait for each other.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):  # Windows; file systems without locks: each process writes, the last one stays
+            yield False
+        else:
+            yield True
 
 
 def _write(files: FrameFiles, path: Path, progress: Progress | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections import namedtuple
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from stcanet_runtime.errors import DataError, ImageError, OptionError
 from stcanet_runtime.preprocess import load_image, resize
 
 Usage = namedtuple("Usage", "total used free")
+ROOT = Path(__file__).parents[2]
+SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime"))
 ROWS = np.array([[4, 0], [2, 2]])
 
 
@@ -75,7 +79,7 @@ def test_a_damaged_image_stops_the_cache_and_leaves_nothing(paths: list[Path], t
     paths[3].write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"3\.png"):
         open_frames(FrameFiles(paths, 16, 8), cache, tmp_path / "cache")
-    assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
+    assert cache == "memory" or [path.name for path in (tmp_path / "cache").iterdir()] == [store.LOCK]
 
 
 def test_the_file_is_used_again_and_only_for_the_same_data(
@@ -85,7 +89,7 @@ def test_the_file_is_used_again_and_only_for_the_same_data(
 
     def cached(*args: object) -> int:
         open_frames(FrameFiles(*args), "file", folder)
-        return len(list(folder.iterdir()))
+        return len(list(folder.glob("*.npy")))
 
     assert cached(paths, 16, 8) == 1
     with monkeypatch.context() as context:
@@ -126,17 +130,55 @@ def test_a_disk_that_would_be_full_is_an_error(paths: list[Path], tmp_path: Path
     free_disk(monkeypatch, store.DISK_RESERVE)
     with pytest.raises(DataError, match=r"has 1\.0 GiB free"):
         open_frames(FrameFiles(paths, 16, 8), "file", tmp_path / "cache")
-    assert not (tmp_path / "cache").exists()
+    assert not list((tmp_path / "cache").glob("*.npy"))
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", "other"])
 def test_a_cache_file_that_is_none(paths: list[Path], tmp_path: Path, content: bytes | str) -> None:
     files = FrameFiles(paths, 16, 8)
     open_frames(files, "file", tmp_path / "cache")
-    (path,) = (tmp_path / "cache").iterdir()
+    (path,) = (tmp_path / "cache").glob("*.npy")
     path.write_bytes(content) if isinstance(content, bytes) else np.save(path, np.zeros((2, 3), np.uint8))
     with pytest.raises(DataError, match="delete it"):
         open_frames(files, "file", tmp_path / "cache")
+
+
+def test_one_of_several_processes_writes_and_the_others_wait(paths: list[Path], tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from stcanet.data.frames import FrameFiles; "
+        "from stcanet.data.store import open_frames; read = FrameFiles.read_all\n"
+        "FrameFiles.read_all = lambda *given: (print('decoded'), time.sleep(0.5), read(*given))\n"
+        "print(open_frames(FrameFiles([Path(p) for p in sys.argv[2:]], 16, 8), 'file', Path(sys.argv[1])).where)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "cache"), *map(str, paths)]
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
+    with store._alone(tmp_path / "cache"):  # so that all of them have started when the first may write
+        running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+        with pytest.raises(subprocess.TimeoutExpired):
+            running[0].wait(2.0)
+    told = [process.communicate(timeout=120)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    assert "".join(told).count("decoded") == 1
+    assert all(".npy (" in text for text in told)
+
+
+def test_what_a_killed_writer_left_is_removed(paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prepare() -> list[Path]:
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        for name in (".frames-0123.89abcdef.tmp.npy", ".other.89abcdef.tmp.npy"):
+            (tmp_path / "cache" / name).touch()
+        open_frames(FrameFiles(paths, 16, 8), "file", tmp_path / "cache")
+        return sorted((tmp_path / "cache").glob(".*.tmp.npy"))
+
+    assert [path.name for path in prepare()] == [".other.89abcdef.tmp.npy"]
+    next((tmp_path / "cache").glob("frames-*.npy")).unlink()
+    fcntl = pytest.importorskip("fcntl")
+
+    def refuse(*_: object) -> None:
+        raise OSError("no locks here")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert len(prepare()) == 2  # another process may be writing it
 
 
 def test_progress_and_options(paths: list[Path]) -> None:
