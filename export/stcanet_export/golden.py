@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def write_golden(path: Path, reference: Side) -> None:
     if spec.clip_length is not None:
         inputs = make_clips(inputs, spec.clip_length)[-_MAX_CLIPS:]
     rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
-    arrays = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
+    arrays: dict[str, Any] = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
     if norms := [norm for _, norm in rows if norm is not None]:
         arrays[NORMS] = np.concatenate(norms)
     with atomic_path(path) as temporary:

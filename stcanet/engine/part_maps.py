@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,9 +31,10 @@ class PartMaps:
 
     def save(self, path: Path) -> None:
         """Write a ``.npz`` of plain arrays, atomically."""
-        blocks = {f"block{index}": maps.astype(np.float16) for index, maps in enumerate(self.blocks)}
+        arrays: dict[str, Any] = {f"block{index}": maps.astype(np.float16) for index, maps in enumerate(self.blocks)}
+        arrays["images"] = np.array([str(image) for image in self.images])
         with atomic_path(path) as temporary:
-            np.savez_compressed(temporary, images=np.array([str(image) for image in self.images]), **blocks)
+            np.savez_compressed(temporary, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> PartMaps:

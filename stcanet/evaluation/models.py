@@ -73,7 +73,8 @@ class CheckpointModel:
         checkpoint = load_checkpoint(path)
         self._network = checkpoint.build().to(target)
         self.name, self.runs_on = str(path), f"torch {torch.__version__}, {target}"
-        self.trained_on, self.checkpoint_sha256 = _dataset(checkpoint.training), sha256_file(path)
+        self.trained_on = _dataset(checkpoint.training)
+        self.checkpoint_sha256: str | None = sha256_file(path)
         self._own_length = checkpoint.model_config.clip_length
         self.takes_clips = self._own_length is not None
         self.averages = "features of clips" if self.takes_clips else "features of frames"
@@ -101,7 +102,8 @@ class PackageModel:
         self._encoder = Encoder.load(path, provider)
         self.name, self.runs_on = str(path), f"onnxruntime, {self._encoder.session.provider}"
         source = self._encoder.manifest.source
-        self.trained_on, self.checkpoint_sha256 = _dataset(source.get("training")), source.get("checkpoint_sha256")
+        self.trained_on = _dataset(source.get("training"))
+        self.checkpoint_sha256: str | None = source.get("checkpoint_sha256")
         self.takes_clips = self._encoder.manifest.input.name == CLIPS
         # The graph of an image package gives no lengths, so its frames count alike.
         self.averages = "features of clips" if self.takes_clips else "unit embeddings of frames"
