@@ -120,7 +120,7 @@ def export(
             clip_length,
             _parse_size(size),
             force,
-            origin=_origin(preset is None, evaluation or []),
+            origin=_origin(checkpoint, evaluation or []),
             progress=status.update,
             variant=Variant(numbers, place, evaluate),
             licence=licence,
@@ -194,11 +194,11 @@ def _archive_name(out: Path) -> Path:
     return out if is_archive_name(out) else named(out).with_name(f"{named(out).name}.zip")
 
 
-def _origin(trained: bool, evaluation: list[Path]) -> dict[str, Any]:
+def _origin(checkpoint: Path | None, evaluation: list[Path]) -> dict[str, Any]:
     from stcanet_export.evaluations import read_evaluation
 
-    results = [read_evaluation(path) for path in evaluation]
-    return ({} if trained else {"trained": False}) | ({"evaluation": results} if results else {})
+    results = [read_evaluation(path, checkpoint) for path in evaluation]
+    return ({} if checkpoint is not None else {"trained": False}) | ({"evaluation": results} if results else {})
 
 
 def _signer(secret_key: Path) -> Signer:

@@ -8,16 +8,21 @@ from typing import Any
 
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS
+from stcanet_runtime.files import sha256_file
 
 _KEPT = ("data", "mAP", "mINP", "cmc", "num_valid_queries", "protocol")
 # Not the model and where it ran: those are paths and names of the machine that evaluated.
 
 
-def read_evaluation(path: str | Path) -> dict[str, Any]:
+def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[str, Any]:
     """Figures and protocol of a result file, the CMC up to the last rank that is reported.
 
+    Args:
+        path: The file.
+        checkpoint: What the figures have to be of, where the result tells.
+
     Raises:
-        DataError: It is no result of ``stcanet evaluate``.
+        DataError: It is no result of ``stcanet evaluate``, or of another checkpoint.
     """
     try:
         result = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -29,4 +34,7 @@ def read_evaluation(path: str | Path) -> dict[str, Any]:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
     if not whole or not isinstance(kept["protocol"], dict):
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers from 0 to 1")
+    judged = result.get("checkpoint_sha256")
+    if judged is not None and checkpoint is not None and checkpoint.is_file() and judged != sha256_file(checkpoint):
+        raise DataError(f"{path} is of another checkpoint than {checkpoint}; evaluate this one")
     return kept

@@ -13,6 +13,7 @@ from stcanet_export.evaluations import read_evaluation
 from stcanet_export.report import Check, ParityReport, Tolerance
 from stcanet_runtime import InputSpec, Manifest, OutputSpec
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.files import sha256_file
 
 RESULT = {
     "model": "/home/somebody/runs/best.pt",
@@ -99,3 +100,13 @@ def test_other_files_are_no_results(tmp_path: Path, text: str) -> None:
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(DataError, match="no result of 'stcanet evaluate --out'"):
         read_evaluation(tmp_path / "result.json")
+
+
+def test_figures_of_another_checkpoint_are_refused(tmp_path: Path) -> None:
+    for name in ("ours.pt", "other.pt"):
+        (tmp_path / name).write_text(name)
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps({**RESULT, "checkpoint_sha256": sha256_file(tmp_path / "ours.pt")}))
+    assert read_evaluation(result, tmp_path / "ours.pt") == read_evaluation(result)
+    with pytest.raises(DataError, match=r"of another checkpoint than .*other\.pt"):
+        read_evaluation(result, tmp_path / "other.pt")
