@@ -109,13 +109,10 @@ def available_providers() -> dict[str, str | None]:
         ort = import_onnxruntime()
     except MissingDependencyError as error:
         return dict.fromkeys(EP_NAMES, f"{error.package} is not installed")
-    built_in = set(ort.get_available_providers())
-    reasons: dict[str, str | None] = {}
-    for name, ep_name in EP_NAMES.items():
-        missing = None if ep_name in built_in else f"this onnxruntime ({ort.__version__}) is built without it"
-        reasons[name] = openvino_reason() if name == "openvino" else missing
-    reasons[BFLOAT16] = reasons["openvino"] or bfloat16_reason()
-    return reasons
+    built_in, missing = set(ort.get_available_providers()), f"this onnxruntime ({ort.__version__}) is built without it"
+    plugin = openvino_reason()
+    reasons = {name: None if ep_name in built_in else missing for name, ep_name in EP_NAMES.items()}
+    return reasons | {"openvino": plugin, BFLOAT16: plugin or bfloat16_reason()}
 
 
 def openvino_reason() -> str | None:

@@ -103,12 +103,22 @@ def test_nothing_that_is_read_is_written_over(
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 
-def test_two_videos_of_one_name_make_one_picture(
-    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "status", "message"),
+    [("--video", 2, "door.mp4 would be written twice"), ("-o", 1, "videos must have different names")],
+)
+def test_videos_of_one_name_are_refused(
+    option: str,
+    status: int,
+    message: str,
+    walks: list[str],
+    package: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     twin = walks[0].replace("door.mp4", "other/door.mov", 1)
-    assert call("identify", package, walks[0], twin, "--video", tmp_path / "seen") == 2
-    assert "door.mp4 would be written twice" in capsys.readouterr().err
+    assert call("identify", package, walks[0], twin, option, tmp_path / "out") == status
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -131,14 +141,6 @@ def test_travel_times_that_say_nothing_are_refused(
     assert call("identify", package, *walks, "-o", tmp_path / "who.jsonl", *options) == 2
     assert "'--travel': " in (error := capsys.readouterr().err)
     assert message in error
-
-
-def test_videos_of_one_name_are_refused(
-    walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    twin = walks[0].replace("door.mp4", "other/door.mov", 1)
-    assert call("identify", package, walks[0], twin, "-o", tmp_path / "who.jsonl") == 1
-    assert "videos must have different names" in capsys.readouterr().err
 
 
 def test_boxes_beyond_the_video(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

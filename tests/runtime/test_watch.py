@@ -87,6 +87,20 @@ def test_people_of_a_gallery_are_named(package: Path, detector: Path, clip: Path
     assert lines[-1]["distance"] > 1e-4
 
 
+def watch_camera(
+    package: Path,
+    detector: Path,
+    read: Callable[[str], Iterator[Frame]],
+    lines: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Watch:
+    """A watch of one live camera, whose frames come from `read`; it is tried again at once."""
+    monkeypatch.setattr(watch_module, "read_video", read)
+    monkeypatch.setattr(watch_module, "import_av", lambda: None)
+    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
+    return Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {"door": "rtsp://here/1"}, lines.append)
+
+
 def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[str] = []
 
@@ -98,11 +112,8 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
         if len(tries) == 3:
             watch.stop.set()
 
-    monkeypatch.setattr(watch_module, "read_video", read)
-    monkeypatch.setattr(watch_module, "import_av", lambda: None)
-    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
     lines: list[dict[str, Any]] = []
-    watch = Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {"door": "rtsp://here/1"}, lines.append)
+    watch = watch_camera(package, detector, read, lines, monkeypatch)
     counts = watch.run(interval=0.05)["door"]
     assert tries == ["rtsp://here/1"] * 3
     assert counts["submitted"] == 2 == counts["done"] == len(lines)
@@ -120,11 +131,8 @@ def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(
         yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
         watch.stop.set()
 
-    monkeypatch.setattr(watch_module, "read_video", read)
-    monkeypatch.setattr(watch_module, "import_av", lambda: None)
-    monkeypatch.setattr(watch_module, "_FIRST_WAIT", 0.01)
     lines: list[dict[str, Any]] = []
-    watch = Watch(Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), {"door": "rtsp://here/1"}, lines.append)
+    watch = watch_camera(package, detector, read, lines, monkeypatch)
     health = tmp_path / "health.json"
     counts = watch.run(health, interval=0.05)["door"]
     assert (len(tries), counts["done"]) == (2, 1)

@@ -77,9 +77,9 @@ calibrate.__doc__ = f"{calibrate.__doc__}\n\n{_EXAMPLES}"
 
 
 def _labelled(crops: Crops) -> Crops:
-    """Those whose identity is known: no junk (−1), no distractors (0)."""
+    """Those of people; an error where it is not known who they are of."""
     from stcanet_runtime.errors import DataError
 
     if crops.pids is None:
         raise DataError("the identities are not known: file names must be like 0001_c1s1_000004_00.jpg, or the .npz hold pids")
-    return crops.select(crops.pids > 0)
+    return crops.people()

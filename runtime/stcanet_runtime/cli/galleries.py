@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -60,19 +60,12 @@ def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]
     return [str(pid) for pid in crops.pids.tolist()]
 
 
-def people(crops: Crops) -> tuple[Crops, int]:
-    """Crops without junk (pid −1) and distractors (0), which are nobody, and how many those were."""
-    if crops.pids is None or (crops.pids > 0).all():
-        return crops, 0
-    (kept,) = np.nonzero(crops.pids > 0)
-    if not len(kept):
-        raise DataError(
-            "all crops are junk (-1) or distractors (0) by their names; to add them, give --identity or --by-folder"
-        )
-    camids = None if crops.camids is None else crops.camids[kept]
-    paths = [crops.paths[index] for index in kept.tolist()]
-    some = replace(crops, paths=paths, embeddings=crops.embeddings[kept], pids=crops.pids[kept], camids=camids)
-    return some, len(crops.paths) - len(kept)
+def people(crops: Crops) -> Crops:
+    """Crops of somebody; an error where there are none."""
+    found = crops.people()
+    if found.paths:
+        return found
+    raise DataError("all crops are junk (-1) or distractors (0) by their names; to add them, give --identity or --by-folder")
 
 
 def cameras(crops: Crops, camera: str | None) -> list[str | None]:

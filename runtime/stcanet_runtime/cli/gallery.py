@@ -73,8 +73,9 @@ def enrol(
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
     moment, extra = galleries.parse_time(at), galleries.parse_pairs(meta)
-    crops = galleries.load(gallery, sources, package, skip_bad)
-    crops, nobody = (crops, 0) if identity is not None or by_folder else galleries.people(crops)
+    given = galleries.load(gallery, sources, package, skip_bad)
+    crops = given if identity is not None or by_folder else galleries.people(given)
+    nobody = len(given.paths) - len(crops.paths)
     names = galleries.identities(crops, identity, by_folder)
     with galleries.opened(gallery, crops.model) as made:
         ids = made.enrol(

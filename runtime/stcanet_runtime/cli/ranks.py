@@ -50,6 +50,10 @@ class Crops:
         pids, camids = (None if ids is None else ids[chosen] for ids in (self.pids, self.camids))
         return Crops(paths, self.embeddings[chosen], pids, camids, self.skipped, self.model)
 
+    def people(self) -> Crops:
+        """Those of somebody, as far as it is known who they are of: no junk (−1), no distractors (0)."""
+        return self if self.pids is None else self.select(self.pids > 0)
+
 
 @dataclass(frozen=True)
 class Ranks:
