@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests import ONNX Runtime as they like; the packages themselves tell it so (providers.py).
+export ORT_DISABLE_TELEMETRY := 1
 CXX_FILES := $(shell find csrc tests/csrc runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test lint format bench sanitize cuda gpu-test gpu-bench clean

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from bench_precision import settled
 from numpy.typing import NDArray
 from onnx.utils import Extractor
@@ -30,6 +29,7 @@ from provenance import RESULTS, environment, write_result
 
 from stcanet.config.model import PRESETS, ModelConfig
 from stcanet_export.onnx import export_onnx
+from stcanet_runtime.providers import import_onnxruntime
 
 Feed = dict[str, NDArray[np.uint8]]
 
@@ -89,7 +89,8 @@ def without_core(model: onnx.ModelProto) -> onnx.ModelProto:
     return shorter
 
 
-def open_session(model: onnx.ModelProto, threads: int, profile: Path | None = None) -> onnxruntime.InferenceSession:
+def open_session(model: onnx.ModelProto, threads: int, profile: Path | None = None) -> Any:
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     if profile is not None:

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from stcanet_export.units import attribute, settle, unit_of
-from stcanet_runtime.errors import MissingDependencyError
+from stcanet_runtime.providers import import_onnxruntime
 
 _ATTENTION = "blocks."
 _FLOAT32_AT = "channel"
@@ -29,17 +29,16 @@ def to_half(model: onnx.ModelProto, lowered: Collection[str]) -> onnx.ModelProto
     Raises:
         MissingDependencyError: onnxruntime is not installed.
     """
-    try:
-        from onnxruntime.transformers.float16 import convert_float_to_float16
-    except ImportError as error:
-        raise MissingDependencyError("onnxruntime", "exporting fp16 and int8", "cpu") from error
+    converter = import_onnxruntime(".transformers.float16", "exporting fp16 and int8")
     names = {node.name for node in model.graph.node}
     kept = [node.name for node in model.graph.node if unit_of(node.name) not in lowered or _is_core(node.name)]
     source = copy.deepcopy(model)
     # Types noted for weights would make the converter cast those that stay as they are.
     del source.graph.value_info[:]
     # An empty list of operators: the converter's own would keep Max and others in float32 for want of kernels of long ago.
-    converted: onnx.ModelProto = convert_float_to_float16(source, keep_io_types=True, op_block_list=[], node_block_list=kept)
+    converted: onnx.ModelProto = converter.convert_float_to_float16(
+        source, keep_io_types=True, op_block_list=[], node_block_list=kept
+    )
     _join(converted.graph)
     settle(converted, names)
     return converted

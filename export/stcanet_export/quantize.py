@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stcanet_export.units import settle, unit_of, units_of
 from stcanet_runtime.batching import cut
-from stcanet_runtime.errors import MissingDependencyError
+from stcanet_runtime.providers import import_onnxruntime
 
 OPERATORS = ("Conv", "Relu", "Add", "MaxPool")
 """What is quantised where its unit is lowered: convolutions, which take the time, and in the backbone what stands between them.
@@ -68,19 +68,18 @@ class Quantizer:
             method: One of :data:`~stcanet_export.calibration.METHODS`.
             batch: Rows of a run where the graph takes no other number; the last run is filled up by its last crop.
         """
-        library = _library()
-        from onnxruntime.quantization.calibrate import create_calibrator, save_tensors_data
+        library, calibrating = _library(), _library(".calibrate")
 
         self._method = library.CalibrationMethod[method.capitalize()]
         with _quiet():
-            calibrator = create_calibrator(
+            calibrator = calibrating.create_calibrator(
                 self._path, list(OPERATORS), str(self._folder / "watched.onnx"), calibrate_method=self._method
             )
             name = calibrator.model.graph.input[0].name
             # In pieces: the calibrator keeps every tensor of what it is given at once.
             for rows, _ in cut(tensors, (batch or _BATCH,)):
                 calibrator.collect_data(_Reader({name: rows}))
-            save_tensors_data(calibrator.compute_data(), self._ranges)
+            calibrating.save_tensors_data(calibrator.compute_data(), self._ranges)
 
     def quantized(self, lowered: Collection[str]) -> onnx.ModelProto:
         """The model with some of its units in int8, after :meth:`calibrate`."""
@@ -125,12 +124,8 @@ class _Reader:
         return self._batches.pop() if self._batches else None
 
 
-def _library() -> Any:
-    try:
-        import onnxruntime.quantization
-    except ImportError as error:
-        raise MissingDependencyError("onnxruntime", "exporting fp16 and int8", "cpu") from error
-    return onnxruntime.quantization
+def _library(part: str = "") -> Any:
+    return import_onnxruntime(f".quantization{part}", "exporting fp16 and int8")
 
 
 @contextlib.contextmanager

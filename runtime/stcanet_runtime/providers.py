@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,17 +76,19 @@ _REGISTER = threading.Lock()
 _GPU_FACTS = Path("/proc/driver/nvidia/gpus")
 
 
-def import_onnxruntime() -> Any:
-    """The onnxruntime module.
+def import_onnxruntime(part: str = "", purpose: str = "running a model") -> Any:
+    """The onnxruntime module, or a part of it such as ".quantization"; the one way to it in this project.
 
     Raises:
         MissingDependencyError: It is not installed.
     """
+    # Since 1.32 it reports to its makers over the network and keeps an id of the machine in the home folder, unless it is told
+    # not to before it is imported. Who sets the variable has the last word.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
-        import onnxruntime
+        return importlib.import_module(f"onnxruntime{part}")
     except ImportError as error:
-        raise MissingDependencyError("onnxruntime", "running a model", "cpu") from error
-    return onnxruntime
+        raise MissingDependencyError("onnxruntime", purpose, "cpu") from error
 
 
 def check_name(name: str) -> str:

@@ -48,7 +48,9 @@ app.command("health")(health_command)
 @app.callback()
 def configure(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(help="TOML file with a table of options for each command, and [log].")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help='TOML file with a table of options for each command, and a table "log".')
+    ] = None,
     log_level: Annotated[str | None, typer.Option(help="Log to stderr from: debug, info, warning or error.")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
 ) -> None:
