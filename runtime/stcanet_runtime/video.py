@@ -21,6 +21,8 @@ _SILENCE = 10.0  # seconds
 # Name and password as FFmpeg finds them, up to the last @ of the host part; or behind a name a password with /, ? or #, which
 # FFmpeg refuses in a message that repeats it: all up to the last @, unless it begins as a port. Of two slashes Path leaves one.
 _LOGIN = re.compile(r"(\w{2,}:/+)(?:[^/?#@\[]*:(?!\d*[/?#]).*|[^/?#]*)@")
+# What cameras that take the password in the query call it.
+_SECRET = re.compile(r"([?&][^=&#\s]*(?:auth|key|passw|pwd|secret|token)[^=&#\s]*=)[^&#\s\"']*", re.IGNORECASE)
 _MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
 
 
@@ -54,8 +56,8 @@ def is_url(source: str | Path) -> bool:
 
 
 def without_login(text: str | Path) -> str:
-    """A URL, or a line with one, without name and password: for what is printed, logged or stored."""
-    return _LOGIN.sub(r"\1", str(text))
+    """A URL, or a line with one, without name, password and secrets of its query: for what is printed, logged or stored."""
+    return _SECRET.sub(r"\1…", _LOGIN.sub(r"\1", str(text)))
 
 
 def read_video(path: str | Path) -> Iterator[Frame]:

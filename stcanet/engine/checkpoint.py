@@ -90,6 +90,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
     if not is_state_dict(content.get("state_dict")):
         raise CheckpointError(f"{path} is damaged: its state_dict is not names to tensors")
+    classifier = content["state_dict"].get("head.classifier.weight")
+    if content.get("num_classes") not in (None, *(() if classifier is None else classifier.shape[:1])):
+        raise CheckpointError(f"{path} is damaged: its classifier does not have the {content['num_classes']} classes that it names")
     try:
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
@@ -115,6 +118,7 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
     Raises:
         CheckpointError: It does not exist, would run code, or is another kind of file or a later version.
     """
+    hint = "; 'stcanet convert' makes one of another program's weights" if expected_format == FORMAT else ""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
@@ -122,10 +126,9 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         reason = type(error).__name__
         raise CheckpointError(
-            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'"
+            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'{hint}"
         ) from error
     if not isinstance(content, dict) or content.get("format") != expected_format:
-        hint = "; 'stcanet convert' makes one of another program's weights" if expected_format == FORMAT else ""
         raise CheckpointError(f"{path} is not {what} of 'stcanet train' (no format entry '{expected_format}'){hint}")
     if content.get("version") != version:
         raise CheckpointError(f"{path} has checkpoint version {content.get('version')}; this program reads version {version}")

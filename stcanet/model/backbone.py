@@ -52,7 +52,7 @@ class Backbone(nn.Module):
             head, _, rest = key.partition(".")
             if head in stem:
                 renamed[f"{stem[head]}.{rest}"] = value
-            elif head.startswith("layer"):
+            elif head in ("layer1", "layer2", "layer3", "layer4"):
                 renamed[f"stages.{int(head[5:]) - 1}.{rest}"] = value
         try:
             self.load_state_dict(renamed)

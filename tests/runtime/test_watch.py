@@ -179,6 +179,8 @@ def test_a_gallery_without_a_threshold_is_refused_at_the_start(
     assert "it has no threshold; give one, or run `stcanet calibrate`" in capsys.readouterr().err
     assert call("watch", package, f"door={clip}", *options, "--threshold", 0.3) == 2
     assert "'--threshold': needs --gallery" in capsys.readouterr().err
+    assert call("watch", package, f"door={clip}", *options, "--metrics-address", "0.0.0.0") == 2
+    assert "'--metrics-address': needs --metrics-port" in capsys.readouterr().err
 
 
 def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
@@ -362,6 +364,10 @@ def test_a_url_is_given_to_ffmpeg_as_it_is(monkeypatch: pytest.MonkeyPatch) -> N
         ("rtsp://box:554/a@b", "rtsp://box:554/a@b"),
         ("rtsp://box/a@b", "rtsp://box/a@b"),
         ("rtsp://[fe80::1]:554/a@b", "rtsp://[fe80::1]:554/a@b"),
+        ("http://box/mjpg?user=me&pwd=s3cret&ch=1", "http://box/mjpg?user=me&pwd=…&ch=1"),
+        ("http://box/?Password=a'b failed", "http://box/?Password=…'b failed"),
+        ("http://me:pw@box/?api_token=s3cret#t", "http://box/?api_token=…#t"),
+        ("http://box/?channel=1&stream=0", "http://box/?channel=1&stream=0"),
         ("/videos/me@home.mp4", "/videos/me@home.mp4"),
         ("C:/videos/me@home.mp4", "C:/videos/me@home.mp4"),
     ],

@@ -276,7 +276,7 @@ def test_backbone_weights_that_are_no_weights(tmp_path, content: bytes) -> None:
 def test_backbone_weights_of_another_network(tmp_path) -> None:
     from torchvision.models import resnet34
 
-    torch.save(resnet34().state_dict(), tmp_path / "r34.pth")
+    torch.save({**resnet34().state_dict(), "layer_scale": torch.ones(1)}, tmp_path / "r34.pth")
     with pytest.raises(CheckpointError, match="does not hold torchvision weights"):
         stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "r34.pth")
 

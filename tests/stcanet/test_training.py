@@ -304,6 +304,8 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
         ({"model_config": {"preset": "stcanet-tiny", "num_parts": 10**9}}, "num_parts must be from 1 to"),
         ({"model_config": {"height": 128}}, r"model\.preset is missing"),
         ({"model_config": 5}, "damaged"),
+        ({"num_classes": 10**12}, "does not have the 1000000000000 classes"),
+        ({"num_classes": "3"}, "does not have the 3 classes"),
     ],
 )
 def test_damaged_checkpoints_are_refused_before_a_network_is_made(
@@ -356,8 +358,9 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "x.pt"
     path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(CheckpointError, match=r"x\.pt"):
+    with pytest.raises(CheckpointError, match=r"x\.pt") as caught:
         load_checkpoint(path)
+    assert ("'stcanet convert' makes one" in str(caught.value)) == (not isinstance(content, dict) or "format" not in content)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
 
 

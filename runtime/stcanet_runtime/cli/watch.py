@@ -28,7 +28,7 @@ def watch(
     ] = None,
     health: Annotated[Path | None, typer.Option(help="File that says every 5 seconds how it goes; see `health`.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,
-    metrics_address: Annotated[str, typer.Option(help="Address of the metrics.")] = "127.0.0.1",
+    metrics_address: Annotated[str | None, typer.Option(help="Address of the metrics. Default: 127.0.0.1.")] = None,
     provider: Annotated[
         str, typer.Option(help="Where the models run: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")
     ] = "auto",
@@ -51,6 +51,8 @@ def watch(
     sources = _sources(cameras)
     if threshold is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it nobody is known", param_hint="'--threshold'")
+    if metrics_address is not None and metrics_port is None:
+        raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
     metrics = Metrics() if metrics_port is not None else None
     encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
     finder = Detector.load(detector, provider, threads, min_score)
@@ -59,7 +61,7 @@ def watch(
         lines = stack.enter_context(output.open("a", encoding="utf-8")) if output else sys.stdout
         watched = Watch(encoder, finder, sources, _writer(lines), known, threshold, metrics)
         if metrics is not None and metrics_port is not None:
-            metrics.serve(metrics_port, metrics_address)
+            metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
