@@ -191,9 +191,11 @@ class Comparison:
             self.notes.append(f"the layers could not be compared: {' '.join(str(error).split())[:200]}")
             return
         self.layers = compare_layers(expected, actual)
-        if self.layers:
-            worst = max(self.layers, key=lambda layer: layer.output)
-            yield Check.at_most("layers: relative error", worst.output, self.tolerance.max_layer, worst.name)
+        if not self.layers:
+            self.notes.append("the layers could not be compared: the two sides have none of the same name and shape")
+            return
+        worst = max(self.layers, key=lambda layer: layer.output)
+        yield Check.at_most("layers: relative error", worst.output, self.tolerance.max_layer, worst.name)
 
     def parts_at(self) -> str | None:
         """The layer at which the two sides part, after :meth:`checks`."""

@@ -30,7 +30,7 @@ def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[st
         kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
         figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]
         whole = kept["cmc"] and all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
     if not whole or not isinstance(kept["protocol"], dict):
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers from 0 to 1")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from stcanet_export.report import LayerError
-from stcanet_runtime.session import open_session
 
 Array = NDArray[Any]
 _QUANTISERS = ("QuantizeLinear", "DequantizeLinear")
@@ -125,11 +124,16 @@ def torch_layers(embedder: nn.Module, batch: Array) -> list[Layer]:
     return layers
 
 
-def graph_layers(path: Path, batch: Array, provider: str) -> list[Layer]:
+def graph_layers(path: Path, batch: Array, open_model: Callable[[Path], Any]) -> list[Layer]:
     """Run a copy of an ONNX model whose modules' tensors are outputs, and keep what each module gives.
 
+    Args:
+        path: The model.
+        batch: Its input.
+        open_model: Makes a :class:`~stcanet_runtime.session.Session` of a model file, or what has all of one.
+
     Raises:
-        StcanetError: The copy cannot be opened under that provider.
+        StcanetError: The copy cannot be opened.
         Exception: ONNX Runtime's own, where the model cannot run the batch; its text names the node.
     """
     model = onnx.load(path)
@@ -141,7 +145,7 @@ def graph_layers(path: Path, batch: Array, provider: str) -> list[Layer]:
         model.graph.output.append(onnx.helper.make_tensor_value_info(name, kinds[name], None))
     with tempfile.TemporaryDirectory() as folder:
         onnx.save(model, Path(folder) / "layers.onnx")
-        session = open_session(Path(folder) / "layers.onnx", provider)
+        session = open_model(Path(folder) / "layers.onnx")
         values = session.run({model.graph.input[0].name: batch}) | {model.graph.input[0].name: batch}
     return [
         Layer(name, tuple(values[item] for item in inputs if item in values), values[output]) for name, inputs, output in spans

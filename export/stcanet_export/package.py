@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -112,7 +113,7 @@ def export_package(
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
     model = with_input(model, clip_length, size)
     failed = out.with_name(f"{out.name}.{PARITY_NAME}")
-    with (_archiving if is_archive_name(out) else replacing)(out) as folder:
+    with (_archiving if is_archive_name(out) else replacing)(out, force) as folder:
         tell("exporting to ONNX")
         manifest = export_onnx(model, folder / MODEL_NAME, opset, contract, {**known, **(origin or {})}, licence)
         manifest = convert(folder / MODEL_NAME, manifest, variant, images, tell)
@@ -127,8 +128,18 @@ def export_package(
         if signer is not None:
             tell("signing")
             signer(folder)
-    failed.unlink(missing_ok=True)  # of an earlier attempt
+    _forget_failure(failed)
     return ExportResult(out, manifest, report)
+
+
+def _forget_failure(path: Path) -> None:
+    """Remove what an earlier attempt left. Anything else may have that name."""
+    try:
+        stale = json.loads(path.read_text(encoding="utf-8"))["passed"] is False
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return
+    if stale:
+        path.unlink()
 
 
 def _close(folder: Path, manifest: Manifest, report: ParityReport) -> Manifest:
@@ -204,30 +215,33 @@ def check_replaceable(out: Path, force: bool) -> None:
 
 
 @contextmanager
-def _archiving(out: Path) -> Iterator[Path]:
+def _archiving(out: Path, force: bool) -> Iterator[Path]:
     """A temporary folder that is packed into `out` when the block ends without an exception."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as folder:
         yield Path(folder)
+        check_replaceable(out, force)
         pack(Path(folder), out)
 
 
 @contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A folder beside `out` that takes its place when the block ends without an exception, and else vanishes."""
+def replacing(out: Path, force: bool) -> Iterator[Path]:
+    """A folder beside `out` that takes its place when the block ends without an exception, and else vanishes.
+
+    Raises:
+        PackageError: Meanwhile something came to `out` that may not be replaced; see :func:`check_replaceable`.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
     fresh, old = staging / "fresh", staging / "old"
     try:
         fresh.mkdir()
         yield fresh
+        check_replaceable(out, force)
         if out.exists():
             out.rename(old)
-        try:
-            fresh.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
+        fresh.rename(out)
     finally:
+        if old.exists() and not out.exists():  # an error or Ctrl-C between the two
+            old.rename(out)
         shutil.rmtree(staging, ignore_errors=True)

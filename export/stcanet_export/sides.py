@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
@@ -33,6 +35,7 @@ from stcanet_runtime.manifest import (
     verify_embedded,
 )
 from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.session import open_session
 from stcanet_runtime.tracklets import ALL_FRAMES
 
 UInt8Array = NDArray[np.uint8]
@@ -48,7 +51,7 @@ class Side(Protocol):
     """Length D of an embedding."""
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
-        """Embeddings ``[N, D]``, and for clips the feature lengths ``[N]``, of crops that have the right size."""
+        """Embeddings ``[N, D]``, and where it tells them the feature lengths ``[N]``, of crops that have the right size."""
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """Embeddings of image files, a row a group: groups of one file for images, tracklets for clips."""
@@ -72,15 +75,13 @@ class TorchSide:
         self.dim = model.feature_dim
         clips = config.clip_length is not None
         self.spec = InputSpec(CLIPS if clips else IMAGES, config.height, config.width, config.clip_length, dynamic_time=clips)
-        self._embedder = Embedder(self.model).eval()
+        self._embedder = Embedder(self.model, unit=False).eval()
 
     @torch.inference_mode()
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """See :meth:`Side.embed`."""
-        outputs = self._embedder(torch.from_numpy(np.ascontiguousarray(batch)))
-        if isinstance(outputs, tuple):
-            return outputs[0].numpy(), outputs[1].numpy()
-        return outputs.numpy(), None
+        features = self._embedder(torch.from_numpy(np.ascontiguousarray(batch)))
+        return F.normalize(features, dim=-1).numpy(), features.norm(dim=-1).numpy()
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """See :meth:`Side.embed_files`; reads and resizes the files as training does."""
@@ -135,13 +136,15 @@ class PackageSide:
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """See :meth:`Side.embed_files`."""
-        if self.spec.name == CLIPS:
-            return self.encoder.encode_tracklets([list(group) for group in groups])
-        return self.encoder.encode([path for group in groups for path in group])
+        if self.spec.name == IMAGES and all(len(group) == 1 for group in groups):
+            return self.encoder.encode([path for (path,) in groups])
+        return self.encoder.encode_tracklets([list(group) for group in groups])
 
     def layers(self, batch: UInt8Array) -> list[Layer]:
         """See :meth:`Side.layers`."""
-        return graph_layers(model_path(self.package), to_tensor(batch, self.spec), self.encoder.session.provider)
+        provider = self.encoder.session.provider
+        open_model = NativeSession if provider == NATIVE else partial(open_session, providers=provider)
+        return graph_layers(model_path(self.package), to_tensor(batch, self.spec), open_model)
 
     def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
         """See :meth:`Side.part_maps`."""
@@ -171,13 +174,18 @@ class SingleFrames:
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """See :meth:`Side.embed`."""
-        return self._side.embed(batch[:, None])[0], None
+        return self._side.embed(batch[:, None])
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
-        """See :meth:`Side.embed_files`; one by one, since a clip package would repeat a single frame."""
+        """See :meth:`Side.embed_files`; frame by frame, since a clip package would repeat a single one."""
+        return np.concatenate([self._mean(group) for group in groups])
+
+    def _mean(self, group: Sequence[Path]) -> Float32Array:
+        """The direction of the mean of the frames' embeddings ``[1, D]``, as for every model of images."""
         size = self.spec.height, self.spec.width
-        rows = [self.embed(resize(load_image(path), *size)[None])[0] for group in groups for path in group]
-        return np.concatenate(rows)
+        rows = np.concatenate([self.embed(resize(load_image(path), *size)[None])[0] for path in group])
+        total: Float32Array = rows.sum(axis=0, keepdims=True)
+        return total / np.linalg.norm(total)
 
     def layers(self, batch: UInt8Array) -> list[Layer]:
         """See :meth:`Side.layers`."""

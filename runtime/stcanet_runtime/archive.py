@@ -6,6 +6,7 @@ folder for as long as it takes to load it.
 
 from __future__ import annotations
 
+import errno
 import shutil
 import stat
 import tempfile
@@ -106,7 +107,15 @@ def unpack(archive: Path, folder: Path) -> None:
     except FileNotFoundError:
         raise PackageError(f"{archive}: no such file") from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        raise PackageError(f"{archive} is not a zip archive, or it is damaged: {error}") from None
+        raise _damaged(archive, error) from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # of an offset before the start
+            raise
+        raise _damaged(archive, error) from None
+
+
+def _damaged(archive: Path, error: Exception) -> PackageError:
+    return PackageError(f"{archive} is not a zip archive, or it is damaged: {error}")
 
 
 def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:

@@ -58,7 +58,7 @@ def run_graph(manifest: Manifest, session: Session, crops: UInt8Array) -> dict[s
 
 
 def unit_embeddings(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> tuple[Float32Array, Float32Array | None]:
-    """Embeddings ``[N, D]`` of unit length, and for clips the lengths ``[N]`` of the features before normalisation.
+    """Embeddings ``[N, D]`` of unit length, and where the graph tells them the lengths ``[N]`` of the features before that.
 
     Raises:
         PackageError: The model gave another dimension, NaN or infinity.
@@ -71,8 +71,7 @@ def unit_embeddings(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> 
     if manifest.output.normalized:
         return values, outputs.get(NORMS)
     norms = np.linalg.norm(values, axis=1)
-    unit = values / np.maximum(norms, np.float32(_LEAST_NORM))[:, None]
-    return unit, norms if manifest.input.name == CLIPS else None
+    return values / np.maximum(norms, np.float32(_LEAST_NORM))[:, None], norms
 
 
 def check_contract(manifest: Manifest, session: Session) -> None:

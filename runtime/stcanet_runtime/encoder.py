@@ -258,8 +258,10 @@ class Encoder:
         return sampling.length(spec.clip_length, spec.dynamic_time)
 
     def embed_clips(self, clips: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
-        """`embed` for clips ``[N, T, H, W, 3]``, also where the package takes images: T = 1 there."""
-        return self.embed(clips if self._takes_clips else clips[:, 0])
+        """`embed` for clips ``[N, T, H, W, 3]``, also where the package takes images: T = 1, and no lengths there."""
+        if self._takes_clips:
+            return self.embed(clips)
+        return self.embed(clips[:, 0])[0], None  # all packages of images weigh frames alike, whether they tell lengths or not
 
     def warm_up(self, callers: int = 1) -> None:
         """Run each of the batch sizes once, on noise.
@@ -301,8 +303,8 @@ class Encoder:
             batch: RGB uint8, ``[N, H, W, 3]``, or ``[N, T, H, W, 3]`` for clip packages.
 
         Returns:
-            Embeddings ``[N, D]``, unit float32; and for clip packages the lengths ``[N]`` of the features before
-            normalisation, else None.
+            Embeddings ``[N, D]``, unit float32; and the lengths ``[N]`` of the features before normalisation, None for a
+            package that takes images and gives unit embeddings.
 
         Raises:
             ShapeError: The batch is not of that shape and type.
@@ -310,7 +312,8 @@ class Encoder:
         """
         check_crops(batch, self.manifest.input)
         if len(batch) == 0:
-            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if self._takes_clips else None
+            tells_lengths = self._takes_clips or not self.manifest.output.normalized
+            return np.empty((0, self.dim), np.float32), np.empty(0, np.float32) if tells_lengths else None
         return unit_embeddings(self.manifest, run_graph(self.manifest, self.session, batch))
 
     def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,14 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged: its state_dict is not names to tensors")
     classifier = content["state_dict"].get("head.classifier.weight")
     if content.get("num_classes") not in (None, *(() if classifier is None else classifier.shape[:1])):
-        raise CheckpointError(f"{path} is damaged: its classifier does not have the {content['num_classes']} classes that it names")
+        raise CheckpointError(
+            f"{path} is damaged: its classifier does not have the {content['num_classes']} classes that it names"
+        )
     try:
+        for name, kind in {"epoch": int, "metrics": dict, "training": dict}.items():
+            if not isinstance(content[name], kind):
+                raise TypeError(f"its {name} is of type {type(content[name]).__name__}")
+        json.dumps([content["metrics"], content["training"]], allow_nan=False)  # packages keep them
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
             content["num_classes"],
@@ -102,7 +109,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             content["metrics"],
             content["training"],
         )
-    except (KeyError, TypeError, StcanetError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError, StcanetError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 

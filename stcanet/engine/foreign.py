@@ -85,10 +85,13 @@ def _fill(model: STCANet, state: dict[str, Tensor], path: Path) -> LoadReport:
     names = _our_names(state, model)
     matched: dict[str, Tensor] = {}
     unfit = []
+    taken: dict[str, str] = {}
     for theirs, name in names.items():
         value, place = state[theirs], ours.get(name)
         if place is None:
             continue
+        if (other := taken.setdefault(name, theirs)) != theirs:
+            raise CheckpointError(f"{path} has two entries for {name}: '{other}' and '{theirs}'; remove one of them")
         if _essential(value.shape) == _essential(place.shape):
             matched[name] = value.reshape(place.shape)
         else:

@@ -31,7 +31,7 @@ def embed(
     """Unit embeddings ``[N, D]`` of crops or tracklets, in float32, in the order of `samples`.
 
     A model of clips sees a crop as a tracklet of one frame, its clip being the frame repeated; a model of single images
-    averages the features of the frames. A row does not depend on the other samples, so several processes may each embed a
+    averages the embeddings of the frames. A row does not depend on the other samples, so several processes may each embed a
     slice.
 
     Args:
@@ -51,9 +51,10 @@ def embed(
     def read(image: ImageSource) -> UInt8Array:
         return resize(load_image(image), config.height, config.width)
 
-    def run(clips: UInt8Array) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def run(clips: UInt8Array) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         embeddings, norms = embedder(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
-        return embeddings.cpu().numpy(), norms.cpu().numpy()
+        # A package of images does not tell the lengths, and gives the same figures as its checkpoint.
+        return embeddings.cpu().numpy(), None if config.clip_length is None else norms.cpu().numpy()
 
     tracklets = [sample.frames for sample in samples]
     resolved = replace(sampling, clip_length=sampling.length(config.clip_length))

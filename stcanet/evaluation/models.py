@@ -29,8 +29,6 @@ class RetrievalModel(Protocol):
     checkpoint_sha256: str | None
     """Of the checkpoint; of a package, of the one that it was exported from."""
     takes_clips: bool
-    averages: str
-    """Of what the mean is taken over a tracklet."""
 
     def clip_length(self, sampling: Sampling) -> int:
         """Frames of a clip; 1 for a model of single images. Raises OptionError where it does not take such clips."""
@@ -77,7 +75,6 @@ class CheckpointModel:
         self.checkpoint_sha256: str | None = sha256_file(path)
         self._own_length = checkpoint.model_config.clip_length
         self.takes_clips = self._own_length is not None
-        self.averages = "features of clips" if self.takes_clips else "features of frames"
 
     def clip_length(self, sampling: Sampling) -> int:
         """See :meth:`RetrievalModel.clip_length`."""
@@ -105,8 +102,6 @@ class PackageModel:
         self.trained_on = _dataset(source.get("training"))
         self.checkpoint_sha256: str | None = source.get("checkpoint_sha256")
         self.takes_clips = self._encoder.manifest.input.name == CLIPS
-        # The graph of an image package gives no lengths, so its frames count alike.
-        self.averages = "features of clips" if self.takes_clips else "unit embeddings of frames"
 
     def clip_length(self, sampling: Sampling) -> int:
         """See :meth:`RetrievalModel.clip_length`."""

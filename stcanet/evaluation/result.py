@@ -87,7 +87,7 @@ def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dic
     return {
         "frames": sampling.frames if dataset.tracklets else "single image",
         "clip_length": length if model.takes_clips else None,
-        "averaged": model.averages if dataset.tracklets and sampling.frames == "all" else None,
+        "averaged": _averaged(model) if dataset.tracklets and sampling.frames == "all" else None,
         "flip": sampling.flip,
     }
 
@@ -195,6 +195,10 @@ def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
 def _identities(samples: Sequence[Sample], cameras: bool) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
     pids = np.array([sample.pid for sample in samples], np.int64)
     return pids, np.array([sample.camid for sample in samples], np.int64) if cameras else None
+
+
+def _averaged(model: RetrievalModel) -> str:
+    return "features of clips" if model.takes_clips else "unit embeddings of frames"
 
 
 def _frames_text(how: dict[str, Any]) -> str:

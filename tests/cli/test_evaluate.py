@@ -92,9 +92,10 @@ def test_options_of_tracklets_mean_the_same_to_checkpoint_and_package(
 
 def test_any_model_on_any_data(stcanet, checkpoint: Path, package: Path, video: Path, people: Path, tracklets: Path) -> None:
     image_on_tracklets = result_of(stcanet("evaluate", checkpoint, "--data", tracklets, "--json"))
-    assert image_on_tracklets["protocol"]["averaged"] == "features of frames"
+    assert image_on_tracklets["protocol"]["averaged"] == "unit embeddings of frames"
     package_on_tracklets = result_of(stcanet("evaluate", package, "--data", tracklets, "--json", without=("torch",)))
-    assert package_on_tracklets["protocol"]["averaged"] == "unit embeddings of frames"
+    assert package_on_tracklets["protocol"] == image_on_tracklets["protocol"]
+    assert figures(package_on_tracklets) == figures(image_on_tracklets)
     video_on_images = result_of(stcanet("evaluate", video, "--data", people, "--json"))
     assert (video_on_images["protocol"]["frames"], video_on_images["protocol"]["clip_length"]) == ("single image", 4)
     done = stcanet("evaluate", checkpoint, "--data", people, "--clip-length", 4)

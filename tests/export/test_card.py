@@ -94,6 +94,7 @@ def test_what_is_not_known_is_said() -> None:
         json.dumps({**RESULT, "cmc": []}),
         json.dumps({**RESULT, "mINP": float("nan")}),
         '{"mAP": 1',
+        "[" * 100_000,
     ],
 )
 def test_other_files_are_no_results(tmp_path: Path, text: str) -> None:

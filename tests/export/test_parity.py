@@ -20,6 +20,7 @@ from torch import Tensor
 from stcanet.model import Embedder, STCANet
 from stcanet.model.attention import neighbour_mask
 from stcanet_export import check_parity
+from stcanet_export.onnx import Contract
 from stcanet_export.package import export_package
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_runtime.errors import DataError, ImageError, ParityError, ProviderError
@@ -309,3 +310,49 @@ def test_ranking_on_a_gallery(image_model: STCANet, image_package: Path, tmp_pat
     assert {"gallery: min cosine", "gallery of 15, 15 queries: Kendall's tau"} <= failed_names(wrong)
     with pytest.raises(DataError):
         check_parity(image_model, image_package, gallery=str(tmp_path / "nowhere"))
+
+
+def test_tracklets_are_ranked_as_tracklets(clip_model: STCANet, clip_package: Path, tmp_path: Path) -> None:
+    """By a model of images, by one of clips in its place, and by a package: each the mean of what it gives for the frames."""
+    from stcanet_export.probes import write_procedural
+
+    lines, crops = ["path,pid,camid,split,track,frame"], sorted(write_procedural(tmp_path, 64, 32))
+    for track in range(5):
+        split = "query" if track == 0 else "gallery"
+        lines += [f"{path},{track % 2},{track},{split},{track},{i}" for i, path in enumerate(crops[3 * track : 3 * track + 3])]
+    (tmp_path / "tracks.csv").write_text("\n".join(lines))
+    same = STCANet(replace(clip_model.config, clip_length=None))
+    same.load_state_dict(clip_model.state_dict())
+    package = export_package(same, tmp_path / "package").path
+    for reference, candidate in ((same, package), (same, clip_package), (package, clip_package)):
+        report = check_parity(reference, candidate, gallery=str(tmp_path / "tracks.csv"))
+        report.raise_if_failed()
+        assert "gallery of 4, 1 queries: Kendall's tau" in {check.name for check in report.checks}
+
+
+def test_the_length_of_features_counts_where_they_are_given(make_model: Callable[..., STCANet], tmp_path: Path) -> None:
+    model = make_model(height=64, width=32, blocks=())
+    package = export_package(model, tmp_path / "package", contract=Contract(unit=False)).path
+
+    def seven_times(graph: onnx.ModelProto) -> None:
+        node = next(node for node in graph.graph.node if node.output[0] == "embeddings")
+        node.output[0] = "features"
+        graph.graph.initializer.append(numpy_helper.from_array(np.float32(7), "seven"))
+        graph.graph.node.append(onnx.helper.make_node("Mul", ["features", "seven"], ["embeddings"]))
+
+    assert "batch 1: norms" in failed_names(check_parity(model, edited(package, tmp_path, seven_times)))
+
+
+def test_a_comparison_without_layers_says_so(image_package: Path, tmp_path: Path) -> None:
+    def rename(graph: onnx.ModelProto) -> None:
+        for index, node in enumerate(graph.graph.node):
+            node.name = f"n{index}"
+
+    report = check_parity(image_package, edited(image_package, tmp_path, rename))
+    assert report.notes == ["the layers could not be compared: the two sides have none of the same name and shape"]
+
+
+def test_layers_under_openvino_itself(image_model: STCANet, image_package: Path) -> None:
+    pytest.importorskip("openvino")
+    report = check_parity(image_model, image_package, provider="openvino-native")
+    assert (report.notes, len(report.layers) > 30) == ([], True)

@@ -195,11 +195,14 @@ def test_a_newer_schema(archive: Path) -> None:
         Encoder.load(rewritten(archive, newer))
 
 
-@pytest.mark.parametrize("damage", ["text", "empty", "cut", "byte", "gone"])
+@pytest.mark.parametrize("damage", ["text", "empty", "cut", "byte", "offset", "gone"])
 def test_a_damaged_archive(archive: Path, damage: str) -> None:
     content = bytearray(archive.read_bytes())
     content[200] ^= 1
-    damaged = {"text": b"hello", "empty": b"", "cut": bytes(content[:500]), "byte": bytes(content)}
+    offset = bytearray(archive.read_bytes())
+    place = offset.rindex(b"PK\5\6") + 16  # of the table of contents, from which those of the entries are counted back
+    offset[place : place + 4] = (len(offset) * 2).to_bytes(4, "little")
+    damaged = {"offset": bytes(offset), "text": b"hello", "empty": b"", "cut": bytes(content[:500]), "byte": bytes(content)}
     if damage == "gone":
         archive.unlink()
     else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,8 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
 def test_json_has_no_nan(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"ä": 1})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "ä": 1\n}\n'
+    write_json(tmp_path / "c.json", os.fsdecode(b"caf\xe9.png"))
+    assert json.loads((tmp_path / "c.json").read_text(encoding="utf-8")) == os.fsdecode(b"caf\xe9.png")
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "b.json", float("nan"))
     assert not (tmp_path / "b.json").exists()

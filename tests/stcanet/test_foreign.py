@@ -106,6 +106,13 @@ def test_everything_that_does_not_fit_is_named(tmp_path: Path) -> None:
     assert len(report.matched) + len(report.unfit) + len(report.unknown) == len(state)
 
 
+@pytest.mark.parametrize("twice", ["base.conv1.weight", "bottleneck.bias"])
+def test_two_entries_for_one_of_ours_are_refused(tmp_path: Path, twice: str) -> None:
+    torch.save({**published(model(1)), twice: torch.zeros(3)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=f"has two entries for .*'{twice}'; remove one"):
+        load_foreign(tmp_path / "x.pth", model(2))
+
+
 @pytest.mark.parametrize("prefix", ["", "backbone.", "base."])
 def test_a_plain_resnet_without_a_neck_converts(tmp_path: Path, prefix: str) -> None:
     source = model(1, blocks=())

@@ -306,6 +306,10 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
         ({"model_config": 5}, "damaged"),
         ({"num_classes": 10**12}, "does not have the 1000000000000 classes"),
         ({"num_classes": "3"}, "does not have the 3 classes"),
+        ({"epoch": "x"}, "its epoch is of type str"),
+        ({"metrics": [1]}, "its metrics is of type list"),
+        ({"metrics": {"mAP": float("nan")}}, "damaged"),
+        ({"training": {"a": {1, 2}}}, "damaged"),
     ],
 )
 def test_damaged_checkpoints_are_refused_before_a_network_is_made(
