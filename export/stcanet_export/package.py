@@ -110,6 +110,8 @@ def export_package(
     tell = progress or (lambda _: None)
     out = named(out)
     check_replaceable(out, force)
+    if licence is not None and not licence.isprintable():
+        raise OptionError("licence", licence, "one line of text")
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
     model = with_input(model, clip_length, size)
     failed = out.with_name(f"{out.name}.{PARITY_NAME}")

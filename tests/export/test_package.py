@@ -178,6 +178,12 @@ def test_only_the_report_of_a_failed_gate_is_cleared(tmp_path: Path, content: st
     _forget_failure(path)
 
 
+@pytest.mark.parametrize("licence", ["two\nlines", "caf\udce9"])
+def test_a_licence_is_one_line(image_model: STCANet, tmp_path: Path, licence: str) -> None:
+    with pytest.raises(OptionError, match="licence must be one line of text"):
+        export_package(image_model, tmp_path / "package", licence=licence)
+
+
 def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="--force"):
         export_package(image_model, image_package)
