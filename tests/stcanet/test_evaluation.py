@@ -37,7 +37,6 @@ class GivenModel:
     trained_on: str | None = "home"
     checkpoint_sha256: str | None = None
     takes_clips: bool = True
-    averages: str = "features of clips"
     noise: float = 0.5
     calls: list[int] = field(default_factory=list)
 
@@ -114,12 +113,11 @@ def test_every_result_carries_its_protocol() -> None:
         (True, True, Sampling("quick", 6), "of each tracklet a clip of 6;"),
         (True, False, Sampling("quick"), "of each tracklet a single frame;"),
         (True, True, Sampling(clip_length=2), "all frames in clips of 2, mean of features of clips;"),
-        (True, False, Sampling(), "all frames, mean of features of frames;"),
+        (True, False, Sampling(), "all frames, mean of unit embeddings of frames;"),
     ],
 )
 def test_the_protocol_says_what_was_embedded(tracklets: bool, clips: bool, sampling: Sampling, text: str) -> None:
-    averages = "features of clips" if clips else "features of frames"
-    result = result_of(make_dataset(tracklets=tracklets), EvaluationSettings(sampling), takes_clips=clips, averages=averages)
+    result = result_of(make_dataset(tracklets=tracklets), EvaluationSettings(sampling), takes_clips=clips)
     assert text in result.protocol() + ";"
 
 
