@@ -21,6 +21,7 @@ from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces
 from stcanet_runtime.gallery.gallery import Reranking
 from stcanet_runtime.gallery.mirror import Column
+from stcanet_runtime.gallery.sqlite import SqliteStore
 
 DIM, MODEL = 48, "a" * 64
 Embeddings = NDArray[np.float32]
@@ -262,10 +263,15 @@ def test_forgetting_says_when_bytes_remain_and_can_be_done_again(filled: Gallery
     filled.store._connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
     x, _ = make_people()
     wanted = [row.tobytes() for row in x[1::6]]
-    with pytest.raises(GalleryError, match="another process reads"):
+    with pytest.raises(GalleryError, match="another process reads.*; the entries are gone"):
         filled.forget("p1")
-    with pytest.raises(GalleryError, match="another process reads"):
+    with pytest.raises(GalleryError, match="of an earlier deletion the entries are gone"):
         filled.expire(before=0)  # nothing is as old, and the bytes are still there
+    with pytest.raises(GalleryError, match="; the entries are gone"):
+        filled.forget("p2")
+    with pytest.raises(GalleryError, match="; the entries are gone"):
+        filled.expire(before=4)
+    assert {hit.entry.id for hit in filled.search(x[:1], 99)[0]} == {i + 1 for i in range(4, 60) if i % 6 not in (1, 2)}
     filled.close()
     other.close()  # the last one, and it may not write
     assert find_traces(database.sidecars(path), wanted)
@@ -274,6 +280,35 @@ def test_forgetting_says_when_bytes_remain_and_can_be_done_again(filled: Gallery
         assert not find_traces(database.sidecars(path), wanted)
         with pytest.raises(GalleryError, match="no identity 'p1'"):
             again.forget("p1")
+
+
+def test_processes_that_forget_at_once_do_not_take_over_what_is_unfinished(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_people()
+    wanted = [row.tobytes() for row in x[1::6]]
+    with Gallery.open(path, timeout=0.05) as other:
+        prove = SqliteStore._prove_gone
+
+        def meanwhile(store: SqliteStore, pieces: list[bytes]) -> None:
+            prove(store, pieces)
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM entries").fetchall()
+            with pytest.raises(GalleryError, match="; the entries are gone"):
+                other.forget("p1")
+
+        filled.store._connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+        reader = sqlite3.connect(path, isolation_level=None)
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "_prove_gone", meanwhile)
+            with pytest.raises(GalleryError, match="of an earlier deletion"):
+                filled.forget("p0")  # which is gone
+        reader.close()
+        assert find_traces(database.sidecars(path), wanted)
+        assert other.forget("p1") == 0
+        assert not find_traces(database.sidecars(path), wanted)
+        with pytest.raises(GalleryError, match="no identity 'p1'"):
+            other.forget("p1")
 
 
 def test_rename_merges_and_splits(filled: Gallery) -> None:

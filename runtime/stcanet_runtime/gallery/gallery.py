@@ -256,16 +256,17 @@ class Gallery:
             GalleryError: There is no such identity, or its bytes could not be removed since another process reads: then do
                 it again.
         """
-        finished = self.store.finish()
+        # First what is asked for: an earlier deletion that cannot be finished yet must not keep anybody in the gallery.
         count = self.store.purge(Where(identities=(identity,)))
-        if not count and not finished:
+        if not self.store.finish() and not count:
             raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
         return count
 
     def expire(self, before: float) -> int:
         """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        count = self.store.remove(Where(before=before))
         self.store.finish()
-        return self.store.remove(Where(before=before))
+        return count
 
     def rename(self, ids: Sequence[int], identity: str) -> None:
         """Give entries another identity: two that are one person, or one that is two."""
