@@ -37,7 +37,8 @@ class SqliteStore:
 
     def __init__(self, path: str | Path, read_only: bool = False, timeout: float = 10.0) -> None:
         self.path = Path(path)
-        self._connection = database.connect(self.path, read_only, timeout)
+        self._opened = database.Opened(self.path, read_only, timeout)
+        self._connection = self._opened.connection
         self._lock = threading.RLock()
         try:
             self._space = self._read_space()
@@ -75,6 +76,7 @@ class SqliteStore:
     def _reading(self) -> Iterator[Mirror]:
         """The mirror, up to date."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             self._follower.refresh()
             yield self._follower.mirror
 
@@ -82,6 +84,7 @@ class SqliteStore:
     def _writing(self, edit: bool) -> Iterator[sqlite3.Connection]:
         """A transaction; an `edit` changes entries that others may have read already."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             with database.transaction(self._connection):
                 yield self._connection
                 if edit:
