@@ -161,11 +161,15 @@ class AsyncEncoder:
     def close(self, finish: bool = True) -> None:
         """Stop. Calling it again does nothing.
 
+        It returns when that is done; called back by a future it cannot wait for itself, and returns at once.
+
         Args:
             finish: Whether the waiting frames are still embedded; else they are dropped.
         """
         for job in self._waiting.close(drop=not finish):
             self._drop(job, "the encoder was closed before its turn came")
+        if threading.current_thread() in self._threads:
+            return
         for thread in self._threads:
             thread.join()
         atexit.unregister(self._leave)

@@ -12,6 +12,7 @@ from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.boxes import crop_boxes
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.frames import FrameSource, as_frame
+from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
 
 _GREY = 114 / 255  # what detectors of the YOLO family were trained to see beside a picture
@@ -59,9 +60,14 @@ class Detector:
         threads: int | None = None,
         threshold: float = 0.5,
         person: int = 0,
+        cache: str | Path | None = None,
     ) -> Detector:
-        """Open a file; providers and threads as in :func:`stcanet_runtime.session.open_session`, which says what it raises."""
-        return cls(open_session(path, providers, threads), threshold, person)
+        """Open a file; `cache` is a folder for what TensorRT and OpenVINO compile.
+
+        Providers and threads as in :func:`stcanet_runtime.session.open_session`, which says what it raises.
+        """
+        resources = Resources(threads, cache=None if cache is None else Path(cache))
+        return cls(open_session(path, providers, resources=resources), threshold, person)
 
     def detect(self, frame: FrameSource, format: str) -> NDArray[np.float64]:
         """The people in a frame.

@@ -107,9 +107,19 @@ class MissingDependencyError(StcanetError, ImportError):
 
     def __init__(self, package: str, purpose: str, extra: str) -> None:
         self.package, self.purpose, self.extra = package, purpose, extra
-        super().__init__(
-            f"{purpose} needs {package}, which is not installed; install the extra: pip install 'stcanet[{extra}]'"
-        )
+        super().__init__(f"{purpose} needs {package}, which is not installed; {install_hint(extra)}")
+
+
+def install_hint(extra: str) -> str:
+    """How to get an extra of the flavour that is installed: there must be one only."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    name = "stcanet-runtime"
+    try:
+        version(name)
+    except PackageNotFoundError:
+        name = "stcanet"
+    return f"install the extra: pip install '{name}[{extra}]'"
 
 
 def quote_choices(choices: Sequence[str] | Sequence[Path]) -> str:

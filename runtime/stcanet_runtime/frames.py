@@ -85,7 +85,7 @@ def as_frame(source: FrameSource, format: str) -> Frame:
     """
     if format not in FORMATS:
         raise OptionError("format", format, quote_choices(FORMATS))
-    planes = [_of_cupy(plane) for plane in cast("Sequence[UInt8Array]", [source] if _is_array(source) else source)]
+    planes = [_of_cupy(plane) for plane in cast("Sequence[UInt8Array]", source if isinstance(source, Sequence) else [source])]
     if not planes:
         raise _unfit(planes, format)
     if len({is_on_gpu(plane) for plane in planes}) > 1:

@@ -133,7 +133,7 @@ class Identifier:
             travel: What is possible; by default, only that nobody is twice in one camera at once.
             hysteresis: How much farther than `threshold` a track must be to leave its identity.
             max_age: Seconds after which an identity that is not seen is dropped, so that memory is bounded; None keeps all.
-            gallery: People who are known by name, for `name`.
+            gallery: People who are known by name, for `name`; of cosine distance.
 
         Raises:
             OptionError: A value out of its range.
@@ -141,6 +141,8 @@ class Identifier:
         for option, value in (("threshold", threshold), ("hysteresis", hysteresis), ("max_age", max_age or 0.0)):
             if not 0 <= value < math.inf:
                 raise OptionError(option, value, "a number that is not negative")
+        if gallery is not None and gallery.space.metric != "cosine":
+            raise OptionError("gallery", gallery.space.metric, "one of cosine distance, as the threshold is")
         self.threshold, self.hysteresis, self.max_age = float(threshold), float(hysteresis), max_age
         self.travel, self.gallery = travel or Travel(), gallery
         self._identities: dict[int, _Identity] = {}
@@ -164,7 +166,7 @@ class Identifier:
         one = self._identities.get(self.resolve(identity))
         if one is None or self.gallery is None:
             return None
-        return self.gallery.decide(one.total[None].astype(np.float32), self.threshold)[0].identity
+        return self.gallery.decide((one.total / one.weight)[None].astype(np.float32), self.threshold)[0].identity
 
     def update(self, track: Track, embedding: ArrayLike, frames: float = 1.0) -> Update:
         """Add a track, or replace what is known of it by more of it.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.errors import DataError
 
 _COLUMNS = 6
+_ID_LIMIT, _EXACT = 2**63, 2.0**53  # as int64; up to where a float holds every whole number
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ def load_mot(path: str | Path) -> dict[int, Boxes]:
         DataError: A line is not like that, or a track has two boxes in one frame; the message names the line.
     """
     frames: dict[int, dict[int, tuple[float, ...]]] = {}
-    with Path(path).open(encoding="utf-8", errors="replace") as file:
+    with Path(path).open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -45,14 +46,34 @@ def load_mot(path: str | Path) -> dict[int, Boxes]:
 
 
 def _parse(place: str, line: str) -> tuple[int, int, tuple[float, ...]]:
+    texts = line.split(",")[:_COLUMNS]
     try:
-        values = [float(text) for text in line.split(",")[:_COLUMNS]]
+        frame, track = map(_whole, texts[:2])
+        left, top, width, height = map(_finite, texts[2:])
     except ValueError:
-        values = []
-    whole = len(values) == _COLUMNS and all(map(math.isfinite, values)) and all(value == int(value) for value in values[:2])
-    if not whole or values[0] < 1:
+        frame = 0
+    if not 1 <= frame < _ID_LIMIT:
         raise DataError(f"{place}: expected frame,id,left,top,width,height, got '{line.strip()[:60]}'")
-    if values[1] < 0:
-        raise DataError(f"{place}: the box has no track id ({values[1]:g}); run a tracker over the detections first")
-    left, top, width, height = values[2:]
-    return int(values[0]), int(values[1]), (left, top, left + width, top + height)
+    if track < 0:
+        raise DataError(f"{place}: the box has no track id ({track}); run a tracker over the detections first")
+    if track >= _ID_LIMIT:
+        raise DataError(f"{place}: track ids must be below 2**63, got {texts[1].strip()[:30]}")
+    return frame, track, (left, top, left + width, top + height)
+
+
+def _whole(text: str) -> int:
+    """Of all digits; 1.0, as some trackers write, as long as no other number is the same float."""
+    try:
+        return int(text)
+    except ValueError:
+        value = float(text)
+        if not value.is_integer() or abs(value) >= _EXACT:
+            raise
+        return int(value)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value

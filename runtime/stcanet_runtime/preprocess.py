@@ -71,7 +71,8 @@ def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
     if color == "bgr":
         raise OptionError("color", color, "left out for files and PIL images: their channel order is known")
     if isinstance(source, Image.Image):
-        return _to_rgb(source, "given as a PIL image")
+        with _explained("given as a PIL image"):  # Pillow decodes when it has to
+            return _to_rgb(source, "given as a PIL image")
     if isinstance(source, (str, Path)):
         return _from_file(Path(source))
     raise ImageError(f"of type {type(source).__name__}", "expected a path, a PIL image or a uint8 array [H, W, 3]")
@@ -149,22 +150,28 @@ def open_image(path: Path, formats: Sequence[str] = tuple(FORMATS)) -> Iterator[
     Raises:
         ImageError: The file is missing, none of `formats`, truncated, or has more than MAX_PIXELS.
     """
+    with _explained(path, formats), Image.open(path, formats=list(formats)) as image:
+        _check_pixels(image, path)
+        yield image
+
+
+@contextmanager
+def _explained(source: object, formats: Sequence[str] = ()) -> Iterator[None]:
+    """Turn what Pillow raises into ImageError."""
     try:
-        with Image.open(path, formats=list(formats)) as image:
-            _check_pixels(image, path)
-            yield image
+        yield
     except FileNotFoundError:
-        raise ImageError(path, "no such file") from None
+        raise ImageError(source, "no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(path, f"not an image of a known format ({', '.join(formats)})") from None
+        raise ImageError(source, f"not an image of a known format ({', '.join(formats)})") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ImageError(path, f"more than {MAX_PIXELS} pixels") from None
+        raise ImageError(source, f"more than {MAX_PIXELS} pixels") from None
     except StcanetError:
         raise
     # Pillow's decoders raise nearly anything on a damaged file (SyntaxError for a bad PNG chunk, struct.error,
     # IndexError, …), and one damaged file must not end a service with a type that nobody catches.
     except Exception as error:
-        raise ImageError(path, _one_line(error)) from error
+        raise ImageError(source, _one_line(error)) from error
 
 
 def _to_rgb(image: Image.Image, source: object) -> UInt8Array:

@@ -64,16 +64,18 @@ def read_video(path: str | Path) -> Iterator[Frame]:
     """All frames of the first video stream, turned as its display matrix says.
 
     Args:
-        path: A file; or the URL of a camera, which is the one way in which this package reaches out of the machine: FFmpeg
-            opens what the user names.
+        path: A file or a pipe; or the URL of a camera, which is the one way in which this package reaches out of the machine:
+            FFmpeg opens what the user names.
 
     Raises:
         DataError: It is not a video, it is damaged, or the camera is silent for 10 s.
         MissingDependencyError: PyAV is not installed.
     """
     av, shown = import_av(), without_login(path)
-    if not is_url(path) and not Path(path).is_file():
+    if not is_url(path) and not Path(path).exists():
         raise DataError(f"{shown}: no such file")
+    if not is_url(path) and Path(path).is_dir():
+        raise DataError(f"{shown}: a folder, and not a video")
     place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).resolve()), None)
     try:
         with av.open(place, timeout=timeout) as container:

@@ -7,8 +7,9 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from stcanet_runtime.video import Frame, import_av, is_url, read_video, without_
 
 Write = Callable[[dict[str, Any]], None]
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
+_INTERVAL = 5.0  # seconds between two reports
 _LAST_WAIT = 2.0  # for a camera that may be silent: its thread ends with the process
 _logger = logging.getLogger(__name__)
 
@@ -95,6 +97,8 @@ class _Camera:
             for place in np.flatnonzero(valid).tolist():
                 line = {"time": seen, "camera": self.name, "frame": number, "box": boxes[0][place].tolist()}
                 self._watch.write(line | self._watch.name(embeddings[place]))
+        except BrokenPipeError as error:
+            self._watch.end(error)
         except (StcanetError, OSError) as error:
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
         else:
@@ -138,40 +142,55 @@ class Watch:
         self.encoder, self.detector, self.gallery = encoder, detector, gallery
         self.threshold = threshold if gallery is None else gallery.limit(threshold)  # now, and not once for each frame
         self.metrics, self.stop = metrics, threading.Event()
+        self._ended_by: BaseException | None = None
         self._write, self._writing = write, threading.Lock()
         self._cameras = [_Camera(name, source, self) for name, source in cameras.items()]
 
-    def run(self, health: str | Path | None = None, interval: float = 5.0) -> dict[str, dict[str, Any]]:
+    def run(
+        self, health: str | Path | None = None, interval: float = _INTERVAL, started: float | None = None
+    ) -> dict[str, dict[str, Any]]:
         """Watch until `stop` is set or all cameras have ended; then finish the frames that wait.
 
         Args:
             health: File for what `check_health` reads, written every `interval` seconds.
             interval: Seconds.
+            started: When `loading` began; None: now.
 
         Returns:
             What became of each camera: its frames by outcome, ``last_done``, ``ended`` (files only), and ``error``, why it gave
             no more: where a file has one it could not be read, or not to its end.
+
+        Raises:
+            BrokenPipeError: Nobody reads any more what is written.
         """
+        started = time.time() if started is None else started
         try:
             for camera in self._cameras:
                 if self.metrics:
                     self.metrics.follow(camera.name, camera.stream)
                 camera.thread.start()
             while any(camera.thread.is_alive() for camera in self._cameras) and not self.stop.wait(interval):
-                self._report(health)
+                self._report(health, started)
         finally:
             self.stop.set()
             for camera in self._cameras:
                 camera.stream.close()
             for camera in self._cameras:
                 camera.thread.join(_LAST_WAIT)
-        self._report(health)
+        self._report(health, started)
+        if self._ended_by is not None:
+            raise self._ended_by
         return {camera.name: camera.facts() for camera in self._cameras}
 
     def write(self, line: dict[str, Any]) -> None:
         """Write a line, one thread at a time."""
         with self._writing:
             self._write(line)
+
+    def end(self, error: BaseException) -> None:
+        """Stop; `run` raises the error."""
+        self._ended_by = error
+        self.stop.set()
 
     def name(self, embedding: NDArray[np.float32]) -> dict[str, Any]:
         """Who this is, or the embedding where there is nobody to compare it with."""
@@ -180,32 +199,81 @@ class Watch:
         decision = self.gallery.decide(embedding[None], self.threshold)[0]
         return {"identity": decision.identity, "distance": decision.nearest.distance if decision.nearest else None}
 
-    def _report(self, health: str | Path | None) -> None:
+    def _report(self, health: str | Path | None, started: float) -> None:
         cameras = {camera.name: camera.facts() for camera in self._cameras}
         _logger.info("watching", extra={"event": "counts", "cameras": cameras})
-        if health is not None:
-            write_json(health, {"time": time.time(), "cameras": cameras})
+        _write_health(health, started, cameras)
 
 
-def check_health(path: str | Path, max_age: float, now: float | None = None) -> list[str]:
+@contextmanager
+def loading(health: str | Path | None, cameras: Sequence[str], interval: float = _INTERVAL) -> Iterator[float]:
+    """Keep the health file of a `Watch` that is not there yet: models may load, or be compiled, for minutes.
+
+    Args:
+        health: The file.
+        cameras: Their names.
+        interval: Seconds.
+
+    Yields:
+        When it began, for :meth:`Watch.run`.
+    """
+    started, done = time.time(), threading.Event()
+    nothing = {name: {"last_done": None, "ended": False, "error": None} for name in cameras}
+
+    def report() -> None:
+        while not done.wait(interval):
+            _write_health(health, started, nothing)
+
+    _write_health(health, started, nothing)
+    thread = threading.Thread(target=report, name="stcanet-loading", daemon=True)
+    thread.start()
+    try:
+        yield started
+    finally:
+        done.set()
+        thread.join()
+
+
+def _write_health(path: str | Path | None, started: float, cameras: Mapping[str, Mapping[str, Any]]) -> None:
+    if path is None:
+        return
+    try:
+        write_json(path, {"time": time.time(), "started": started, "cameras": cameras})
+    except OSError as error:  # a full disk is no reason to look away
+        _logger.warning("%s cannot be written: %s", path, error.strerror or error, extra={"event": "health_unwritten"})
+
+
+def check_health(path: str | Path, max_age: float, now: float | None = None, alive: bool = False) -> list[str]:
     """What is wrong with a `Watch`, by the file that it writes; nothing: an empty list.
 
     Args:
         path: The file.
-        max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended.
+        max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended. One that has given
+            nothing yet has them from the start of the watch.
         now: Seconds; None for the present.
+        alive: Look only at whether the watch itself runs: one that is started anew does not bring back a camera that is off.
     """
     now = time.time() if now is None else now
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        written, cameras = {"the watch": facts["time"]}, facts["cameras"].items()
-        written |= {f"camera {name}": camera["last_done"] for name, camera in cameras if not camera["ended"]}
-        failed = [f"camera {name} failed: {one['error']}" for name, one in cameras if one["ended"] and one.get("error")]
-        ages = {name: None if moment is None else now - float(moment) for name, moment in written.items()}
+        started, cameras = float(facts["started"]), {} if alive else facts["cameras"]
+        found = [_silence("the watch", float(facts["time"]), started, now, max_age)]
+        found += [_fault(f"camera {name}", camera, started, now, max_age) for name, camera in cameras.items()]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [f"{path} cannot be read: {error}"]
-    return failed + [
-        f"{name} has done nothing {'yet' if age is None else f'for {age:.0f} s'}"
-        for name, age in ages.items()
-        if age is None or age > max_age
-    ]
+    return [fault for fault in found if fault is not None]
+
+
+def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
+    if not camera["ended"]:
+        return _silence(who, camera["last_done"], started, now, max_age)
+    return f"{who} failed: {camera['error']}" if camera.get("error") else None
+
+
+def _silence(who: str, last: float | None, started: float, now: float, max_age: float) -> str | None:
+    age = now - float(started if last is None else last)
+    if -max_age <= age <= max_age:
+        return None
+    if age < 0:  # its clock or ours was wrong, and nothing is known
+        return f"{who} reports from {-age:.0f} s in the future; look at the clock"
+    return f"{who} has done nothing {'yet' if last is None else f'for {age:.0f} s'}"

@@ -124,6 +124,27 @@ def test_closing_drops_what_waits_and_refuses_more(encoder: Encoder, gate: Gate,
     assert stream.counts == counts
 
 
+@pytest.mark.parametrize("finish", [True, False])
+@pytest.mark.parametrize("boxes", [BOXES, [1, 2]], ids=["embedded", "failed"])  # each is another thread
+def test_a_callback_may_close(
+    encoder: Encoder, make_crop: MakeCrop, caplog: pytest.LogCaptureFixture, boxes: Any, finish: bool
+) -> None:
+    frame, stream, ready = make_crop(0, 60, 50), AsyncEncoder(encoder, capacity=8), threading.Event()
+
+    def find(*_: Any) -> Any:
+        assert ready.wait(WAIT)
+        return boxes
+
+    futures = [stream.submit(frame, find, "rgb"), *(stream.submit(frame, BOXES, "rgb") for _ in range(6))]
+    futures[0].add_done_callback(lambda _: stream.close(finish))
+    ready.set()
+    for future in futures:
+        future.exception(WAIT)
+    stream.close()
+    assert "exception calling callback" not in caplog.text
+    assert sum([stream.counts.done, stream.counts.dropped, stream.counts.failed]) == 7
+
+
 LEFT_OPEN = """
 import sys, time
 import numpy as np

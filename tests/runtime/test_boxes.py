@@ -172,8 +172,9 @@ def test_frames_of_other_types_and_formats() -> None:
     with pytest.raises(ShapeError, match="must be"):
         as_frame([np.zeros((4, 4), np.uint8), np.zeros((2, 3), np.uint8), np.zeros((2, 2), np.uint8)], "i420")
     for format in FORMATS:
-        with pytest.raises(ShapeError, match="must be"):
-            as_frame([], format)
+        for nothing in ([], None, 7, "frame"):
+            with pytest.raises(ShapeError, match="must be"):
+                as_frame(nothing, format)  # type: ignore[arg-type]
 
 
 def test_kernels_refuse_boxes_outside_and_planes_that_do_not_fit() -> None:

@@ -10,7 +10,10 @@ from detectors import SIZE, write_detector, write_probe
 from onnx import TensorProto
 
 from stcanet_runtime import OptionError, PackageError
+from stcanet_runtime import detector as detector_module
 from stcanet_runtime.detector import Detector
+from stcanet_runtime.providers import Resources
+from stcanet_runtime.session import Session
 
 ROWS = [[8, 4, 24, 30, 0.9, 0], [1, 1, 9, 9, 0.3, 0], [30, 2, 40, 12, 0.8, 2], [40, 10, 60, 28, 0.5, 0]]
 
@@ -54,3 +57,16 @@ def test_other_types_and_models_of_people_are_refused(tmp_path: Path, package: P
         Detector.load(package / "model.onnx", "cpu", 1)
     with pytest.raises(OptionError, match="threshold must be from 0 to 1"):
         Detector.load(write_detector(tmp_path / "f.onnx", ROWS), "cpu", 1, threshold=2)
+
+
+def test_what_is_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Resources] = []
+    right = detector_module.open_session
+
+    def open_session(path: Path, providers: str, resources: Resources) -> Session:
+        asked.append(resources)
+        return right(path, providers, resources=resources)
+
+    monkeypatch.setattr(detector_module, "open_session", open_session)
+    Detector.load(write_detector(tmp_path / "d.onnx", ROWS), "cpu", 1, cache=str(tmp_path))
+    assert asked == [Resources(threads=1, cache=tmp_path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces
 from stcanet_runtime.gallery.gallery import Reranking
 from stcanet_runtime.gallery.mirror import Column
+from stcanet_runtime.gallery.sqlite import SqliteStore
 
 DIM, MODEL = 48, "a" * 64
 Embeddings = NDArray[np.float32]
@@ -171,6 +173,35 @@ def test_templates_follow_the_gallery(filled: Gallery) -> None:
     assert {hit.identity for hit in filled.search(x[:1], 99, Where(cameras=("c1",)), templates="mean")[0]} == {"p1", "p3", "p5"}
 
 
+def test_templates_are_those_of_the_filter(gallery: Gallery) -> None:
+    x, _ = make_people(2)
+    gallery.enrol(x, ["anna", "ben"], metadata=[{"vip": True}, {"vip": 1}])
+    metadata: dict[str, Any] = {"vip": True}
+    for value, whose in ((True, "anna"), (1, "ben")):
+        metadata["vip"] = value
+        for where in (Where(metadata={"vip": value}), Where(metadata=metadata)):
+            assert [hit.identity for hit in gallery.search(x[:1], where=where, templates="mean")[0]] == [whose]
+
+
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1])
+def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold: float) -> None:
+    x, _ = make_people(1)
+    with pytest.raises(OptionError, match="threshold must be a finite number that is not negative"):
+        filled.decide(x, threshold)
+    with pytest.raises(OptionError, match="threshold must be"):
+        filled.calibration = {"threshold": threshold}
+    if math.isfinite(threshold):
+        filled.store.set_setting("calibration", {"threshold": threshold})
+        with pytest.raises(GalleryError, match="calibration is damaged"):
+            filled.decide(x)
+
+
+@pytest.mark.parametrize("values", [{"metadata": {"x": np.nan}}, {"metadata": {"x": np.inf}}, {"before": np.nan}])
+def test_filters_that_choose_nobody_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|a time)"):
+        Where(**values)
+
+
 def test_decisions_and_unknown(filled: Gallery) -> None:
     x, _ = make_people()
     stranger = np.random.default_rng(9).standard_normal((1, DIM))
@@ -262,10 +293,15 @@ def test_forgetting_says_when_bytes_remain_and_can_be_done_again(filled: Gallery
     filled.store._connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
     x, _ = make_people()
     wanted = [row.tobytes() for row in x[1::6]]
-    with pytest.raises(GalleryError, match="another process reads"):
+    with pytest.raises(GalleryError, match=r"another process reads.*; the entries are gone"):
         filled.forget("p1")
-    with pytest.raises(GalleryError, match="another process reads"):
+    with pytest.raises(GalleryError, match="of an earlier deletion the entries are gone"):
         filled.expire(before=0)  # nothing is as old, and the bytes are still there
+    with pytest.raises(GalleryError, match="; the entries are gone"):
+        filled.forget("p2")
+    with pytest.raises(GalleryError, match="; the entries are gone"):
+        filled.expire(before=4)
+    assert {hit.entry.id for hit in filled.search(x[:1], 99)[0]} == {i + 1 for i in range(4, 60) if i % 6 not in (1, 2)}
     filled.close()
     other.close()  # the last one, and it may not write
     assert find_traces(database.sidecars(path), wanted)
@@ -274,6 +310,35 @@ def test_forgetting_says_when_bytes_remain_and_can_be_done_again(filled: Gallery
         assert not find_traces(database.sidecars(path), wanted)
         with pytest.raises(GalleryError, match="no identity 'p1'"):
             again.forget("p1")
+
+
+def test_processes_that_forget_at_once_do_not_take_over_what_is_unfinished(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_people()
+    wanted = [row.tobytes() for row in x[1::6]]
+    with Gallery.open(path, timeout=0.05) as other:
+        prove = SqliteStore._prove_gone
+
+        def meanwhile(store: SqliteStore, pieces: list[bytes]) -> None:
+            prove(store, pieces)
+            reader.execute("BEGIN")
+            reader.execute("SELECT count(*) FROM entries").fetchall()
+            with pytest.raises(GalleryError, match="; the entries are gone"):
+                other.forget("p1")
+
+        filled.store._connection.execute("PRAGMA busy_timeout = 50")  # type: ignore[attr-defined]
+        reader = sqlite3.connect(path, isolation_level=None)
+        with monkeypatch.context() as patch:
+            patch.setattr(SqliteStore, "_prove_gone", meanwhile)
+            with pytest.raises(GalleryError, match="of an earlier deletion"):
+                filled.forget("p0")  # which is gone
+        reader.close()
+        assert find_traces(database.sidecars(path), wanted)
+        assert other.forget("p1") == 0
+        assert not find_traces(database.sidecars(path), wanted)
+        with pytest.raises(GalleryError, match="no identity 'p1'"):
+            other.forget("p1")
 
 
 def test_rename_merges_and_splits(filled: Gallery) -> None:
@@ -300,6 +365,55 @@ def test_a_reader_follows_the_writer(filled: Gallery, path: Path) -> None:
         assert reader.decide(x[[1]], 0.01)[0].identity == "late"
         with pytest.raises(GalleryError, match="reading only"):
             reader.enrol(x[:1], "p0")
+
+
+def test_a_file_that_was_replaced_is_not_used_any_more(
+    filled: Gallery, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_people()
+    with Gallery.create(tmp_path / "other", DIM, MODEL) as other:
+        other.enrol(x[:1], "somebody else")
+    monkeypatch.chdir(tmp_path)
+    with Gallery.open(path.name) as near:
+        monkeypatch.chdir(tmp_path.parent)
+        assert len(near.search(x[:1], 99)[0]) == 60
+    (tmp_path / "other").replace(path)
+    with pytest.raises(GalleryError, match="not the file any more that was opened; open it again"):
+        filled.search(x[:1])
+    with pytest.raises(GalleryError, match="not the file any more"):
+        filled.enrol(x[:1], "p0")
+    path.unlink()
+    with pytest.raises(GalleryError, match="not the file any more"):
+        filled.search(x[:1])
+
+
+def test_a_gallery_where_nothing_can_be_written(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, _ = make_people()
+    right = sqlite3.connect
+
+    def connect(database: str, **options: Any) -> sqlite3.Connection:
+        if database.endswith("?mode=ro"):  # as SQLite where it cannot make its files; tests may be root, who always can
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        return right(database, **options)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    filled.close()
+    with pytest.raises(GalleryError, match="attempt to write"):  # something else is wrong: others may write
+        Gallery.open(path, read_only=True)
+    monkeypatch.setattr(database, "check_writable", refuse)
+    with Gallery.open(path, read_only=True) as gallery:
+        assert len(gallery.search(x[:1], 99)[0]) == 60
+        with Gallery.open(path) as writer:  # by another mount
+            writer.enrol(x[:1], "p0")
+            with pytest.raises(GalleryError, match="not the file any more"):
+                gallery.search(x[:1])
+            with pytest.raises(GalleryError, match="attempt to write"):  # what is in the log would not be seen
+                Gallery.open(path, read_only=True)
+        with pytest.raises(GalleryError, match="not the file any more"):
+            gallery.search(x[:1])
 
 
 def test_a_second_writer_waits_and_then_says_so(filled: Gallery, path: Path) -> None:
@@ -472,6 +586,12 @@ def test_damaged_and_foreign_files(filled: Gallery, path: Path, statement: str, 
 
     with pytest.raises(GalleryError, match=message):
         use()
+
+
+def test_a_newer_version_may_be_in_the_log(filled: Gallery, path: Path) -> None:
+    filled.store._connection.execute("PRAGMA user_version = 2")  # type: ignore[attr-defined]
+    with pytest.raises(GalleryError, match="newer version"):
+        Gallery.open(path)
 
 
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -198,6 +200,30 @@ def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet\[video\]'"):
         list(read_video(tmp_path))
+    monkeypatch.setattr("importlib.metadata.version", {"stcanet-runtime": "1"}.__getitem__)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet-runtime\[video\]'"):
+        list(read_video(tmp_path))
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with pytest.raises(DataError, match="none: no such file"):
+        next(read_video(tmp_path / "none"))
+    with pytest.raises(DataError, match="a folder, and not a video"):
+        next(read_video(tmp_path))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with video_writer(tmp_path / "door.mkv", Fraction(10)) as write:
+        for _ in range(3):
+            write(np.full((64, 64, 3), 99, np.uint8))
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "door.mkv").read_bytes()))
+    writer.start()
+    assert [frame.number for frame in read_video(tmp_path / "pipe")] == [1, 2, 3]
+    writer.join()
 
 
 @pytest.mark.parametrize(
@@ -211,6 +237,10 @@ def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ("1,1.5,0,0,5,5\n", "line 1: expected"),
         ("1,-1,0,0,5,5\n", "has no track id"),
         ("1,2,0,0,5,5\n1,2,0,0,5,5\n", "line 2: track 2 has a box in frame 1 already"),
+        (f"1,1,0,0,5,5\n1,{2**63},0,0,5,5\n", r"line 2: track ids must be below 2\*\*63, got 9223372036854775808"),
+        (f"{2**63},1,0,0,5,5\n", "line 1: expected"),
+        (f"1,{2**53}.0,0,0,5,5\n", "line 1: expected"),
+        ("1,1e400,0,0,5,5\n", "line 1: expected"),
     ],
 )
 def test_damaged_boxes(tmp_path: Path, text: str, message: str) -> None:
@@ -225,6 +255,13 @@ def test_boxes(tmp_path: Path) -> None:
     assert list(boxes) == [1, 3]
     assert boxes[3].ids == (7, 8)
     np.testing.assert_array_equal(boxes[3].xyxy, [[10, 20, 15, 28], [0, 0, 1, 1]])
+
+
+def test_track_ids_stay_apart_whatever_their_size(tmp_path: Path) -> None:
+    ids = (2**53, 2**53 + 1, 2**63 - 1)
+    text = "".join(f"1,{number},0,0,1,1\n" for number in ids) + "2.0,3.0,0,0,1,1\n"
+    (tmp_path / "boxes.txt").write_text(text, encoding="utf-8-sig")  # as editors on Windows save it
+    assert {frame: boxes.ids for frame, boxes in load_mot(tmp_path / "boxes.txt").items()} == {1: ids, 2: (3,)}
 
 
 def test_infer_embeds_the_tracks_of_a_video(

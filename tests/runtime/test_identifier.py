@@ -133,8 +133,13 @@ def test_known_people_have_names(tmp_path: Path) -> None:
     with Gallery.create(tmp_path / "g", 8, "m") as gallery:
         gallery.enrol(A[None], "anna")
         identifier = Identifier(0.3, gallery=gallery)
-        assert identifier.name(identifier.update(Track("door", "1", 0, 1), between(0.1)).identity) == "anna"
+        assert identifier.name(identifier.update(Track("door", "1", 0, 1), between(0.1), frames=1e39).identity) == "anna"
         assert identifier.name(identifier.update(Track("door", "2", 0, 1), B).identity) is None
+    with (
+        Gallery.create(tmp_path / "e", 8, "m", metric="euclidean") as other,
+        pytest.raises(OptionError, match="gallery must be one of cosine"),
+    ):
+        Identifier(0.3, gallery=other)
 
 
 def test_what_is_refused() -> None:

@@ -108,6 +108,9 @@ def test_truncated_jpeg(tmp_path: Path, make_crop: MakeCrop) -> None:
         with pytest.raises(ImageError, match=r"crop\.jpg") as caught:
             load_image(path)
         assert "\n" not in str(caught.value)
+    path.write_bytes(whole[: len(whole) // 2])
+    with Image.open(path) as lazy, pytest.raises(ImageError, match=r"given as a PIL image: .*truncated"):
+        load_image(lazy)
 
 
 def test_text_named_jpg(tmp_path: Path) -> None:

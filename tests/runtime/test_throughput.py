@@ -11,7 +11,9 @@ from typer.testing import CliRunner
 
 from stcanet_runtime import Encoder, ProviderError
 from stcanet_runtime.cli import app
-from stcanet_runtime.throughput import measure
+from stcanet_runtime.cli.bench import _print
+from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.throughput import Throughput, measure
 
 
 @pytest.mark.parametrize("kind", ["package", "clip_package"])
@@ -36,6 +38,16 @@ def test_command(package: Path, tmp_path: Path) -> None:
     table = CliRunner().invoke(app, ["bench", str(package), *options]).stdout
     assert "p99 ms" in table
     assert len(table.splitlines()) == 3
+
+
+def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # progress is for terminals
+    with progress_bar("embedding crops[/]"):
+        pass
+    _print([Throughput("small[/]", "fp32", "cpu", 1, 5, {"p50": 1.0, "p90": 1.0, "p99": 1.0}, 1.0, 1.0)])
+    out, err = capsys.readouterr()
+    assert "embedding crops[/]" in err
+    assert "small[/]" in out
 
 
 def test_a_named_provider_that_cannot_run(package: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +26,7 @@ from stcanet_runtime.detector import Detector
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.video import Frame, read_video, video_writer, without_login
-from stcanet_runtime.watch import Watch, check_health
+from stcanet_runtime.watch import Watch, check_health, loading
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
 FRAMES = 4
@@ -224,15 +225,55 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "yard": {"last_done": None, "ended": False, "error": None},
         "file": {"last_done": 1.0, "ended": True, "error": None},
     }
-    path.write_text(json.dumps({"time": 99.0, "cameras": cameras}))
-    assert check_health(path, 10, now=100) == ["camera yard has done nothing yet"]
+    path.write_text(json.dumps({"time": 99.0, "started": 92.0, "cameras": cameras}))
+    assert check_health(path, 10, now=100) == []  # the yard has its time from the start
+    assert check_health(path, 10, now=103) == ["camera yard has done nothing yet"]
     assert check_health(path, 10, now=106.5) == ["camera door has done nothing for 12 s", "camera yard has done nothing yet"]
+    assert check_health(path, 10, now=106.5, alive=True) == []
     assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
-    for damaged in ("", "[]", '{"time": "now", "cameras": {}}', '{"time": 1, "cameras": []}'):
+    assert check_health(path, 10, now=200, alive=True) == ["the watch has done nothing for 101 s"]
+    assert check_health(path, 10, now=60, alive=True) == ["the watch reports from 39 s in the future; look at the clock"]
+    for damaged in ("", "[]", '{"time": "now", "started": 1, "cameras": {}}', '{"time": 1, "started": 1, "cameras": []}'):
         path.write_text(damaged)
         assert "cannot be read" in check_health(path, 10)[0]
     assert call("health", path) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_watch_is_alive_while_its_models_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "health.json"
+    with loading(path, ["door"], interval=0.01) as started:
+        assert check_health(path, 60) == []
+        while json.loads(path.read_text())["time"] < started + 0.1:
+            time.sleep(0.01)
+        assert call("health", path, "--alive", "--max-age", 60) == 0
+        assert check_health(path, 60, now=started + 60.05) == ["camera door has done nothing yet"]
+    assert capsys.readouterr().out == "healthy\n"
+
+
+def test_a_health_file_that_cannot_be_written_is_said_and_the_watch_goes_on(
+    package: Path, detector: Path, clip: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    encoder, finder, lines = Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), list[dict[str, Any]]()
+    Watch(encoder, finder, {"door": str(clip)}, lines.append).run(tmp_path, interval=0.01)  # a folder
+    assert len(lines) == FRAMES
+    assert f"{tmp_path} cannot be written: " in caplog.text
+
+
+def test_a_watch_ends_when_nobody_reads_it(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(source: str) -> Iterator[Frame]:
+        for number in range(1, 50):
+            yield Frame(number, 0.0, np.full((64, 64, 3), 99, np.uint8))
+            watch.stop.wait(0.05)
+        watch.stop.set()
+
+    def write(line: dict[str, Any]) -> None:
+        raise BrokenPipeError
+
+    watch = watch_camera(package, detector, read, [], monkeypatch)
+    watch._write = write
+    with pytest.raises(BrokenPipeError):
+        watch.run(interval=60)
 
 
 def test_options_of_commands_come_from_a_file(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends.gpu_device import why_not as _why_not_gpu
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Progress, Sparse
-from stcanet_runtime.errors import BackendError, OptionError, quote_choices
+from stcanet_runtime.errors import BackendError, OptionError, install_hint, quote_choices
 
 if TYPE_CHECKING:
     from stcanet_runtime.frames import Frame  # imports this package
@@ -199,7 +199,6 @@ _PROBES: dict[str, Callable[[], str | None]] = {
 }
 _HINTS = {
     "compiled": "install a C++17 compiler and reinstall with STCANET_KERNELS=require",
-    "jit": "install the extra: pip install 'stcanet[jit]'",
     "gpu": "install CuPy for the CUDA that is here, such as pip install 'cupy-cuda12x[ctk]', on a machine with an NVIDIA GPU",
 }
 _MODULES = {"numpy": "numpy_"}  # a module called numpy would hide NumPy from readers
@@ -254,7 +253,7 @@ def resolve(name: str = "auto") -> tuple[str, str]:
     if name not in _PROBES:
         raise OptionError("backend", name, quote_choices(["auto", *NAMES]))
     if (problem := _PROBES[name]()) is not None:
-        raise BackendError(name, problem, _HINTS.get(name, ""))
+        raise BackendError(name, problem, install_hint(name) if name == "jit" else _HINTS.get(name, ""))
     return name, reason
 
 

@@ -95,6 +95,7 @@ def _report(results: list[Throughput], threads: int | None) -> dict[str, Any]:
 def _print(results: list[Throughput]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None)
     for name in ("model", "precision", "provider"):
@@ -104,6 +105,6 @@ def _print(results: list[Throughput]) -> None:
     for result in results:
         figures = [*result.latency_ms.values(), result.per_second, result.first_ms]
         table.add_row(
-            result.model, result.precision, result.provider, str(result.batch), *(f"{figure:.1f}" for figure in figures)
+            Text(result.model), result.precision, result.provider, str(result.batch), *(f"{figure:.1f}" for figure in figures)
         )
     Console(highlight=False).print(table)

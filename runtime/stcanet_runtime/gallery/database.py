@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from stcanet_runtime.errors import GalleryError
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, check_writable
 
 APPLICATION_ID = 0x53544347
 """``STCG`` in the header of the file."""
@@ -60,31 +60,79 @@ def create(path: Path, settings: Mapping[str, str]) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
 
 
-def connect(path: Path, read_only: bool, timeout: float) -> sqlite3.Connection:
-    """Open a gallery.
+class Opened:
+    """A gallery that is open, and which file that was."""
 
-    Args:
-        path: The file.
-        read_only: Whether writing shall be impossible.
-        timeout: Seconds to wait for another process that is writing.
+    def __init__(self, path: Path, read_only: bool, timeout: float) -> None:
+        """Open it.
 
-    Raises:
-        GalleryError: There is none, or it is not a gallery, of a newer version, or damaged.
-    """
-    _check_header(path)
-    with explained(path):
-        uri = f"file:{quote(str(path.resolve()))}?mode={'ro' if read_only else 'rw'}"
-        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        Args:
+            path: The file.
+            read_only: Whether writing shall be impossible.
+            timeout: Seconds to wait for another process that is writing.
+
+        Raises:
+            GalleryError: There is none, or it is not a gallery, of a newer version, or damaged.
+        """
+        self._path, self._place, self._immutable = path, path.absolute(), False  # the current folder may change
+        _check_header(path)
+        self._seen = self._look()
+        with explained(path):
+            try:
+                self.connection = _connect(path, f"mode={'ro' if read_only else 'rw'}", timeout)
+            except sqlite3.OperationalError:
+                if not read_only or not _is_unwritable(path):
+                    raise
+                self._immutable = True
+                self._seen = self._look()
+                self.connection = _connect(path, "mode=ro&immutable=1", timeout)
+
+    def check(self) -> None:
+        """GalleryError unless the file is the one that was opened: SQLite would go on with one that has no name any more."""
+        if self._look() != self._seen:
+            raise GalleryError(self._path, "it is not the file any more that was opened", "open it again")
+
+    def _look(self) -> tuple[int, ...]:
         try:
-            # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
-            _check_schema(path, connection)
-        except BaseException:
-            connection.close()
-            raise
+            facts = self._place.stat()
+        except FileNotFoundError:
+            return ()
+        if not self._immutable:
+            return facts.st_dev, facts.st_ino
+        # Then SQLite looks for no changes; by a mount that is not for reading only, there may be some.
+        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self._place)
+
+
+def _is_unwritable(path: Path) -> bool:
+    """Whether nothing can be written, as on a mount for reading only: SQLite wants to keep files beside a gallery."""
+    try:
+        check_writable(path)
+    except OSError:
+        return not _log_size(path)
+    return False
+
+
+def _log_size(path: Path) -> int:
+    try:
+        return sidecars(path)[1].stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
+    uri = f"file:{quote(str(path.resolve()))}?{how}"
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
+        _check_version(path, connection)
+        _check_schema(path, connection)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -96,7 +144,10 @@ def _check_header(path: Path) -> None:
     number = int.from_bytes(header[68:72], "big")
     if not header.startswith(_HEADER) or number != APPLICATION_ID:
         raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
-    version = int.from_bytes(header[60:64], "big")
+
+
+def _check_version(path: Path, connection: sqlite3.Connection) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()  # that of the header may be older than the log
     if version > SCHEMA_VERSION:
         raise GalleryError(
             path, f"it was written by a newer version (schema {version}, this one reads {SCHEMA_VERSION})", "update stcanet"

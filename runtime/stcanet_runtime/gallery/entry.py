@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -84,9 +85,14 @@ class Where:
         for name in ("identities", "cameras"):
             if isinstance(getattr(self, name), str):  # would be read letter by letter
                 raise OptionError(name, getattr(self, name), "a tuple of names")
+        for name in ("after", "before"):
+            if math.isnan(getattr(self, name) or 0.0):  # before and after nothing: retention would keep everything
+                raise OptionError(name, getattr(self, name), "a time")
         for value in (self.metadata or {}).values():
             if not isinstance(value, str | int | float | bool | None):
                 raise OptionError("metadata", value, "compared with a string, number, true, false or null")
+            if isinstance(value, float) and not math.isfinite(value):  # equal to nothing
+                raise OptionError("metadata", value, "compared with finite numbers")
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
                 raise OptionError("metadata", value, "of 64 bits where it is a whole number")
 

@@ -23,11 +23,18 @@ from stcanet_runtime.gallery.templates import Templates, check_templates, make_t
 from stcanet_runtime.rerank import Reranking, rerank
 
 
+def _check_threshold(value: Any) -> float:
+    if not 0 <= float(value) < math.inf:
+        raise OptionError("threshold", value, "a finite number that is not negative")
+    return float(value)
+
+
 class _Prepared(NamedTuple):
     """Templates that the last search made, and what they were made of."""
 
     revision: int
-    where: Where
+    where: str
+    """As text: True is equal to 1, but not the same to a filter, and a mapping may change in place."""
     templates: Templates
     rows: Rows
 
@@ -199,6 +206,7 @@ class Gallery:
 
         Raises:
             GalleryError: Neither `threshold` nor a calibrated one.
+            OptionError: It is negative or not finite: nobody would ever be recognised, or everybody.
         """
         limit = self.limit(threshold)
         found = self.search(queries, 1, where, cameras, templates)
@@ -212,8 +220,9 @@ class Gallery:
 
         Raises:
             GalleryError: There is neither.
+            OptionError: It is negative or not finite.
         """
-        limit = self.threshold if threshold is None else float(threshold)
+        limit = self.threshold if threshold is None else _check_threshold(threshold)
         if limit is None:
             raise GalleryError(self.store.facts().get("path"), "it has no threshold", "give one, or run `stcanet calibrate`")
         return limit
@@ -231,16 +240,16 @@ class Gallery:
         if found is None:
             return None
         try:
-            if math.isfinite(float(found["threshold"])):
-                return dict(found)
+            _check_threshold(found["threshold"])
+            return dict(found)
         except (TypeError, KeyError, ValueError):
             pass
         raise GalleryError(self.store.facts().get("path"), "its calibration is damaged", "calibrate again")
 
     @calibration.setter
     def calibration(self, value: Mapping[str, Any] | None) -> None:
-        if value is not None and not math.isfinite(float(value["threshold"])):
-            raise OptionError("threshold", value["threshold"], "a finite number")
+        if value is not None:
+            _check_threshold(value["threshold"])
         self.store.set_setting("calibration", None if value is None else dict(value))
 
     def forget(self, identity: str) -> int:
@@ -253,19 +262,20 @@ class Gallery:
             Entries deleted; 0 where an earlier call deleted them, and this one their bytes.
 
         Raises:
-            GalleryError: There is no such identity, or its bytes could not be removed since another process reads: then do
-                it again.
+            GalleryError: There is no such identity, or its bytes, or those of an earlier deletion, could not be removed since
+                another process reads: then do it again.
         """
-        finished = self.store.finish()
+        # First what is asked for: an earlier deletion that cannot be finished yet must not keep anybody in the gallery.
         count = self.store.purge(Where(identities=(identity,)))
-        if not count and not finished:
+        if not self.store.finish() and not count:
             raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
         return count
 
     def expire(self, before: float) -> int:
         """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        count = self.store.remove(Where(before=before))
         self.store.finish()
-        return self.store.remove(Where(before=before))
+        return count
 
     def rename(self, ids: Sequence[int], identity: str) -> None:
         """Give entries another identity: two that are one person, or one that is two."""
@@ -307,10 +317,10 @@ class Gallery:
         return array
 
     def _templates(self, where: Where, templates: Templates) -> _Prepared:
-        kept, revision = self._prepared, self.store.revision
-        if kept is None or (kept.revision, kept.where, kept.templates) != (revision, where, templates):
+        kept, revision, text = self._prepared, self.store.revision, repr(where)
+        if kept is None or (kept.revision, kept.where, kept.templates) != (revision, text, templates):
             rows = make_templates(self.store.rows(where), templates, self.space.metric)
-            self._prepared = kept = _Prepared(revision, where, templates, rows)
+            self._prepared = kept = _Prepared(revision, text, templates, rows)
         return kept
 
     def _rerank(self, query: NDArray[np.float32], rows: Rows, reranking: Reranking, k: int) -> tuple[NDArray[np.float32], Ids]:

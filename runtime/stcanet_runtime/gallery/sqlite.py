@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from stcanet_runtime.gallery.follower import Follower
 from stcanet_runtime.gallery.mirror import Mirror
 from stcanet_runtime.gallery.store import Ids, Rows
 
-_UNFINISHED = "unfinished_erasure"
+_UNFINISHED = "unfinished_erasure"  # and a token: each process clears what it has proved itself
 _GATHERED_SHARE = 0.5  # of the gallery below which chosen rows are copied rather than the others hidden
 
 
@@ -36,7 +37,8 @@ class SqliteStore:
 
     def __init__(self, path: str | Path, read_only: bool = False, timeout: float = 10.0) -> None:
         self.path = Path(path)
-        self._connection = database.connect(self.path, read_only, timeout)
+        self._opened = database.Opened(self.path, read_only, timeout)
+        self._connection = self._opened.connection
         self._lock = threading.RLock()
         try:
             self._space = self._read_space()
@@ -74,6 +76,7 @@ class SqliteStore:
     def _reading(self) -> Iterator[Mirror]:
         """The mirror, up to date."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             self._follower.refresh()
             yield self._follower.mirror
 
@@ -81,6 +84,7 @@ class SqliteStore:
     def _writing(self, edit: bool) -> Iterator[sqlite3.Connection]:
         """A transaction; an `edit` changes entries that others may have read already."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             with database.transaction(self._connection):
                 yield self._connection
                 if edit:
@@ -114,53 +118,56 @@ class SqliteStore:
         with self._lock:
             ids = self._ids(where)
             if ids:
-                self._erase(ids)
-                self.set_setting(_UNFINISHED, None)
+                self.set_setting(self._erase(ids), None)
         return len(ids)
 
-    def _erase(self, ids: list[int]) -> None:
+    def _erase(self, ids: list[int]) -> str:
+        """Delete entries; the name of the setting that says so until their bytes are known to be gone."""
+        unfinished = f"{_UNFINISHED}:{secrets.token_hex(8)}"
         with self._writing(edit=True) as connection:
             for table in ("entries", "embeddings"):
                 connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
-            connection.execute("INSERT OR REPLACE INTO settings VALUES (?, 'true')", (_UNFINISHED,))
+            connection.execute("INSERT INTO settings VALUES (?, 'true')", (unfinished,))
         with self._reading():
-            self._empty_log()
+            self._empty_log("the entries are gone, their bytes are not yet")
+        return unfinished
 
     def finish(self) -> bool:
         """Complete a deletion that left bytes; see `Store`."""
         with self._lock:
-            if self.setting(_UNFINISHED) is None:
-                return False
             with self._reading():
-                # Which bytes they were is not known any more, so the file is written anew, without any of them.
-                self._connection.execute("VACUUM")
-                self._empty_log()
-            self.set_setting(_UNFINISHED, None)
-        return True
+                names = self._connection.execute("SELECT name FROM settings WHERE name GLOB ?", (f"{_UNFINISHED}*",)).fetchall()
+                if names:
+                    # Which bytes they were is not known any more, so the file is written anew, without any of them.
+                    self._connection.execute("VACUUM")
+                    self._empty_log("of an earlier deletion the entries are gone, their bytes are not yet")
+            for (name,) in names:
+                self.set_setting(name, None)
+        return bool(names)
 
     def purge(self, where: Where) -> int:
         """Delete entries and prove it; see `Store`. The file is read once to its end."""
         with self._lock:
             removed = self.rows(where)
             if len(removed.ids):
-                self._erase(removed.ids.tolist())
+                unfinished = self._erase(removed.ids.tolist())
                 with self._reading() as mirror:
                     self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))
-                self.set_setting(_UNFINISHED, None)
+                self.set_setting(unfinished, None)
         return len(removed.ids)
 
     def _prove_gone(self, pieces: list[bytes]) -> None:
         files = database.sidecars(self.path)
         if erasure.find_traces(files, pieces):  # of a file that was written without overwriting: write it anew
             self._connection.execute("VACUUM")
-            self._empty_log()
+            self._empty_log("the entries are gone, their bytes are not yet")
             if traces := erasure.find_traces(files, pieces):
                 raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
 
-    def _empty_log(self) -> None:
+    def _empty_log(self, otherwise: str) -> None:
         busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
-            hint = "the entries are gone, their bytes are not yet; close other readers and do it again"
+            hint = f"{otherwise}; close other readers and do it again"
             raise GalleryError(self.path, "another process reads, so that the log cannot be emptied", hint)
 
     def rename(self, ids: Sequence[int], identity: str) -> None:
