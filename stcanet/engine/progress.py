@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from stcanet.config import TrainConfig
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import read_tensors
 from stcanet_runtime.errors import CheckpointError, OptionError
 from stcanet_runtime.files import atomic_path
 
-FORMAT = "stcanet-run-state"
 VERSION = 1
 
 
@@ -69,7 +69,13 @@ def save_progress(path: Path, progress: Progress, learner: dict[str, Any], data:
         data: Fingerprint of the training samples.
     """
     with atomic_path(path) as temporary:
-        content = {"format": FORMAT, "version": VERSION, "progress": asdict(progress), "learner": learner, "data": data}
+        content = {
+            "format": run_files.STATE_FORMAT,
+            "version": VERSION,
+            "progress": asdict(progress),
+            "learner": learner,
+            "data": data,
+        }
         torch.save(content, temporary)
 
 
@@ -79,7 +85,7 @@ def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
     Raises:
         CheckpointError: It is no such file, or belongs to other training samples.
     """
-    content = read_tensors(path, FORMAT, VERSION, "the state of a run")
+    content = read_tensors(path, run_files.STATE_FORMAT, VERSION, "the state of a run")
     if content["data"] != data:
         raise CheckpointError(
             f"{path} belongs to other training images than the settings lead to now; restore them, or start anew"

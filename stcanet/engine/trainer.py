@@ -107,7 +107,7 @@ class _Run:
         where = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
         resumed = {} if changed is None else {"resumed": where}
         if observer:
-            observer.on_start({**self._facts(), "images_from": self.batches.where, **resumed})
+            observer.on_start({**self._facts(), "images_from": self.batches.where, "notes": self._notes(), **resumed})
         with self._folder(out, resumed) as folder:
             if folder and not self.progress.epoch:
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
@@ -186,6 +186,13 @@ class _Run:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
         training = {"config": self.config.to_dict(), **self._facts()}
         return Checkpoint.of(self.learner.model, epoch, metrics=metrics, training=training)
+
+    def _notes(self) -> list[str]:
+        """What was asked for and cannot be."""
+        if self.query or not self.config.val_fraction:
+            return []
+        seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
+        return [f"nothing is held back for validation, since there is no identity that {seen}; the last epoch is kept"]
 
     def _facts(self) -> dict[str, Any]:
         return {
