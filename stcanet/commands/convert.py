@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -47,4 +48,4 @@ def convert(
         typer.echo(f"{out}: {report}; the last stride is 1 here, whatever it was there")
 
 
-convert.__doc__ = f"{convert.__doc__}\n\n{_EXAMPLES}"
+convert.__doc__ = f"{cleandoc(convert.__doc__ or '')}\n\n{_EXAMPLES}"

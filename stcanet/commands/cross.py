@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,7 +98,7 @@ def cross(
         raise typer.Exit(1)
 
 
-cross.__doc__ = f"{cross.__doc__}\n\n{_EXAMPLES}"
+cross.__doc__ = f"{cleandoc(cross.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _show(matrix: Matrix, settings: EvaluationSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -71,15 +72,17 @@ def evaluate(
     import json
 
     from stcanet.evaluation import embed_dataset, judge, open_model
-    from stcanet.evaluation.result import markdown_header, save_embeddings_to
+    from stcanet.evaluation.result import EMBEDDINGS, markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.files import check_writable, write_json
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
-    if out:
-        check_writable(out)
+    _check_place(model, device, provider)
+    for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
+        if file:
+            check_writable(file)
     dataset = read_dataset(data)
     opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
@@ -95,7 +98,16 @@ def evaluate(
         save_embeddings_to(embedded, save_embeddings)
 
 
-evaluate.__doc__ = f"{evaluate.__doc__}\n\n{_EXAMPLES}"
+evaluate.__doc__ = f"{cleandoc(evaluate.__doc__ or '')}\n\n{_EXAMPLES}"
+
+
+def _check_place(model: Path, device: str, provider: str) -> None:
+    from stcanet.evaluation.models import is_package
+
+    if provider != "auto" and not is_package(model):
+        raise typer.BadParameter("is for model packages; a checkpoint runs on a --device", param_hint="'--provider'")
+    if device != "auto" and is_package(model):
+        raise typer.BadParameter("is for checkpoints; a model package runs by a --provider", param_hint="'--device'")
 
 
 def keep_in_run(model: Path, result: Result) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +63,7 @@ def masks(
         typer.echo(f"{out}: {written} masks written, {len(sources) - written} were there" + (f"; {sheet}" if sheet else ""))
 
 
-masks.__doc__ = f"{masks.__doc__}\n\n{_EXAMPLES}"
+masks.__doc__ = f"{cleandoc(masks.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _label_source(labels: Path | None) -> tuple[Sequence[Path], ReadLabels]:

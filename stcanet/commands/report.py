@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -48,4 +49,4 @@ def report(
         typer.echo(str(page))
 
 
-report.__doc__ = f"{report.__doc__}\n\n{_EXAMPLES}"
+report.__doc__ = f"{cleandoc(report.__doc__ or '')}\n\n{_EXAMPLES}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
@@ -69,7 +70,7 @@ def synth(
     typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
 
 
-synth.__doc__ = f"{synth.__doc__}\n\n{_EXAMPLES}"
+synth.__doc__ = f"{cleandoc(synth.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _parse_size(text: str) -> tuple[int, int]:

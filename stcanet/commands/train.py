@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -76,9 +77,9 @@ def train(
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
     layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})
-    layers += [{"data": data}] if data else []
+    layers += [{"data": data}] if data is not None else []
     layers += [{"init": str(init)}] if init else []
-    layers += [{"model": {"blocks": parse_blocks(blocks)}}] if blocks else []
+    layers += [{"model": {"blocks": parse_blocks(blocks)}}] if blocks is not None else []
     layers += [{"masks": str(masks)}] if masks else []
     layers += [parse_override(setting) for setting in settings or []]
     resolved = make_config(*layers)
@@ -103,7 +104,7 @@ def train(
         typer.echo(str(page))
 
 
-train.__doc__ = f"{train.__doc__}\n\n{_EXAMPLES}"
+train.__doc__ = f"{cleandoc(train.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def parse_blocks(text: str) -> list[int]:
@@ -129,7 +130,7 @@ class TrainingProgress:
         from rich.progress import Progress as Bar
 
         self._epochs = epochs
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, markup=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = (*columns, TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[acc]:.3f}  {task.fields[rate]:.0f} img/s"))
         self._bar = Bar(*live, console=self._console, disable=not self._console.is_terminal, transient=True)
@@ -156,7 +157,7 @@ class TrainingProgress:
         )
         if "init" in facts:
             self._console.print(f"starts from {facts['init']}", soft_wrap=True)
-        for note in facts["dataset_notes"]:
+        for note in (*facts["dataset_notes"], *facts["notes"]):
             self._console.print(f"note: {note}", soft_wrap=True)
         if "resumed" in facts:
             self._console.print(_describe_resumed(facts["resumed"]), soft_wrap=True)

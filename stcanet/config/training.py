@@ -226,6 +226,7 @@ class TrainConfig:
     optim: OptimConfig = OptimConfig()
 
     def __post_init__(self) -> None:
+        _require("data", self.data, bool(self.data), "a folder or a CSV manifest")
         _require("preset", self.preset, self.preset in PRESETS, quote_choices(tuple(PRESETS)))
         for name in ("epochs", "eval_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")
@@ -241,6 +242,7 @@ class TrainConfig:
         _require("cache_dir", self.cache_dir, bool(self.cache_dir) or self.cache != "file", "given where cache is 'file'")
         _require("model.preset", self.model.get("preset"), "preset" not in self.model, "left to the setting preset")
         self._check_masks(self.model_config)
+        self._check_loss()
 
     def _check_masks(self, model: ModelConfig) -> None:
         if not self.masks:
@@ -251,6 +253,17 @@ class TrainConfig:
             raise ConfigError("masks supervise the part maps of attention blocks, and the model has none (blocks is empty)")
         if model.num_parts != NUM_MASK_PARTS:
             raise ConfigError(f"masks have {NUM_MASK_PARTS} parts, and the model num_parts = {model.num_parts}")
+
+    def _check_loss(self) -> None:
+        """In every epoch there must be something to minimise."""
+        loss = self.loss
+        masked = bool(self.masks) and loss.mask_weight > 0.0 and loss.mask_start_epoch == 1
+        others = ("identity", "triplet", "contrastive", "circle", "center")
+        if not (masked or any(getattr(loss, f"{name}_weight") for name in others)):
+            raise ConfigError(
+                "nothing is minimised in the first epoch: the weights of all losses are 0 (loss.mask_weight counts only with "
+                "masks and loss.mask_start_epoch = 1); give one a weight, as loss.identity_weight=1"
+            )
 
     @property
     def model_config(self) -> ModelConfig:

@@ -16,7 +16,9 @@ class PKSampler:
     Every epoch each identity's images are shuffled and cut into groups of K; a remainder of fewer than K is left out
     (other images are left out next time), and an identity with fewer than K images gets one group, drawn with
     replacement. Batches take one group from each of P distinct identities, those with most groups left being the
-    likeliest, until fewer than P identities have any. The reference may repeat an identity within a batch; this does not.
+    likeliest, until fewer than P identities have any: the epoch ends there, with groups left out. The reference goes through
+    all groups in any order, and so may repeat an identity within a batch. Here none is: repeated, it would leave the others
+    fewer negatives, and a batch of one identity no negative at all; and processes share a batch by identities.
 
     The batches of an epoch depend on (seed, epoch) and on nothing else.
     """

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stcanet.config import ModelConfig
+from stcanet.engine import run_files
 from stcanet.model import STCANet
 from stcanet.model.weights import is_state_dict
 from stcanet_runtime.errors import CheckpointError, StcanetError
@@ -88,6 +89,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         CheckpointError: The file does not exist, is no checkpoint of this project, or is of a later version.
     """
+    run_files.check_not_a_run(Path(path))
     content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
     if not is_state_dict(content.get("state_dict")):
         raise CheckpointError(f"{path} is damaged: its state_dict is not names to tensors")
@@ -135,6 +137,9 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
         raise CheckpointError(
             f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'{hint}"
         ) from error
+    if isinstance(content, dict) and content.get("format") == run_files.STATE_FORMAT != expected_format:
+        chosen = run_files.chosen_checkpoint(Path(path).parent) or run_files.BEST
+        raise CheckpointError(f"{path} is what 'stcanet train --resume' goes on from, not a checkpoint; that is {chosen}")
     if not isinstance(content, dict) or content.get("format") != expected_format:
         raise CheckpointError(f"{path} is not {what} of 'stcanet train' (no format entry '{expected_format}'){hint}")
     if content.get("version") != version:

@@ -122,12 +122,14 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
         The processes, and this one's device.
 
     Raises:
-        OptionError: The device is not here, or one GPU is named for several processes.
+        OptionError: The device is not here, one GPU is named for several processes, or the environment says half of it.
     """
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    if size == 1:
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size == "1":
         yield ALONE, resolve_device(device)
         return
+    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise OptionError("WORLD_SIZE", size, f"1 or unset where {missing[0]} is not set: 'torchrun' sets both")
     resolved = resolve_device(device)
     if resolved.type == "cuda":
         if resolved.index is not None:

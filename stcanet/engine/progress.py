@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from stcanet.config import TrainConfig
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import read_tensors
 from stcanet_runtime.errors import CheckpointError, OptionError
 from stcanet_runtime.files import atomic_path
 
-FORMAT = "stcanet-run-state"
 VERSION = 1
 
 
@@ -69,7 +69,13 @@ def save_progress(path: Path, progress: Progress, learner: dict[str, Any], data:
         data: Fingerprint of the training samples.
     """
     with atomic_path(path) as temporary:
-        content = {"format": FORMAT, "version": VERSION, "progress": asdict(progress), "learner": learner, "data": data}
+        content = {
+            "format": run_files.STATE_FORMAT,
+            "version": VERSION,
+            "progress": asdict(progress),
+            "learner": learner,
+            "data": data,
+        }
         torch.save(content, temporary)
 
 
@@ -79,7 +85,7 @@ def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
     Raises:
         CheckpointError: It is no such file, or belongs to other training samples.
     """
-    content = read_tensors(path, FORMAT, VERSION, "the state of a run")
+    content = read_tensors(path, run_files.STATE_FORMAT, VERSION, "the state of a run")
     if content["data"] != data:
         raise CheckpointError(
             f"{path} belongs to other training images than the settings lead to now; restore them, or start anew"
@@ -87,7 +93,7 @@ def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
     return Progress(**content["progress"]), content["learner"]
 
 
-CHANGEABLE = ("data", "epochs", "device", "workers", "cache", "cache_dir", "checkpoint_minutes")
+CHANGEABLE = ("data", "masks", "epochs", "device", "workers", "cache", "cache_dir", "checkpoint_minutes")
 """Settings that a resumed run may have otherwise."""
 
 
@@ -95,15 +101,26 @@ def changes(before: TrainConfig, now: TrainConfig) -> dict[str, tuple[Any, Any]]
     """What is otherwise than before, as name: (before, now).
 
     Raises:
-        OptionError: Something else than :data:`CHANGEABLE`, or more epochs where the schedule depends on their number.
+        OptionError: Something else than :data:`CHANGEABLE`, more epochs where the schedule depends on their number, or masks
+            where there were none, or none where there were.
     """
-    old, new = before.to_dict(), now.to_dict()
-    changed = {name: (old[name], new[name]) for name in old if old[name] != new[name]}
+    old, new = _flat(before.to_dict()), _flat(now.to_dict())
+    changed = {name: (old.get(name), new.get(name)) for name in old | new if old.get(name) != new.get(name)}
     for name, (was, value) in changed.items():
-        if name not in CHANGEABLE:
+        # Masks may have moved with the data.
+        if name not in CHANGEABLE or (name == "masks" and not (was and value)):
+            expected = "left out" if was is None else repr(was)
             raise OptionError(
-                name, value, f"{was!r}, as the run that is resumed has it; only {', '.join(CHANGEABLE)} may change"
+                name, value, f"{expected}, as the run that is resumed has it; only {', '.join(CHANGEABLE)} may change"
             )
     if "epochs" in changed and now.optim.schedule == "cosine":
         raise OptionError("epochs", now.epochs, f"{before.epochs}: the cosine schedule of the resumed run depends on it")
     return changed
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings by their whole names, such as ``optim.lr``."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat

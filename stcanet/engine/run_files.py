@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stcanet_runtime.errors import DataError
+from stcanet_runtime.errors import CheckpointError, DataError
 
 CONFIG = "config.toml"
 """The settings."""
@@ -23,9 +23,25 @@ BEST = "best.pt"
 """The checkpoint with the best validation mAP; none where nothing was held back."""
 STATE = "resume.pt"
 """What an interrupted run goes on from; it need not be there."""
+STATE_FORMAT = "stcanet-run-state"
+"""What it says that it is."""
 RESULTS = "results.json"
 """What an evaluation of the run's checkpoint gave."""
 REPORT = "report.html"
+
+
+def chosen_checkpoint(root: Path) -> Path | None:
+    """The checkpoint of a run to use: the best, else the last, else None."""
+    return next((path for path in (root / BEST, root / LAST) if path.is_file()), None)
+
+
+def check_not_a_run(path: Path) -> None:
+    """Raise CheckpointError where the folder of a run is given in the place of its checkpoint."""
+    if (path / CONFIG).is_file() and (path / METRICS).is_file():
+        chosen = chosen_checkpoint(path)
+        raise CheckpointError(
+            f"{path} is the folder of a run, " + (f"whose checkpoint is {chosen}" if chosen else "which has no checkpoint yet")
+        )
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

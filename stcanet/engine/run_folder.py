@@ -14,7 +14,7 @@ from torch.utils.tensorboard import SummaryWriter
 from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.engine import run_files
 from stcanet.engine.environment import environment
-from stcanet_runtime.errors import OptionError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 from stcanet_runtime.files import atomic_path, remove_temporaries, write_json, write_text
 
 
@@ -28,13 +28,13 @@ class RunFolder:
             since they come again, and half-written files of a killed process are removed. None starts a new run.
 
     Raises:
-        OptionError: The folder holds an earlier run, and `resume_after` is None.
-        DataError: The figures of the run to go on with are damaged.
+        OptionError: The folder holds an earlier run or is a file, and `resume_after` is None.
+        DataError: The figures or the environment of the run to go on with are damaged.
     """
 
     def __init__(self, root: Path, config: TrainConfig, resume_after: int | None = None) -> None:
-        if (root / run_files.METRICS).exists() and resume_after is None:
-            raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
+        if resume_after is None:
+            check_unused(root)
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
         if resume_after is not None:
@@ -42,7 +42,7 @@ class RunFolder:
             _keep_epochs(root / run_files.METRICS, resume_after)
         with atomic_path(root / run_files.CONFIG) as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
-        write_json(root / run_files.ENVIRONMENT, environment())
+        _record_environment(root / run_files.ENVIRONMENT, resume_after)
         self._log = (root / run_files.LOG).open("a", encoding="utf-8")
         self._metrics = (root / run_files.METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
@@ -70,6 +70,33 @@ class RunFolder:
         self._board.close()
 
 
+def check_unused(root: Path) -> None:
+    """Raise OptionError where no new run can begin: there is an earlier one, or a file."""
+    if (root / run_files.METRICS).exists():
+        raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
+    if not next(path for path in (root, *root.parents) if path.exists()).is_dir():
+        raise OptionError("run folder", str(root), "a folder, and a file is in its way")
+
+
+def saved_state(root: Path) -> Path | None:
+    """The file that the run in a folder goes on from; None where it was killed before there was anything to keep.
+
+    Raises:
+        CheckpointError: The file is gone, and so is what it would take to go on.
+        DataError: The figures of the run are damaged.
+    """
+    state, metrics = root / run_files.STATE, root / run_files.METRICS
+    if state.exists():
+        return state
+    epochs = max((row["epoch"] for row in run_files.read_metrics(metrics)), default=0) if metrics.exists() else 0
+    if epochs > 1:  # figures come before the state, so a run that was killed while it first saved has one epoch
+        raise CheckpointError(
+            f"{root} has {epochs} epochs behind it, but no {state.name} to go on from; put it back, or train anew into another "
+            "folder"
+        )
+    return None
+
+
 def run_config(root: Path) -> TrainConfig:
     """The settings of the run in a folder.
 
@@ -80,6 +107,19 @@ def run_config(root: Path) -> TrainConfig:
     if not (root / run_files.CONFIG).exists():
         raise OptionError("run folder", str(root), f"the folder of a run, with {run_files.CONFIG} in it")
     return make_config(load_toml(root / run_files.CONFIG))
+
+
+def _record_environment(path: Path, resume_after: int | None) -> None:
+    """Where a run was begun stays; where it was resumed comes after it, in a list."""
+    if resume_after is None or not path.exists():
+        write_json(path, environment())
+        return
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts.setdefault("resumed", []).append({"after_epoch": resume_after, **environment()})
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is damaged: {error}; correct it or remove it") from error
+    write_json(path, facts)
 
 
 def _keep_epochs(path: Path, epochs: int) -> None:

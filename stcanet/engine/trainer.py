@@ -28,7 +28,7 @@ from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
-from stcanet.engine.run_folder import RunFolder, run_config
+from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
 from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
@@ -62,57 +62,54 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
     Raises:
         DataError: The data cannot be read, or is too small for a batch.
         ConfigError: The settings ask for what cannot be done here.
-        CheckpointError: Backbone weights cannot be had, or the state of a run cannot be read.
+        CheckpointError: Backbone weights cannot be had, or the state of a run is gone or cannot be read.
         OptionError: There is an earlier run where none should be or none where one should; or a run is to be resumed
             with settings that would make it another run.
     """
-    before = run_config(out) if resume else None
+    changed, state = None, None
+    if resume:
+        changed, state = changes(run_config(out), config), saved_state(out)
+    else:
+        check_unused(out)
     with joined(config.device) as (world, device):
-        # What is restored anyway need not be downloaded or read once more.
-        has_state = before is not None and (out / run_files.STATE).exists()
-        start = replace(config, backbone_weights="none", init="") if has_state else config
         watching = observer if world.is_main else None
-        run = _Run(config, start, world, device, watching)
-        if before:
-            run.restore(before, out)
+        run = _Run(config, state, world, device, watching)
         world.wait()  # until all have read what the main process is about to write
-        return run.train(out, watching, resume)
+        return run.train(out, watching, changed)
 
 
 class _Run:
-    """The parts of one run, put together once."""
+    """The parts of one run, put together once; with the file of a state, as they were when it was saved."""
 
     def __init__(
-        self, config: TrainConfig, start: TrainConfig, world: World, device: torch.device, observer: Observer | None
+        self, config: TrainConfig, state: Path | None, world: World, device: torch.device, observer: Observer | None
     ) -> None:
         dataset = load_dataset(config.data)
         self.config, self.dataset, self.world = config, dataset, world
-        self.progress = Progress()
-        self.resumed: dict[str, Any] = {}
         self.train_samples, self.query, self.gallery = choose_validation(dataset, config.val_fraction, config.seed)
         if not self.train_samples:
             raise DataError(f"{dataset.root} has no training images")
+        # Before all images are decoded, which takes long.
+        self.progress, learnt = load_progress(state, _fingerprint(self.train_samples)) if state else (Progress(), None)
+        if config.epochs < self.progress.epoch:
+            raise OptionError("epochs", config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
         self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
+        # What is restored anyway need not be downloaded or read once more.
+        start = replace(config, backbone_weights="none", init="") if learnt else config
         model, self.initialised = _build(start, len(self.batches.labels))
         self.learner = Learner(model, config, device, world)
+        if learnt:
+            self.learner.load_state_dict(learnt)
 
-    def restore(self, before: TrainConfig, out: Path) -> None:
-        """Go on where the run with the settings `before` in folder `out` was interrupted."""
-        changed = changes(before, self.config)
-        if (out / run_files.STATE).exists():  # or else it was killed before there was anything to keep
-            self.progress, learner = load_progress(out / run_files.STATE, _fingerprint(self.train_samples))
-            self.learner.load_state_dict(learner)
-        if self.config.epochs < self.progress.epoch:
-            raise OptionError("epochs", self.config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
-        self.resumed = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
-
-    def train(self, out: Path, observer: Observer | None, resume: bool) -> TrainResult:
+    def train(self, out: Path, observer: Observer | None, changed: dict[str, Any] | None) -> TrainResult:
+        """Train to the end; `changed` settings are those of a run that is resumed, and None for a new one."""
         start = time.perf_counter()
+        where = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
+        resumed = {} if changed is None else {"resumed": where}
         if observer:
-            resumed = {"resumed": self.resumed} if resume else {}
-            observer.on_start({**self._facts(), "images_from": self.batches.where, **resumed})
-        with self._folder(out, resume) as folder:
-            if folder and not self.resumed.get("epoch"):
+            observer.on_start({**self._facts(), "images_from": self.batches.where, "notes": self._notes(), **resumed})
+        with self._folder(out, resumed) as folder:
+            if folder and not self.progress.epoch:
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
             while self.progress.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
@@ -123,13 +120,13 @@ class _Run:
         used = out / (run_files.BEST if self.query else run_files.LAST)
         return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
 
-    def _folder(self, out: Path, resume: bool) -> AbstractContextManager[RunFolder | None]:
+    def _folder(self, out: Path, resumed: dict[str, Any]) -> AbstractContextManager[RunFolder | None]:
         """The run folder of the main process; the others have none."""
         if not self.world.is_main:
             return nullcontext()
-        folder = RunFolder(out, self.config, self.progress.epoch if resume else None)
-        if resume:
-            folder.log(f"resumed: {self.resumed}")
+        folder = RunFolder(out, self.config, self.progress.epoch if resumed else None)
+        if resumed:
+            folder.log(f"resumed: {resumed['resumed']}")
         return folder
 
     def _epoch(self, folder: RunFolder | None, observer: Observer | None) -> dict[str, float]:
@@ -189,6 +186,13 @@ class _Run:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
         training = {"config": self.config.to_dict(), **self._facts()}
         return Checkpoint.of(self.learner.model, epoch, metrics=metrics, training=training)
+
+    def _notes(self) -> list[str]:
+        """What was asked for and cannot be."""
+        if self.query or not self.config.val_fraction:
+            return []
+        seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
+        return [f"nothing is held back for validation, since there is no identity that {seen}; the last epoch is kept"]
 
     def _facts(self) -> dict[str, Any]:
         return {

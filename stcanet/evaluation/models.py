@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
+from stcanet.engine import run_files
 from stcanet_runtime.archive import is_archive_name
 from stcanet_runtime.files import sha256_file
+from stcanet_runtime.providers import check_name
 from stcanet_runtime.tracklets import Sampling
 
 Progress = Callable[[int, int], None]
@@ -48,14 +50,22 @@ def open_model(path: Path, device: str = "auto", provider: str = "auto") -> Retr
         provider: For packages: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.
 
     Raises:
-        CheckpointError: It is no checkpoint.
+        CheckpointError: It is no checkpoint, but the folder of a run, say.
         PackageError: It is no model package, or was altered.
         ProviderError: The provider cannot run here.
-        OptionError: There is no such device.
+        OptionError: There is no such device or provider.
     """
-    if path.is_dir() or path.suffix == ".onnx" or is_archive_name(path):
+    if is_package(path):
         return PackageModel(path, provider)
+    if provider != "auto":
+        check_name(provider)  # `cross` takes one for its packages, beside checkpoints
     return CheckpointModel(path, device)
+
+
+def is_package(path: Path) -> bool:
+    """Whether it is taken for a package; everything else is a checkpoint. Raises CheckpointError for the folder of a run."""
+    run_files.check_not_a_run(path)
+    return path.is_dir() or path.suffix == ".onnx" or is_archive_name(path)
 
 
 class CheckpointModel:

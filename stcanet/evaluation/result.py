@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,9 @@ from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
+
+EMBEDDINGS = ("query.npz", "gallery.npz")
+"""What :func:`save_embeddings_to` writes."""
 
 
 @dataclass(frozen=True)
@@ -127,25 +130,7 @@ class Result:
 
     def protocol(self) -> str:
         """One line of text that says how the figures were made; re-ranking is said beside its figures."""
-        protocol, how = self.plain.protocol, self.how
-        counts = f"{protocol.num_query} queries, {protocol.num_gallery} in the gallery"
-        aside = {
-            "queries kept there": how["queries_in_gallery"],
-            "distractors": protocol.num_distractors,
-            "junk dropped": protocol.num_junk,
-        }
-        named = ", ".join(f"{count} {name}" for name, count in aside.items() if count)
-        return "; ".join(
-            [
-                counts + (f" ({named})" if named else ""),
-                *(f"{name}: {value}" for name, value in how["data"].items()),
-                f"camera rule: {protocol.same_camera_rule}",
-                f"AP {protocol.ap_rule}",
-                f"{protocol.metric} distance",
-                _frames_text(how),
-                _flip_text(how["flip"]),
-            ]
-        )
+        return protocol_text(self._stamped(self.plain, None)["protocol"])
 
     def markdown_rows(self) -> list[str]:
         """Table rows under :func:`markdown_header`: plain, and re-ranked where that was done."""
@@ -154,6 +139,32 @@ class Result:
             rows.append((f"{self.protocol()}; {self.reranking}", self.reranked))
         name = f"{Path(self.model).resolve().parent.name}/{Path(self.model).name}"
         return [_row([name, self.data, protocol, *_percent(evaluation)]) for protocol, evaluation in rows]
+
+
+def protocol_text(protocol: Mapping[str, Any]) -> str:
+    """The ``protocol`` of :meth:`Result.to_dict` as one line of text.
+
+    Raises:
+        KeyError: Something is missing, as in results of older versions.
+    """
+    counts = f"{protocol['num_query']} queries, {protocol['num_gallery']} in the gallery"
+    aside = {
+        "queries kept there": protocol["queries_in_gallery"],
+        "distractors": protocol["num_distractors"],
+        "junk dropped": protocol["num_junk"],
+    }
+    named = ", ".join(f"{count} {name}" for name, count in aside.items() if count)
+    return "; ".join(
+        [
+            counts + (f" ({named})" if named else ""),
+            *(f"{name}: {value}" for name, value in protocol["data"].items()),
+            f"camera rule: {protocol['same_camera_rule']}",
+            f"AP {protocol['ap_rule']}",
+            f"{protocol['metric']} distance",
+            _frames_text(protocol),
+            _flip_text(protocol["flip"]),
+        ]
+    )
 
 
 def markdown_header() -> list[str]:
@@ -178,16 +189,14 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
 
 
 def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
-    """Write ``query.npz`` and ``gallery.npz`` as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
+    """Write :data:`EMBEDDINGS` into a folder as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
     from stcanet_runtime.cli.ranks import Crops, save
 
     dataset, written = embedded.dataset, []
-    for name, samples, rows in (
-        ("query", dataset.query, embedded.query),
-        ("gallery", dataset.gallery, embedded.gallery),
-    ):
+    sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))
+    for name, (samples, rows) in zip(EMBEDDINGS, sides, strict=True):
         crops = Crops([sample.path for sample in samples], rows, *_identities(samples, dataset.has_cameras), skipped=[])
-        written.append(folder / f"{name}.npz")
+        written.append(folder / name)
         save(crops, written[-1])
     return written
 
@@ -201,7 +210,7 @@ def _averaged(model: RetrievalModel) -> str:
     return "features of clips" if model.takes_clips else "unit embeddings of frames"
 
 
-def _frames_text(how: dict[str, Any]) -> str:
+def _frames_text(how: Mapping[str, Any]) -> str:
     clip = f"a clip of {how['clip_length']}" if how["clip_length"] else "a single frame"
     if how["frames"] == "single image":
         return "single images" + (f", each repeated to {clip}" if how["clip_length"] else "")

@@ -31,7 +31,7 @@ class RunRecord:
     @property
     def checkpoint(self) -> Path | None:
         """The checkpoint to use: the best, else the last, else None."""
-        return next((path for path in (self.root / run_files.BEST, self.root / run_files.LAST) if path.is_file()), None)
+        return run_files.chosen_checkpoint(self.root)
 
     @property
     def best(self) -> dict[str, Any]:
@@ -74,10 +74,11 @@ def _read_config(text: str) -> dict[str, Any]:
 
 def _read_results(path: Path) -> dict[str, Any]:
     results = _read_json(path)
-    cmc = results.get("cmc", [])
-    figures = [*(cmc if isinstance(cmc, list) else [cmc]), *(results[key] for key in ("mAP", "mINP") if key in results)]
-    if not all(isinstance(value, (int, float)) for value in figures) or not isinstance(cmc, list):
-        raise TypeError(f"{path.name} has figures that are no numbers")
+    for found in (results, results.get("reranked", {})):
+        cmc = found.get("cmc", []) if isinstance(found, dict) else None
+        figures = [*cmc, *(found[key] for key in ("mAP", "mINP") if key in found)] if isinstance(cmc, list) else [None]
+        if not all(isinstance(value, (int, float)) for value in figures):
+            raise TypeError(f"{path.name} has figures that are no numbers")
     return results
 
 

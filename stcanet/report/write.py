@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,15 @@ from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
 from stcanet.engine.parts import best_overlap, part_iou, part_overlap
 from stcanet.engine.validation import QUICK, choose_validation
 from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
+from stcanet.evaluation.result import protocol_text
 from stcanet.report.attention import Blocks, draw_part_maps
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
 from stcanet.report.run import RunRecord, read_run
-from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.errors import CheckpointError, StcanetError
 from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
+from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import draw_sheet
 from stcanet_runtime.tracklets import ALL_FRAMES
 
@@ -60,7 +62,7 @@ def write_report(
     Raises:
         DataError: It is no run folder, or `data` or `masks` cannot be read.
         ImageError: An image of `data` cannot be read. Whatever else cannot be drawn is said on the page.
-        CheckpointError: The checkpoint is damaged.
+        CheckpointError: The checkpoint is damaged; or there is none, where `data` or `masks` are given.
     """
     record = read_run(Path(run))
     charts = draw_curves(record.metrics)
@@ -70,7 +72,7 @@ def write_report(
     looked_at = _look(record, data, device, masks, progress)
     record = read_run(record.root)  # results.json may be new
     sections = [
-        Section("", figures(_figures(record))),
+        Section("", figures(_figures(record)) + _protocol(record)),
         Section("Curves", curves(charts) if charts else paragraph("No epoch was finished.", faint=True)),
         *looked_at,
         Section("Settings", table(_origin(record)) + preformatted(run_files.CONFIG, record.config_text)),
@@ -87,6 +89,8 @@ def _look(
     """The sections that need the network and the pictures."""
     checkpoint = record.checkpoint
     if checkpoint is None:
+        if data is not None or masks is not None:
+            raise CheckpointError(f"{record.root} has no checkpoint yet, so nothing can be evaluated or shown beside masks")
         return [Section("Hardest mistakes", paragraph("There is no checkpoint yet.", faint=True))]
     # What was asked for is not left out: here it is an error, before the work where that can be.
     split = load_dataset(data) if data is not None else None
@@ -198,11 +202,12 @@ def _figures(record: RunRecord) -> dict[str, str]:
     """The large numbers."""
     best, values = record.best, {}
     tested = f", {record.results.get('data')}{_judged(record)}" if record.results else ""
-    for key in ("mAP", "mINP"):
-        if key in record.results:
-            values[key + tested] = f"{100 * record.results[key]:.1f} %"
-    if record.results.get("cmc"):
-        values["rank-1" + tested] = f"{100 * record.results['cmc'][0]:.1f} %"
+    for found, how in ((record.results, ""), (record.results.get("reranked", {}), ", re-ranked")):
+        for key in ("mAP", "mINP"):
+            if key in found:
+                values[key + tested + how] = f"{100 * found[key]:.1f} %"
+        if found.get("cmc"):
+            values["rank-1" + tested + how] = f"{100 * found['cmc'][0]:.1f} %"
     for key, name in (("val_mAP", "validation mAP"), ("val_rank1", "validation rank-1")):
         if key in best:
             values[name] = f"{100 * best[key]:.1f} %"
@@ -214,6 +219,20 @@ def _figures(record: RunRecord) -> dict[str, str]:
         values["training time"] = _duration(sum(row.get("seconds", 0.0) for row in record.metrics))
         values["images per second"] = f"{last.get('images_per_second', 0.0):.0f}"
     return values
+
+
+def _protocol(record: RunRecord) -> str:
+    """How the figures of ``results.json`` were made: those of different protocols must not be compared."""
+    if not record.results:
+        return ""
+    try:
+        sentence = protocol_text(record.results["protocol"])
+        if found := record.results.get("reranked"):
+            parameters = Reranking(*(found[field.name] for field in fields(Reranking)))
+            sentence += f"; beside it, {parameters}"
+    except (KeyError, TypeError, ValueError):  # of an older version
+        sentence = "not recorded, so compare these figures with no others"
+    return paragraph(f"Test protocol: {sentence}.", faint=True)
 
 
 def _judged(record: RunRecord) -> str:
@@ -242,6 +261,7 @@ def _origin(record: RunRecord) -> dict[str, str]:
     """Environment as a table."""
     facts: dict[str, Any] = dict(record.environment)
     versions = facts.pop("versions", {})
+    resumed = facts.pop("resumed", [])
     rows = {
         name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
         for name, value in facts.items()
@@ -249,4 +269,9 @@ def _origin(record: RunRecord) -> dict[str, str]:
     }
     if versions:
         rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
+    if resumed:
+        rows["resumed"] = "; ".join(
+            f"after epoch {again['after_epoch']}, {again['started']}, commit {again['commit']}: {again['command']}"
+            for again in resumed
+        )
     return rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import subprocess
@@ -10,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
+from stcanet.cli import app
+from stcanet.commands.train import TrainingProgress
 
 Done = subprocess.CompletedProcess[str]
 
@@ -196,6 +200,28 @@ def test_negative_top_k(stcanet, package: Path, people: Path) -> None:
 def test_missing_data(stcanet, tmp_path: Path) -> None:
     assert_one_line_error(stcanet("train", "--out", tmp_path / "run"), "--data")
     assert_one_line_error(stcanet("train", "--out", tmp_path / "run", "--data", tmp_path / "none"), "none")
+
+
+def test_blocks_that_are_none_by_mistake(stcanet, people: Path, tmp_path: Path) -> None:
+    assert_one_line_error(stcanet("train", "--out", tmp_path / "run", "--data", people, "--blocks", ""), "--blocks must be")
+
+
+def test_no_paragraph_of_a_help_text_is_indented() -> None:
+    for command in app.registered_commands:
+        text = inspect.cleandoc(command.callback.__doc__ or "").partition("\b")[0]
+        assert not [line for line in text.splitlines() if line.startswith(" ")], command.callback
+
+
+def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    facts = dict.fromkeys(("dataset", "kind", "device", "precision", "images_from"), "")
+    facts |= dict.fromkeys(("train_images", "train_identities", "val_queries", "val_gallery"), 0)
+    said = {"init": "runs/[old]/best.pt: all", "dataset_notes": ["runs[/old]"], "notes": ["nothing is held back"]}
+    TrainingProgress(1).on_start({**facts, **said})
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "starts from runs/[old]/best.pt: all",
+        "note: runs[/old]",
+        "note: nothing is held back",
+    ]
 
 
 def test_unknown_setting(stcanet, people: Path, tmp_path: Path) -> None:

@@ -132,6 +132,25 @@ def test_wrong_options(stcanet, package: Path, people: Path, options: tuple[obje
     assert options[0] in done.stderr
 
 
+def test_a_run_folder_and_its_state_lead_to_the_checkpoint(stcanet, checkpoint: Path, people: Path, tmp_path: Path) -> None:
+    run = checkpoint.parent
+    for command in (("evaluate", "--data", people, "--device", "cpu"), ("export", "--out", tmp_path / "package")):
+        for model in (run, run / "resume.pt"):
+            done = stcanet(command[0], model, *command[1:])
+            assert done.returncode == 1
+            (line,) = done.stderr.splitlines()
+            assert str(checkpoint) in line
+            assert "convert" not in line
+
+
+def test_an_option_of_the_other_kind_of_model_is_refused(stcanet, checkpoint: Path, package: Path, people: Path) -> None:
+    for model, option in ((checkpoint, ("--provider", "cpu")), (package, ("--device", "cpu"))):
+        done = stcanet("evaluate", model, "--data", people, *option)
+        assert done.returncode == 2
+        assert option[0] in done.stderr
+    assert "provider must be" in stcanet("cross", checkpoint, "--data", people, "--provider", "nonsense").stderr
+
+
 def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tracklets: Path, tmp_path: Path) -> None:
     files = ("--picture", tmp_path / "cross.png", "--out", tmp_path / "cross.json")
     done = stcanet("cross", checkpoint, video_package, "--data", people, "--data", tracklets, *files, "--json")
@@ -195,6 +214,7 @@ def test_figures_are_printed_before_a_file_fails(
         ("cross", "--out", "file/cross.json", "file"),
         ("cross", "--out", "folder", "folder"),
         ("evaluate", "--out", "file/result.json", "file"),
+        ("evaluate", "--save-embeddings", "file", "file"),
     ],
 )
 def test_files_are_checked_before_the_work(

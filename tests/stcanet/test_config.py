@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from pathlib import Path
 
@@ -86,6 +87,7 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
         "model.preset=stcanet-video",
         "val_fraction=1.0",
         "optim.lr=0",
+        "data=",
         "optim.schedule=step",
         "loss.margin=-1",
         "preset=big",
@@ -95,6 +97,24 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
 def test_out_of_range(text: str) -> None:
     with pytest.raises(OptionError):
         make_config({"data": "x"}, parse_override(text))
+
+
+@pytest.mark.parametrize(
+    ("changes", "valid"),
+    [
+        ({}, False),
+        ({"center_weight": 5e-4}, True),
+        ({"mask_weight": 1.0}, False),  # without masks
+        ({"masks": "masks"}, True),
+        ({"masks": "masks", "mask_weight": 0.0}, False),
+        ({"masks": "masks", "mask_start_epoch": 2}, False),
+    ],
+)
+def test_something_must_be_minimised(changes: dict[str, object], valid: bool) -> None:
+    loss = {"identity_weight": 0.0, "triplet_weight": 0.0, **changes}
+    layer = {"data": "x", "masks": loss.pop("masks", ""), "loss": loss}
+    with contextlib.nullcontext() if valid else pytest.raises(ConfigError, match="nothing is minimised"):
+        make_config(layer)
 
 
 def test_a_video_preset_can_be_one_of_images() -> None:

@@ -121,6 +121,8 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
         ("path,pid,camid,split\na.jpg,1\n", "line 2: split must be"),
         ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,1\n", "line 3: track 1 has pid 1"),
         ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,\n", "line 3: track is empty"),
+        ("path,pid,camid,split\na.jpg,-1,,gallery\na.jpg,1,1,query\na.jpg,1,,gallery\n", "line 4: camid is empty"),
+        ("path,pid,camid,split\na.jpg,1,-1,train\n", "line 2: camid must be 0 or more, or empty in every line, got -1"),
     ],
 )
 def test_damaged_manifests(tmp_path: Path, text: str, message: str) -> None:

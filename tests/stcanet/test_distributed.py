@@ -16,7 +16,7 @@ from stcanet.config import make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import load_checkpoint
-from stcanet.engine.distributed import World
+from stcanet.engine.distributed import World, joined
 from stcanet.engine.validation import evaluate_model, split_validation
 from stcanet_runtime.errors import OptionError
 
@@ -141,6 +141,13 @@ def test_identities_that_cannot_be_shared(people: Path) -> None:
     config = make_config(settings(people))
     with pytest.raises(OptionError, match="a multiple of the 3 processes"):
         TrainBatches(load_dataset(people).train, config, torch.device("cpu"), World(0, 3))
+
+
+def test_half_of_what_torchrun_sets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(OptionError, match="RANK is not set"), joined("cpu"):
+        pass
 
 
 def test_alone_everything_is_what_it_was() -> None:

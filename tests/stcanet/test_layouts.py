@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stcanet.commands.datasets import _report
 from stcanet.data.datasets import LAYOUTS, ReIDDataset, find_layout, load_dataset
 from stcanet.data.datasets.check import check_dataset
 from stcanet.engine.validation import choose_validation
@@ -423,6 +424,41 @@ def test_check_finds_what_readers_cannot_see(tmp_path: Path) -> None:
         "identities are in training and among the queries": ("warning", 1),
         "training identities are seen by one camera only": ("warning", 2),
     }
+
+
+def test_check_of_files_that_are_listed_more_than_once(tmp_path: Path) -> None:
+    def found(*lines: str) -> dict[str, tuple[str, int]]:
+        (tmp_path / "crops.csv").write_text("\n".join(["path,pid,camid,split", *lines]))
+        return levels(load_dataset(tmp_path / "crops.csv"))
+
+    for name in "abcd":
+        picture(tmp_path / f"{name}.jpg")
+    several, twice = "images are listed in several splits", "images are listed twice in a split"
+    sound = ("a.jpg,1,0,train", "b.jpg,1,1,train", "c.jpg,2,0,query", "d.jpg,2,1,gallery")
+    assert found(*sound, "c.jpg,2,0,gallery") == {}  # the camera rule keeps it from finding itself
+    assert found(*sound, "a.jpg,3,2,gallery")[several] == ("error", 1)
+    assert found(*sound, "a.jpg,1,0,train")[twice] == ("warning", 1)
+    bare = [line.replace(",0,", ",,").replace(",1,t", ",,t").replace(",1,g", ",,g") for line in sound]
+    assert found(*bare) == {}
+    assert found(*bare, "c.jpg,2,,gallery") == {several: ("error", 1)}
+
+
+def test_check_knows_that_msmt17_counts_people_of_training_and_test_apart(tmp_path: Path) -> None:
+    assert "identities are in training and among the queries" not in levels(load_dataset(make_msmt(tmp_path / "x")))
+
+
+def test_an_empty_split_is_said_once(tmp_path: Path) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "crops.csv").write_text("path,pid,camid,split\na.jpg,1,0,train\n")
+    dataset = load_dataset(tmp_path / "crops.csv")
+    assert "\nwarning: the query split is empty\nwarning: the gallery split" in _report(dataset, check_dataset(dataset))
+
+
+@pytest.mark.parametrize(("name", "list_file"), [("msmt17", "list_train.txt"), ("mars", "info/train_name.txt")])
+def test_lists_with_a_byte_order_mark(tmp_path: Path, name: str, list_file: str) -> None:
+    path = MAKERS[name](tmp_path / "x") / list_file
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert numbers(load_dataset(tmp_path / "x")) == EXPECTED[name]
 
 
 def test_check_of_copies_and_counts(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops, record_part_maps
 from stcanet.engine.parts import best_overlap, part_iou
 from stcanet.engine.run_folder import RunFolder
+from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
 from stcanet.losses import part_targets
 from stcanet.model import STCANet, build_model
 from stcanet.report import write_report
@@ -30,7 +31,10 @@ from stcanet.report.chart import HEIGHT, WIDTH, line_chart, ticks
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.run import read_run
-from stcanet_runtime.errors import DataError
+from stcanet_runtime.errors import CheckpointError, DataError
+from stcanet_runtime.files import write_json
+from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.tracklets import Sampling
 
 SMALL = {"preset": "stcanet-tiny", "backbone_weights": "none", "model": {"height": 64, "width": 32}, "val_fraction": 0.25}
 
@@ -104,6 +108,26 @@ def test_with_data_the_test_set_is_evaluated_and_kept(run: Path, people: Path, m
     text = " ".join(_Page(run / "report.html").texts)
     assert f"{100 * results['mAP']:.1f} %" in text
     assert "mAP, people" in text
+
+
+def test_figures_say_their_protocol_and_re_ranked_ones_stand_beside(run: Path, people: Path) -> None:
+    settings = EvaluationSettings(Sampling(flip=True), reranking=Reranking(3, 2, 0.4))
+    model = open_model(run / "best.pt", "cpu")
+    result = judge(model, embed_dataset(model, load_dataset(people), settings), settings)
+    write_json(run / "results.json", result.to_dict())
+    text = " ".join(_Page(write_report(run, device="cpu")).texts)
+    assert f"Test protocol: {result.protocol()}; beside it, re-ranked (k1 3, k2 2, lambda 0.4)." in text
+    assert "mirror images averaged" in result.protocol()
+    assert re.search(rf"{100 * result.reranked.mAP:.1f} %\s+mAP, people, re-ranked", text)
+    assert re.search(rf"{100 * result.reranked.rank(1):.1f} %\s+rank-1, people, re-ranked", text)
+    write_json(run / "results.json", {"data": "people", "mAP": 0.5})  # as older versions may have left it
+    assert "Test protocol: not recorded" in " ".join(_Page(write_report(run, device="cpu")).texts)
+
+
+def test_where_a_run_was_resumed_is_shown(run: Path) -> None:
+    with RunFolder(run, make_config({"data": "people", **SMALL}), resume_after=2):
+        pass
+    assert "after epoch 2, " in " ".join(_Page(write_report(run, device="cpu")).texts)
 
 
 def test_figures_of_another_checkpoint_say_so(run: Path, people: Path, model: STCANet) -> None:
@@ -198,6 +222,9 @@ def test_a_run_that_has_only_begun(tmp_path: Path, people: Path) -> None:
         text = " ".join(_Page(write_report(tmp_path / "run")).texts)
     assert "No epoch was finished" in text
     assert "no checkpoint yet" in text
+    for asked in ({"data": people}, {"masks": people}):
+        with pytest.raises(CheckpointError, match="no checkpoint yet"):
+            write_report(tmp_path / "run", **asked)
 
 
 def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
@@ -218,6 +245,8 @@ def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
         ("config.toml", "data = 3", "on which data"),
         ("results.json", '{"mAP": "x"}', "no numbers"),
         ("results.json", '{"cmc": 0.5}', "no numbers"),
+        ("results.json", '{"reranked": {"mAP": "x"}}', "no numbers"),
+        ("results.json", '{"reranked": 0.5}', "no numbers"),
         ("metrics.jsonl", '{"epoch": 1, "loss": "x"}\n', "line 1"),
         ("metrics.jsonl", '{"epoch": 1}\n{"loss": 1.0}\n', "line 2"),
     ],

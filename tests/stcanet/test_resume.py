@@ -16,7 +16,7 @@ import torch
 from stcanet.config import TrainConfig, make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.engine.checkpoint import load_checkpoint
-from stcanet.engine.progress import Progress
+from stcanet.engine.progress import Progress, changes
 from stcanet.engine.trainer import train
 from stcanet_runtime.errors import CheckpointError, OptionError
 
@@ -168,16 +168,38 @@ def test_more_epochs_continue_a_finished_run(people: Path, tmp_path: Path) -> No
         train(short, tmp_path / "run", resume=True)
 
 
-def test_what_would_make_another_run_is_refused(people: Path, tmp_path: Path) -> None:
+def test_what_would_make_another_run_is_refused_before_images_are_read(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = settings(people, epochs=1, optim={"schedule": "cosine"})
-    with pytest.raises(OptionError, match="the folder of a run"):
-        train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "run")
     before = (tmp_path / "run" / "last.pt").read_bytes()
-    for changed, word in (({"seed": 2}, "seed"), ({"identities": 5}, "identities"), ({"epochs": 2}, "cosine schedule")):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("stcanet.engine.trainer.TrainBatches", lambda *_: pytest.fail("images were read"))
+    with pytest.raises(OptionError, match="the folder of a run"):
+        train(config, tmp_path / "none", resume=True)
+    for out, word in (("run", "without an earlier run"), ("file", "a file is in its way"), ("file/run", "in its way")):
+        with pytest.raises(OptionError, match=word):
+            train(config, tmp_path / out)
+    rate = replace(config.optim, lr=0.5)
+    for changed, word in (
+        ({"seed": 2}, "seed must be 1"),
+        ({"identities": 5}, "identities must be 4"),
+        ({"epochs": 2}, "cosine schedule"),
+        ({"optim": rate}, r"^optim\.lr must be 0\.001, as the run that is resumed has it; .*, got 0\.5$"),
+        ({"model": {"height": 32, "width": 32, "blocks": []}}, r"^model\.blocks must be left out, .*, got \[\]$"),
+        ({"masks": "masks"}, "masks must be ''"),
+    ):
         with pytest.raises(OptionError, match=word):
             train(replace(config, **changed), tmp_path / "run", resume=True)
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
+
+
+def test_masks_may_move_with_the_data() -> None:
+    before, now = (make_config({"data": "d", "masks": masks}) for masks in ("old/masks", "new/masks"))
+    assert changes(before, now) == {"masks": ("old/masks", "new/masks")}
+    with pytest.raises(OptionError, match="masks must be 'old/masks'"):
+        changes(before, replace(now, masks=""))
 
 
 def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None:
@@ -198,6 +220,16 @@ def test_a_run_killed_before_its_first_state_starts_again(people: Path, tmp_path
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "untouched")
     assert_same_run(tmp_path / "run", tmp_path / "untouched")
+
+
+def test_a_run_whose_state_is_gone_is_not_trained_over(people: Path, tmp_path: Path) -> None:
+    config, run = settings(people, epochs=2, val_fraction=0.0), tmp_path / "run"
+    train(config, run)
+    (run / "resume.pt").unlink()
+    before = {name: (run / name).read_bytes() for name in ("last.pt", "metrics.jsonl")}
+    with pytest.raises(CheckpointError, match=r"has 2 epochs behind it, but no resume\.pt"):
+        train(config, run, resume=True)
+    assert {name: (run / name).read_bytes() for name in before} == before
 
 
 def test_a_checkpoint_is_not_the_state_of_a_run(people: Path, tmp_path: Path) -> None:

@@ -50,8 +50,13 @@ def test_going_on_drops_what_comes_again(tmp_path: Path) -> None:
         assert not half.exists()
         folder.record(3, {"loss": 0.25})
     assert [json.loads(line)["loss"] for line in metrics.read_text().splitlines()] == [1.0, 0.5, 0.25]
+    begun = json.loads((tmp_path / "run" / "environment.json").read_text())
     with RunFolder(tmp_path / "run", config, resume_after=0):
         assert metrics.read_text() == ""
+    facts = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert [resumed["after_epoch"] for resumed in facts["resumed"]] == [2, 0]
+    assert {**facts, "resumed": facts["resumed"][:1]} == begun
+    assert facts["resumed"][1].keys() - {"after_epoch"} == begun.keys() - {"resumed"}
 
 
 def test_a_garbage_line_is_an_error_and_stays_for_who_corrects_it(tmp_path: Path) -> None:

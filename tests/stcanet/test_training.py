@@ -159,6 +159,33 @@ class Watcher:
     def on_epoch(self, epoch: int, values: object) -> None: ...
 
 
+class StoppedError(Exception):
+    """Raised before the first batch."""
+
+
+class Stopper(Watcher):
+    """One that wants to know how a run starts, and no more."""
+
+    def on_start(self, facts: dict[str, object]) -> None:
+        super().on_start(facts)
+        raise StoppedError
+
+
+@pytest.mark.parametrize(
+    ("camid", "reason"), [("0", "no identity that two cameras see"), ("", "no identity that there are two")]
+)
+def test_why_nothing_is_held_back_is_said(people: Path, tmp_path: Path, camid: str, reason: str) -> None:
+    first = {sample.pid: sample.path for sample in load_dataset(people).train}
+    lines = [f"{path},{pid},{camid},train" for pid, path in first.items()]
+    (tmp_path / "people.csv").write_text("\n".join(["path,pid,camid,split", *lines]))
+    watcher = Stopper()
+    for fraction, notes in ((0.1, 1), (0.0, 0)):
+        with pytest.raises(StoppedError):
+            train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=fraction), tmp_path / "run", watcher)
+        assert len(watcher.facts["notes"]) == notes
+        assert all(reason in note for note in watcher.facts["notes"])
+
+
 def test_half_size_clips(people: Path, tmp_path: Path) -> None:
     """Of single images, too: a clip shows one several times."""
     train(settings(people, **VIDEO, half_size_epochs=1, val_fraction=0.0), tmp_path / "run")

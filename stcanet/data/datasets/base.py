@@ -36,6 +36,8 @@ class ReIDDataset:
     """Whether samples are tracklets (of one frame or more) and not single images."""
     val: tuple[Sample, ...] = ()
     """Samples that the data set itself sets aside for choosing a checkpoint (MSMT17); not in `train`."""
+    counts_apart: bool = False
+    """Whether training and test count their identities each for itself (MSMT17): the same number is not the same person."""
     protocol: Mapping[str, str] = field(default_factory=dict)
     """What every result on it must say besides the figures, such as which gallery convention it follows."""
     notes: tuple[str, ...] = ()

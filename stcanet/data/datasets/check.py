@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -35,29 +35,37 @@ def check_dataset(dataset: ReIDDataset, progress: Callable[[int, int], None] | N
         progress: Called with (images done, images in all).
     """
     splits = {"train": dataset.train, "val": dataset.val, "query": dataset.query, "gallery": dataset.gallery}
-    unreadable, copies = _inspect(dict.fromkeys(_frames(splits.values())), progress)
-    held = {path: split for split, samples in splits.items() for path in _frames([samples])}
-    leaks = [pair for pair in copies if "train" in {held[path] for path in pair} and len({held[path] for path in pair}) > 1]
+    listed = _listed(splits)
+    unreadable, copies = _inspect(listed, progress)
+    leaks = [(a, b) for a, b in copies if "train" in (held := {*listed[a], *listed[b]}) and len(held) > 1]
     within = [pair for pair in copies if pair not in leaks]
     lonely = _lonely(dataset.train) if dataset.has_cameras else []
     unmatched = _unmatched(dataset)
-    common = {sample.pid for sample in (*dataset.train, *dataset.val)} & {sample.pid for sample in dataset.query}
+    trained = set() if dataset.counts_apart else {sample.pid for sample in (*dataset.train, *dataset.val)}
+    common = trained & {sample.pid for sample in dataset.query}
     findings = [
         _finding("error", "images cannot be read", unreadable),
         _finding("error", "images are in training and test", [f"{a} = {b}" for a, b in leaks]),
+        _finding("error", "images are listed in several splits", _in_several(listed, dataset.has_cameras)),
         # Market-1501 has two such queries, MARS many: evaluation leaves them out.
         _finding(
             "error" if len(unmatched) == len(dataset.query) else "warning", "queries have no match in the gallery", unmatched
         ),
         _finding("warning", "identities are in training and among the queries", [str(pid) for pid in sorted(common)]),
         _finding("warning", "images are exact copies of others", [f"{a} = {b}" for a, b in within]),
+        _finding(
+            "warning",
+            "images are listed twice in a split",
+            [f"{path}: {', '.join(held)}" for path, held in listed.items() if len(set(held)) < len(held)],
+        ),
         _finding("warning", "training identities are seen by one camera only", [str(pid) for pid in lonely]),
         *(
-            _finding("warning", f"the {split} split is empty", [split])
-            for split in splits
-            if split != "val" and not splits[split]
+            _finding("warning", text, [text])
+            for text in (
+                *(f"the {split} split is empty" for split in splits if split != "val" and not splits[split]),
+                *dataset.notes,
+            )
         ),
-        *(_finding("warning", note, [note]) for note in dataset.notes),
     ]
     return [finding for finding in findings if finding.cases]
 
@@ -66,11 +74,24 @@ def _finding(level: Literal["error", "warning"], message: str, cases: Sequence[s
     return Finding(level, message, len(cases), tuple(cases[:EXAMPLES]))
 
 
-def _frames(splits: Iterable[Sequence[Sample]]) -> Iterable[Path]:
-    return (path for samples in splits for sample in samples for path in sample.frames)
+def _listed(splits: Mapping[str, Sequence[Sample]]) -> dict[Path, list[str]]:
+    """The split of each time that a file is listed."""
+    listed: dict[Path, list[str]] = {}
+    for split, samples in splits.items():
+        for sample in samples:
+            for path in sample.frames:
+                listed.setdefault(path, []).append(split)
+    return listed
 
 
-def _inspect(paths: dict[Path, None], progress: Callable[[int, int], None] | None) -> tuple[list[str], list[tuple[Path, Path]]]:
+def _in_several(listed: Mapping[Path, Sequence[str]], cameras: bool) -> list[str]:
+    """Files in splits that must not share any."""
+    # MARS keeps its queries in the gallery: the camera rule keeps them from finding themselves.
+    allowed = {"query", "gallery"} if cameras else set()
+    return [f"{path}: {', '.join(held)}" for path, held in listed.items() if len(set(held)) > 1 and set(held) != allowed]
+
+
+def _inspect(paths: Collection[Path], progress: Callable[[int, int], None] | None) -> tuple[list[str], list[tuple[Path, Path]]]:
     """Why images cannot be read, and pairs of files with the same bytes (each with the first of its kind)."""
     unreadable: list[str] = []
     first: dict[str, Path] = {}

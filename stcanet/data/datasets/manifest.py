@@ -13,6 +13,7 @@ from stcanet_runtime.evaluate import JUNK_PID
 REQUIRED = ("path", "pid", "camid", "split")
 OPTIONAL = ("track", "frame")
 SPLITS = ("train", "query", "gallery")
+UNKNOWN_CAMERA = -1
 
 
 @dataclass(frozen=True)
@@ -37,15 +38,17 @@ def read_manifest(path: Path) -> ReIDDataset:
     counts people from 0; where only gallery lines have it, they are distractors.
 
     Raises:
-        DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, or the
-            lines of a track disagree.
+        DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, only some
+            lines have a camid or track, or the lines of a track disagree.
     """
     lines = [line for line in _read_lines(path) if line.pid != JUNK_PID]
     if not lines:
         raise DataError(f"{path} lists no images")
     tracklets = any(line.track is not None for line in lines)
-    if tracklets and (line := next((line for line in lines if line.track is None), None)):
-        raise DataError(f"{path} line {line.number}: track is empty; give every line a track, or none")
+    for column, unknown in (("track", None), ("camid", UNKNOWN_CAMERA)):
+        empty = [line for line in lines if getattr(line, column) == unknown]
+        if 0 < len(empty) < len(lines):
+            raise DataError(f"{path} line {empty[0].number}: {column} is empty; give every line a {column}, or none")
     groups: dict[object, list[_Line]] = {}
     for line in lines:
         groups.setdefault((line.split, line.track) if tracklets else line.number, []).append(line)
@@ -92,8 +95,10 @@ def _parse(row: dict[str, str | None], manifest: Path, line: int) -> _Line:
     if pid is None:
         raise DataError(f"{manifest} line {line}: pid is empty")
     camid = _integer(row["camid"], "camid", manifest, line)
+    if camid is not None and camid < 0:
+        raise DataError(f"{manifest} line {line}: camid must be 0 or more, or empty in every line, got {camid}")
     track, frame = (_integer(row.get(column), column, manifest, line) for column in OPTIONAL)
-    return _Line(line, split, image, pid, -1 if camid is None else camid, track, frame)
+    return _Line(line, split, image, pid, UNKNOWN_CAMERA if camid is None else camid, track, frame)
 
 
 def _integer(text: str | None, column: str, manifest: Path, line: int) -> int | None:

@@ -71,7 +71,7 @@ def _frames_folder(root: Path, name: str) -> Path | None:
 
 def _read_tracks(names: Path, tracks: Path, key: str, folder: Path) -> list[Sample]:
     try:
-        frames = names.read_text(encoding="utf-8").split()
+        frames = names.read_text(encoding="utf-8-sig").split()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {names}: {error}") from error
     info = as_integers(load_mat(tracks, key)[key], 4, tracks, key)  # first and last frame from 1, identity, camera

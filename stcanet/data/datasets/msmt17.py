@@ -45,6 +45,7 @@ def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001
         lists["query"],
         lists["gallery"],
         val=lists["val"],
+        counts_apart=True,
         protocol={"version": version},
     )
 
@@ -64,7 +65,7 @@ def _find_images(root: Path) -> tuple[str, Path, Path]:
 
 def _read_list(path: Path, images: Images) -> tuple[Sample, ...]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     return tuple(_parse(line, images, f"{path} line {number}") for number, line in enumerate(lines, 1) if line.strip())

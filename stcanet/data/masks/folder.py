@@ -15,7 +15,7 @@ from stcanet_runtime.preprocess import open_image
 
 _FILES = tuple(f"{name}.png" for name in (*PARTS, FOREGROUND))
 _LAYOUTS = f"'<image stem>.png' (one indexed PNG), or '<image stem>/' with {', '.join(_FILES)}"
-_HALF = 128  # of 255: where a grey mask of the reference counts as the part
+_HALF = 128  # of 255: where a grey mask of the reference counts as the part; the reference itself keeps it grey
 
 
 class MaskFolder:
@@ -23,6 +23,11 @@ class MaskFolder:
 
     Two layouts are read: ours, one indexed PNG per image (``ROOT/0001_c1s1_000001_00.png``, values 0 to 4), and the
     reference's, five 8-bit PNGs (``ROOT/0001_c1s1_000001_00/head.png`` and so on).
+
+    The reference keeps its five masks soft and resizes them as it does the image. Here a pixel is of one part or of none, and
+    both layouts give one map of numbers, resized to the nearest pixel: it takes a fifth of the memory of the cache, and a
+    parser's masks are black and white anyway. The loss makes shares of the parts of it, as soft as the reference's, when it
+    resizes to the part maps (:func:`stcanet.losses.part_targets`); what differs are pixels at the borders of parts.
 
     Args:
         root: The folder.
