@@ -21,7 +21,7 @@ def write_golden(path: Path, reference: Side) -> None:
     """Write procedural crops (drawn, no real people) with the reference's embeddings, each computed by itself.
 
     Arrays: the input under its name, uint8 ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``; "embeddings" ``[N, D]``; and "norms"
-    ``[N]`` for clips.
+    ``[N]``, the lengths of the features.
     """
     spec = reference.spec
     drawn = procedural(spec.height, spec.width).values()

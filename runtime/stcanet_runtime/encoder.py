@@ -221,8 +221,8 @@ class Encoder:
 
         A tracklet is filled up to a multiple of T frames by its first frames, again and again, and cut into clips of T
         consecutive frames. Its embedding is the direction of the mean of its clips' features before normalisation:
-        ``normalise(Σ norm_i · embedding_i)``. A package that takes images gives no norms: with it, it is the direction
-        of the mean of the embeddings of all frames.
+        ``normalise(Σ norm_i · embedding_i)``. With a package that takes images, it is the direction of the mean of the
+        embeddings of all frames.
 
         Args:
             tracklets: Frames of each tracklet, in order, at least one each.

@@ -41,7 +41,7 @@ class Verification:
     min_cosine: float
     bound: float
     length_error: float = 0.0
-    """Largest relative error of a clip's feature length, by which clips are averaged; 0 where the package gives none."""
+    """Largest relative error of a feature's length, by which clips are averaged; 0 where the package gives none."""
 
     @property
     def passed(self) -> bool:
@@ -99,7 +99,7 @@ def verify_package(
 
 
 def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
-    """Inputs, their embeddings, and for clips the lengths of their features."""
+    """Inputs, their embeddings, and the lengths of their features, which older packages of images do not have."""
     try:
         name = encoder.manifest.input.name
         arrays = read_npz(path, (name, EMBEDDINGS, NORMS), LIMITS[GOLDEN_NAME])

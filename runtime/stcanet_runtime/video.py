@@ -76,7 +76,7 @@ def read_video(path: str | Path) -> Iterator[Frame]:
         raise DataError(f"{shown}: no such file")
     if not is_url(path) and Path(path).is_dir():
         raise DataError(f"{shown}: a folder, and not a video")
-    place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).resolve()), None)
+    place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).absolute()), None)
     try:
         with av.open(place, timeout=timeout) as container:
             if not container.streams.video:

@@ -7,9 +7,8 @@ import logging
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from stcanet_runtime.video import Frame, import_av, is_url, read_video, without_
 
 Write = Callable[[dict[str, Any]], None]
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
-_INTERVAL = 5.0  # seconds between two reports
+_LONGEST_LOADING = 1800.0  # seconds: engines of several models, on a small box
 _LAST_WAIT = 2.0  # for a camera that may be silent: its thread ends with the process
 _logger = logging.getLogger(__name__)
 
@@ -146,15 +145,12 @@ class Watch:
         self._write, self._writing = write, threading.Lock()
         self._cameras = [_Camera(name, source, self) for name, source in cameras.items()]
 
-    def run(
-        self, health: str | Path | None = None, interval: float = _INTERVAL, started: float | None = None
-    ) -> dict[str, dict[str, Any]]:
+    def run(self, health: str | Path | None = None, interval: float = 5.0) -> dict[str, dict[str, Any]]:
         """Watch until `stop` is set or all cameras have ended; then finish the frames that wait.
 
         Args:
             health: File for what `check_health` reads, written every `interval` seconds.
             interval: Seconds.
-            started: When `loading` began; None: now.
 
         Returns:
             What became of each camera: its frames by outcome, ``last_done``, ``ended`` (files only), and ``error``, why it gave
@@ -163,7 +159,7 @@ class Watch:
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
         """
-        started = time.time() if started is None else started
+        started = time.time()
         try:
             for camera in self._cameras:
                 if self.metrics:
@@ -202,43 +198,22 @@ class Watch:
     def _report(self, health: str | Path | None, started: float) -> None:
         cameras = {camera.name: camera.facts() for camera in self._cameras}
         _logger.info("watching", extra={"event": "counts", "cameras": cameras})
-        _write_health(health, started, cameras)
+        _write_health(health, {"started": started, "cameras": cameras})
 
 
-@contextmanager
-def loading(health: str | Path | None, cameras: Sequence[str], interval: float = _INTERVAL) -> Iterator[float]:
-    """Keep the health file of a `Watch` that is not there yet: models may load, or be compiled, for minutes.
+def report_loading(health: str | Path | None) -> None:
+    """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes.
 
-    Args:
-        health: The file.
-        cameras: Their names.
-        interval: Seconds.
-
-    Yields:
-        When it began, for :meth:`Watch.run`.
+    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile.
     """
-    started, done = time.time(), threading.Event()
-    nothing = {name: {"last_done": None, "ended": False, "error": None} for name in cameras}
-
-    def report() -> None:
-        while not done.wait(interval):
-            _write_health(health, started, nothing)
-
-    _write_health(health, started, nothing)
-    thread = threading.Thread(target=report, name="stcanet-loading", daemon=True)
-    thread.start()
-    try:
-        yield started
-    finally:
-        done.set()
-        thread.join()
+    _write_health(health, {"started": time.time(), "loading": True, "cameras": {}})
 
 
-def _write_health(path: str | Path | None, started: float, cameras: Mapping[str, Mapping[str, Any]]) -> None:
+def _write_health(path: str | Path | None, facts: dict[str, Any]) -> None:
     if path is None:
         return
     try:
-        write_json(path, {"time": time.time(), "started": started, "cameras": cameras})
+        write_json(path, {"time": time.time(), **facts})
     except OSError as error:  # a full disk is no reason to look away
         _logger.warning("%s cannot be written: %s", path, error.strerror or error, extra={"event": "health_unwritten"})
 
@@ -251,14 +226,16 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
         max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended. One that has given
             nothing yet has them from the start of the watch.
         now: Seconds; None for the present.
-        alive: Look only at whether the watch itself runs: one that is started anew does not bring back a camera that is off.
+        alive: Leave out cameras that give no frames: a watch that is started anew does not bring back one that is off.
     """
     now = time.time() if now is None else now
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        started, cameras = float(facts["started"]), {} if alive else facts["cameras"]
-        found = [_silence("the watch", float(facts["time"]), started, now, max_age)]
-        found += [_fault(f"camera {name}", camera, started, now, max_age) for name, camera in cameras.items()]
+        started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
+        found = [_silence("the watch", float(facts["time"]), started, now, patience)]
+        for name, camera in facts["cameras"].items():
+            if not (alive and camera["error"]):
+                found.append(_fault(f"camera {name}", camera, started, now, max_age))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [f"{path} cannot be read: {error}"]
     return [fault for fault in found if fault is not None]

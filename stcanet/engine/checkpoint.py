@@ -102,7 +102,8 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         for name, kind in {"epoch": int, "metrics": dict, "training": dict}.items():
             if not isinstance(content[name], kind):
                 raise TypeError(f"its {name} is of type {type(content[name]).__name__}")
-        json.dumps([content["metrics"], content["training"]], allow_nan=False)  # packages keep them
+        told = {name: value for name, value in content["training"].items() if name != "config"}
+        json.dumps([content["metrics"], told], allow_nan=False)  # packages keep them
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
             content["num_classes"],

@@ -128,9 +128,10 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     if size == "1":
         yield ALONE, resolve_device(device)
         return
-    if missing := [name for name in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-        raise OptionError("WORLD_SIZE", size, f"1 or unset where {missing[0]} is not set: 'torchrun' sets both")
     resolved = resolve_device(device)
+    needed = ["RANK", "MASTER_ADDR", "MASTER_PORT", *(["LOCAL_RANK"] if resolved.type == "cuda" else [])]
+    if missing := [name for name in needed if name not in os.environ]:
+        raise OptionError("WORLD_SIZE", size, f"1 or unset where {missing[0]} is not set: 'torchrun' sets both")
     if resolved.type == "cuda":
         if resolved.index is not None:
             raise OptionError("device", device, f"'auto' or 'cuda' with {size} processes: each takes a GPU of its own")

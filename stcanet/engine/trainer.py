@@ -191,8 +191,13 @@ class _Run:
         """What was asked for and cannot be."""
         if self.query or not self.config.val_fraction:
             return []
-        seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
-        return [f"nothing is held back for validation, since there is no identity that {seen}; the last epoch is kept"]
+        count = len({sample.pid for sample in self.train_samples})
+        if round(self.config.val_fraction * count) == 0:
+            reason = f"val_fraction = {self.config.val_fraction:g} of {count} identities is none"
+        else:
+            seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
+            reason = f"there is no identity that {seen}"
+        return [f"nothing is held back for validation, since {reason}; the last epoch is kept"]
 
     def _facts(self) -> dict[str, Any]:
         return {

@@ -97,8 +97,8 @@ def split_validation(
     """Hold back identities for choosing a checkpoint.
 
     Only identities seen by two cameras are held back, since the others have no match to find (where there are no
-    camera numbers, those with two images); at least one is, if there is one and `fraction` is not 0. Of a held-back
-    identity the first image, or tracklet, of each camera becomes a query.
+    camera numbers, those with two images). Of a held-back identity the first image, or tracklet, of each camera
+    becomes a query.
 
     Returns:
         What is left to train on, validation queries, validation gallery.
@@ -107,7 +107,7 @@ def split_validation(
     for index, sample in enumerate(samples):
         views.setdefault(sample.pid, set()).add(sample.camid if sample.camid >= 0 else index)
     eligible = sorted(pid for pid, seen in views.items() if len(seen) >= 2)
-    wanted = max(1, round(fraction * len(views))) if fraction else 0
+    wanted = round(fraction * len(views))
     chosen = np.random.default_rng((seed, 0x7A11DA7E)).permutation(eligible)[:wanted]
     held_back = set(chosen.tolist())
     train, query, gallery, queried = [], [], [], set()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from detectors import write_detector
 
 from stcanet_runtime import DataError, Encoder, MissingDependencyError
@@ -224,6 +225,10 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
     writer.start()
     assert [frame.number for frame in read_video(tmp_path / "pipe")] == [1, 2, 3]
     writer.join()
+    (tmp_path / "boxes.txt").write_text("1,1,0,0,5,5\n")
+    command = [tmp_path, f"{tmp_path / 'pipe'}={tmp_path / 'boxes.txt'}", "--video", tmp_path / "out"]
+    with pytest.raises(typer.BadParameter, match="would be read twice"):
+        app(args=["identify", *map(str, command)], standalone_mode=False)
 
 
 @pytest.mark.parametrize(

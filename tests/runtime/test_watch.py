@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -26,7 +25,7 @@ from stcanet_runtime.detector import Detector
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.video import Frame, read_video, video_writer, without_login
-from stcanet_runtime.watch import Watch, check_health, loading
+from stcanet_runtime.watch import Watch, check_health, report_loading
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
 FRAMES = 4
@@ -229,6 +228,10 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert check_health(path, 10, now=100) == []  # the yard has its time from the start
     assert check_health(path, 10, now=103) == ["camera yard has done nothing yet"]
     assert check_health(path, 10, now=106.5) == ["camera door has done nothing for 12 s", "camera yard has done nothing yet"]
+    assert len(check_health(path, 10, now=106.5, alive=True)) == 2  # their frames come, and nothing becomes of them
+    for camera in ("door", "yard"):
+        cameras[camera]["error"] = "it is off"
+    path.write_text(json.dumps({"time": 99.0, "started": 92.0, "cameras": cameras}))
     assert check_health(path, 10, now=106.5, alive=True) == []
     assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
     assert check_health(path, 10, now=200, alive=True) == ["the watch has done nothing for 101 s"]
@@ -242,12 +245,11 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_watch_is_alive_while_its_models_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
-    with loading(path, ["door"], interval=0.01) as started:
-        assert check_health(path, 60) == []
-        while json.loads(path.read_text())["time"] < started + 0.1:
-            time.sleep(0.01)
-        assert call("health", path, "--alive", "--max-age", 60) == 0
-        assert check_health(path, 60, now=started + 60.05) == ["camera door has done nothing yet"]
+    report_loading(path)
+    started = json.loads(path.read_text())["time"]
+    assert call("health", path, "--alive", "--max-age", 60) == 0
+    assert check_health(path, 60, now=started + 1700) == []
+    assert check_health(path, 60, now=started + 1801, alive=True) == ["the watch has done nothing for 1801 s"]
     assert capsys.readouterr().out == "healthy\n"
 
 

@@ -100,8 +100,10 @@ def test_manifest_of_tracklets(tmp_path: Path) -> None:
 
 
 def test_manifest_without_cameras(tmp_path: Path) -> None:
-    dataset = load_dataset(manifest(tmp_path, "path,pid,camid,split\na.jpg,5,,query\nsub/b.jpg,5,,gallery\n"))
+    dataset = load_dataset(manifest(tmp_path, "path,pid,camid,split\na.jpg,5,,query\nsub/b.jpg,5,-1,gallery\n"))
     assert not dataset.has_cameras
+    lines = "path,pid,camid,split\na.jpg,5,,train\na.jpg,5,1,query\nsub/b.jpg,5,2,gallery\na.jpg,-1,,gallery\n"
+    assert load_dataset(manifest(tmp_path, lines)).has_cameras
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,8 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
         ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,1\n", "line 3: track 1 has pid 1"),
         ("path,pid,camid,split,track\na.jpg,1,1,train,1\na.jpg,2,1,train,\n", "line 3: track is empty"),
         ("path,pid,camid,split\na.jpg,-1,,gallery\na.jpg,1,1,query\na.jpg,1,,gallery\n", "line 4: camid is empty"),
-        ("path,pid,camid,split\na.jpg,1,-1,train\n", "line 2: camid must be 0 or more, or empty in every line, got -1"),
+        ("path,pid,camid,split\na.jpg,1,1,train\na.jpg,1,,train\n", "line 3: camid is empty; give every line of train a camid"),
+        ("path,pid,camid,split\na.jpg,1,-2,train\n", "line 2: camid must be 0 or more, or empty where it is unknown, got -2"),
     ],
 )
 def test_damaged_manifests(tmp_path: Path, text: str, message: str) -> None:

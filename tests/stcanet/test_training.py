@@ -179,11 +179,10 @@ def test_why_nothing_is_held_back_is_said(people: Path, tmp_path: Path, camid: s
     lines = [f"{path},{pid},{camid},train" for pid, path in first.items()]
     (tmp_path / "people.csv").write_text("\n".join(["path,pid,camid,split", *lines]))
     watcher = Stopper()
-    for fraction, notes in ((0.1, 1), (0.0, 0)):
+    for fraction, notes in ((0.5, [reason]), (0.001, ["val_fraction = 0.001 of "]), (0.0, [])):
         with pytest.raises(StoppedError):
             train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=fraction), tmp_path / "run", watcher)
-        assert len(watcher.facts["notes"]) == notes
-        assert all(reason in note for note in watcher.facts["notes"])
+        assert [why in note for why, note in zip(notes, watcher.facts["notes"], strict=True)] == [True] * len(notes)
 
 
 def test_half_size_clips(people: Path, tmp_path: Path) -> None:
@@ -320,6 +319,12 @@ def test_checkpoint_round_trip(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded.build()(images).features, model.eval()(images).features)
     assert loaded.build().num_classes is None
     assert loaded.build(classifier=True).num_classes == 7
+
+
+def test_settings_without_an_end_are_no_damage(tmp_path: Path) -> None:
+    training = {"config": {"checkpoint_minutes": float("inf")}}
+    save_checkpoint(Checkpoint(ModelConfig("stcanet-tiny"), None, {}, 0, training=training), tmp_path / "a.pt")
+    assert load_checkpoint(tmp_path / "a.pt").training == training
 
 
 @pytest.mark.parametrize(

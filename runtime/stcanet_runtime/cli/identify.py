@@ -53,6 +53,8 @@ def identify(
 
     pairs = [_pair(text) for text in videos]
     pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
+    if video is not None and (pipe := next((source for source, _ in pairs if source.exists() and not source.is_file()), None)):
+        raise typer.BadParameter(f"{pipe} is no file, and would be read twice", param_hint="'--video'")
     _check_outputs([output, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
     sources = [identification.Source.load(*pair) for pair in pairs]
     times = _travel(travel or [], [source.camera for source in sources])

@@ -46,7 +46,7 @@ def watch(
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.metrics import Metrics
-    from stcanet_runtime.watch import Watch, loading
+    from stcanet_runtime.watch import Watch, report_loading
 
     sources = _sources(cameras)
     if threshold is not None and gallery is None:
@@ -54,9 +54,9 @@ def watch(
     if metrics_address is not None and metrics_port is None:
         raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
     metrics = Metrics() if metrics_port is not None else None
-    with loading(health, list(sources)) as started:
-        encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
-        finder = Detector.load(detector, provider, threads, min_score, cache=cache)
+    report_loading(health)
+    encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
+    finder = Detector.load(detector, provider, threads, min_score, cache=cache)
     with ExitStack() as stack:
         known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
         lines = stack.enter_context(output.open("a", encoding="utf-8")) if output else sys.stdout
@@ -65,7 +65,7 @@ def watch(
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
-        ends = watched.run(health, started=started)
+        ends = watched.run(health)
     if failed := [f"{name}: {facts['error']}" for name, facts in ends.items() if facts["ended"] and facts["error"]]:
         raise DataError("; ".join(failed))
 
@@ -76,7 +76,9 @@ watch.__doc__ = f"{watch.__doc__}\n\n{_EXAMPLES}"
 def health(
     file: Annotated[Path, typer.Argument(help="What `watch --health` writes.")],
     max_age: Annotated[float, typer.Option(min=0, help="Seconds of silence that are a fault.")] = 60.0,
-    alive: Annotated[bool, typer.Option("--alive", help="Ask only whether the watch runs, whatever its cameras do.")] = False,
+    alive: Annotated[
+        bool, typer.Option("--alive", help="Leave out cameras that give no frames: is the watch itself at work?")
+    ] = False,
 ) -> None:
     """Status 0 if a watch runs and every camera gives frames; else 1, and what is wrong."""
     from stcanet_runtime.errors import DataError

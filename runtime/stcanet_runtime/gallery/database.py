@@ -81,7 +81,7 @@ class Opened:
             try:
                 self.connection = _connect(path, f"mode={'ro' if read_only else 'rw'}", timeout)
             except sqlite3.OperationalError:
-                if not read_only or not _is_unwritable(path):
+                if not read_only or not _is_unwritable(path.resolve()):
                     raise
                 self._immutable = True
                 self._seen = self._look()
@@ -100,7 +100,7 @@ class Opened:
         if not self._immutable:
             return facts.st_dev, facts.st_ino
         # Then SQLite looks for no changes; by a mount that is not for reading only, there may be some.
-        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self._place)
+        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self._place.resolve())
 
 
 def _is_unwritable(path: Path) -> bool:

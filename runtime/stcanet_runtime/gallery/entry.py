@@ -83,8 +83,10 @@ class Where:
 
     def __post_init__(self) -> None:
         for name in ("identities", "cameras"):
-            if isinstance(getattr(self, name), str):  # would be read letter by letter
-                raise OptionError(name, getattr(self, name), "a tuple of names")
+            names = getattr(self, name)
+            if isinstance(names, str):  # would be read letter by letter
+                raise OptionError(name, names, "a tuple of names")
+            object.__setattr__(self, name, None if names is None else tuple(map(str, names)))
         for name in ("after", "before"):
             if math.isnan(getattr(self, name) or 0.0):  # before and after nothing: retention would keep everything
                 raise OptionError(name, getattr(self, name), "a time")

@@ -215,6 +215,7 @@ class SqliteStore:
         query = "SELECT identity, time, camera, track, metadata, id FROM entries WHERE id IN (SELECT value FROM json_each(?))"
         wanted = json.dumps(sorted({int(i) for i in ids}))  # one value: the length of a statement is limited, a gallery is not
         with self._lock, database.explained(self.path):
+            self._opened.check()
             rows = self._connection.execute(query, (wanted,)).fetchall()
         return {row[5]: Entry(row[0], row[1], row[2], row[3], self._json(row[4], dict), row[5]) for row in rows}
 
@@ -233,6 +234,7 @@ class SqliteStore:
     def setting(self, name: str) -> Any:
         """A JSON value; see `Store`."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else self._json(row[0])
 
@@ -257,6 +259,7 @@ class SqliteStore:
     def facts(self) -> dict[str, Any]:
         """Files, counts and the span of times; see `Store`."""
         with self._lock, database.explained(self.path), database.transaction(self._connection, "DEFERRED"):
+            self._opened.check()
             counts = self._connection.execute(
                 "SELECT count(*), count(DISTINCT identity), min(time), max(time) FROM entries"
             ).fetchone()
@@ -273,6 +276,7 @@ class SqliteStore:
     def check(self) -> None:
         """Read everything; see `Store`."""
         with self._lock, database.explained(self.path):
+            self._opened.check()
             problem = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
         if problem != "ok":
             raise GalleryError(self.path, f"it is damaged: {problem}", "restore a copy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +33,8 @@ class _Line:
 def read_manifest(path: Path) -> ReIDDataset:
     """Read ``path,pid,camid,split[,track,frame]``; paths are relative to the CSV's folder.
 
-    ``split`` is train, query or gallery. An empty ``camid`` means that the cameras are not known (then for every line).
+    ``split`` is train, query or gallery. An empty ``camid``, or −1, means that the cameras are not known (then for every line
+    of train, or of query and gallery).
     With ``track``, the lines of one split and track are one tracklet, ordered by ``frame`` (without it, as they stand).
     Pid −1 is junk, which is left out. Pid 0 is a person as any other where a train or query line has it, as in data that
     counts people from 0; where only gallery lines have it, they are distractors.
@@ -45,10 +47,10 @@ def read_manifest(path: Path) -> ReIDDataset:
     if not lines:
         raise DataError(f"{path} lists no images")
     tracklets = any(line.track is not None for line in lines)
-    for column, unknown in (("track", None), ("camid", UNKNOWN_CAMERA)):
-        empty = [line for line in lines if getattr(line, column) == unknown]
-        if 0 < len(empty) < len(lines):
-            raise DataError(f"{path} line {empty[0].number}: {column} is empty; give every line a {column}, or none")
+    if tracklets and (line := next((line for line in lines if line.track is None), None)):
+        raise DataError(f"{path} line {line.number}: track is empty; give every line a track, or none")
+    for judged in (("train",), ("query", "gallery")):
+        _check_cameras(path, [line for line in lines if line.split in judged], " and ".join(judged))
     groups: dict[object, list[_Line]] = {}
     for line in lines:
         groups.setdefault((line.split, line.track) if tracklets else line.number, []).append(line)
@@ -69,6 +71,13 @@ def _sample(group: list[_Line], manifest: Path) -> Sample:
             )
     ordered = sorted(group, key=lambda line: -1 if line.frame is None else line.frame)
     return Sample(tuple(line.image for line in ordered), first.pid, first.camid)
+
+
+def _check_cameras(path: Path, lines: Sequence[_Line], splits: str) -> None:
+    """One line without a camera would turn the camera rule off for all."""
+    unknown = [line for line in lines if line.camid == UNKNOWN_CAMERA]
+    if 0 < len(unknown) < len(lines):
+        raise DataError(f"{path} line {unknown[0].number}: camid is empty; give every line of {splits} a camid, or none")
 
 
 def _read_lines(path: Path) -> list[_Line]:
@@ -95,8 +104,8 @@ def _parse(row: dict[str, str | None], manifest: Path, line: int) -> _Line:
     if pid is None:
         raise DataError(f"{manifest} line {line}: pid is empty")
     camid = _integer(row["camid"], "camid", manifest, line)
-    if camid is not None and camid < 0:
-        raise DataError(f"{manifest} line {line}: camid must be 0 or more, or empty in every line, got {camid}")
+    if camid is not None and camid < UNKNOWN_CAMERA:
+        raise DataError(f"{manifest} line {line}: camid must be 0 or more, or empty where it is unknown, got {camid}")
     track, frame = (_integer(row.get(column), column, manifest, line) for column in OPTIONAL)
     return _Line(line, split, image, pid, UNKNOWN_CAMERA if camid is None else camid, track, frame)
 
