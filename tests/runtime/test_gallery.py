@@ -185,8 +185,8 @@ def test_templates_are_those_of_the_filter(gallery: Gallery) -> None:
 
 def test_many_names_in_an_array_are_a_filter_of_their_own(gallery: Gallery) -> None:
     x, _ = make_people(2)
-    gallery.enrol(x, ["anna", "ben"])
-    for whose in ("anna", "ben"):
+    gallery.enrol(x, ["anna", "bert"])
+    for whose in ("anna", "bert"):
         names = np.array(["x"] * 1000 + [whose] + ["x"] * 1000)  # its repr leaves the middle out
         found = gallery.search(x[:1], where=Where(identities=names), templates="mean")[0]  # type: ignore[arg-type]
         assert [hit.identity for hit in found] == [whose]
@@ -389,7 +389,7 @@ def test_a_file_that_was_replaced_is_not_used_any_more(
     (tmp_path / "other").replace(path)
     with pytest.raises(GalleryError, match="not the file any more that was opened; open it again"):
         filled.search(x[:1])
-    for use in (lambda: filled.enrol(x[:1], "p0"), lambda: filled.threshold, filled.stats, filled.store.check):
+    for use in (lambda: filled.enrol(x[:1], "p0"), lambda: filled.threshold, filled.store.facts, filled.store.check):
         with pytest.raises(GalleryError, match="not the file any more"):
             use()
     path.unlink()
