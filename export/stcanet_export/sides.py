@@ -36,7 +36,7 @@ from stcanet_runtime.manifest import (
 )
 from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.session import open_session
-from stcanet_runtime.tracklets import ALL_FRAMES
+from stcanet_runtime.tracklets import ALL_FRAMES, embed_tracklets
 
 UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
@@ -178,14 +178,15 @@ class SingleFrames:
 
     def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
         """See :meth:`Side.embed_files`; frame by frame, since a clip package would repeat a single one."""
-        return np.concatenate([self._mean(group) for group in groups])
-
-    def _mean(self, group: Sequence[Path]) -> Float32Array:
-        """The direction of the mean of the frames' embeddings ``[1, D]``, as for every model of images."""
         size = self.spec.height, self.spec.width
-        rows = np.concatenate([self.embed(resize(load_image(path), *size)[None])[0] for path in group])
-        total: Float32Array = rows.sum(axis=0, keepdims=True)
-        return total / np.linalg.norm(total)
+        return embed_tracklets(
+            groups,
+            lambda path: resize(load_image(path), *size),
+            lambda frames: (self.embed(frames[:, 0])[0], None),  # no lengths, as for every model of images
+            self.dim,
+            replace(ALL_FRAMES, clip_length=1),
+            batch_size=1,
+        )
 
     def layers(self, batch: UInt8Array) -> list[Layer]:
         """See :meth:`Side.layers`."""

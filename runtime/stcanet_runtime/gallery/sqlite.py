@@ -73,20 +73,25 @@ class SqliteStore:
             raise GalleryError(self.path, f"it does not say whose embeddings it holds: {error}", "restore a copy") from None
 
     @contextmanager
-    def _reading(self) -> Iterator[Mirror]:
-        """The mirror, up to date."""
+    def _asking(self) -> Iterator[sqlite3.Connection]:
+        """The connection, to the file that was opened, for one thread at a time."""
         with self._lock, database.explained(self.path):
             self._opened.check()
+            yield self._connection
+
+    @contextmanager
+    def _reading(self) -> Iterator[Mirror]:
+        """The mirror, up to date."""
+        with self._asking():
             self._follower.refresh()
             yield self._follower.mirror
 
     @contextmanager
     def _writing(self, edit: bool) -> Iterator[sqlite3.Connection]:
         """A transaction; an `edit` changes entries that others may have read already."""
-        with self._lock, database.explained(self.path):
-            self._opened.check()
-            with database.transaction(self._connection):
-                yield self._connection
+        with self._asking() as connection:
+            with database.transaction(connection):
+                yield connection
                 if edit:
                     self._connection.execute("UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE name = 'edits'")
             self._follower.own_commit()
@@ -214,9 +219,8 @@ class SqliteStore:
         """Entries by id; see `Store`."""
         query = "SELECT identity, time, camera, track, metadata, id FROM entries WHERE id IN (SELECT value FROM json_each(?))"
         wanted = json.dumps(sorted({int(i) for i in ids}))  # one value: the length of a statement is limited, a gallery is not
-        with self._lock, database.explained(self.path):
-            self._opened.check()
-            rows = self._connection.execute(query, (wanted,)).fetchall()
+        with self._asking() as connection:
+            rows = connection.execute(query, (wanted,)).fetchall()
         return {row[5]: Entry(row[0], row[1], row[2], row[3], self._json(row[4], dict), row[5]) for row in rows}
 
     def rows(self, where: Where) -> Rows:
@@ -233,9 +237,8 @@ class SqliteStore:
 
     def setting(self, name: str) -> Any:
         """A JSON value; see `Store`."""
-        with self._lock, database.explained(self.path):
-            self._opened.check()
-            row = self._connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
+        with self._asking() as connection:
+            row = connection.execute("SELECT value FROM settings WHERE name = ?", (name,)).fetchone()
         return None if row is None else self._json(row[0])
 
     def set_setting(self, name: str, value: Any) -> None:
@@ -258,14 +261,11 @@ class SqliteStore:
 
     def facts(self) -> dict[str, Any]:
         """Files, counts and the span of times; see `Store`."""
-        with self._lock, database.explained(self.path), database.transaction(self._connection, "DEFERRED"):
-            self._opened.check()
-            counts = self._connection.execute(
+        with self._asking() as connection, database.transaction(connection, "DEFERRED"):
+            counts = connection.execute(
                 "SELECT count(*), count(DISTINCT identity), min(time), max(time) FROM entries"
             ).fetchone()
-            cameras = self._connection.execute(
-                "SELECT DISTINCT camera FROM entries WHERE camera IS NOT NULL ORDER BY 1"
-            ).fetchall()
+            cameras = connection.execute("SELECT DISTINCT camera FROM entries WHERE camera IS NOT NULL ORDER BY 1").fetchall()
         return {
             "path": str(self.path),
             "bytes": sum(file.stat().st_size for file in database.sidecars(self.path) if file.exists()),
@@ -275,9 +275,8 @@ class SqliteStore:
 
     def check(self) -> None:
         """Read everything; see `Store`."""
-        with self._lock, database.explained(self.path):
-            self._opened.check()
-            problem = self._connection.execute("PRAGMA integrity_check").fetchone()[0]
+        with self._asking() as connection:
+            problem = connection.execute("PRAGMA integrity_check").fetchone()[0]
         if problem != "ok":
             raise GalleryError(self.path, f"it is damaged: {problem}", "restore a copy")
         fresh = SqliteStore(self.path, read_only=True)
