@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from stcanet_runtime.cli.examples import examples
+
 if TYPE_CHECKING:
     from stcanet.model import STCANet
     from stcanet_export.package import ExportResult, Signer
@@ -23,22 +25,6 @@ _PRECISION_HELP = "fp32, fp16 or int8; layers that do not bear it stay in fp32."
 _TARGET_HELP = "cpu, openvino, tensorrt or jetson: sets opset and precision, checks the graph, explains."
 _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this precision."
 _CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
-_EXPORT_EXAMPLES = """\b
-Examples:
-  stcanet export runs/market/best.pt -o package/
-  stcanet export runs/market/best.pt -o package/ --images crops/ --force
-  stcanet export runs/market/best.pt -o half/ --precision fp16
-  stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
-  stcanet export runs/market/best.pt -o trt/ --target tensorrt --evaluate market1501/
-  stcanet export runs/market/best.pt -o boxmot/ --input float   (normalised NCHW, as trackers feed it)
-  stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --evaluation result.json --sign ours.key
-  stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)"""
-_PARITY_EXAMPLES = """\b
-Examples:
-  stcanet parity package/ --checkpoint runs/market/best.pt
-  stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
-  stcanet parity int8/ --against package/ --gallery market1501/   (do both rank alike?)
-  stcanet parity new/ --against old/ --out parity.json --html parity.html"""
 
 
 _INPUT_HELP = "uint8: crops as they are, normalised in the graph. float: normalised NCHW, as BoxMOT and others feed it."
@@ -64,6 +50,16 @@ def _parse_size(text: str | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
+@examples("""
+    stcanet export runs/market/best.pt -o package/
+    stcanet export runs/market/best.pt -o package/ --images crops/ --force
+    stcanet export runs/market/best.pt -o half/ --precision fp16
+    stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
+    stcanet export runs/market/best.pt -o trt/ --target tensorrt --evaluate market1501/
+    stcanet export runs/market/best.pt -o boxmot/ --input float   (normalised NCHW, as trackers feed it)
+    stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --evaluation result.json --sign ours.key
+    stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)
+""")
 def export(
     checkpoint: Annotated[Path | None, typer.Argument(help="Checkpoint of 'stcanet train'.", show_default=False)] = None,
     out: Annotated[
@@ -129,6 +125,12 @@ def export(
     typer.echo(json.dumps(_export_facts(result), indent=2) if as_json else _export_summary(result))
 
 
+@examples("""
+    stcanet parity package/ --checkpoint runs/market/best.pt
+    stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
+    stcanet parity int8/ --against package/ --gallery market1501/   (do both rank alike?)
+    stcanet parity new/ --against old/ --out parity.json --html parity.html
+""")
 def parity(
     package: Annotated[Path, typer.Argument(help="Model package to check: a folder, one file, or its model.onnx alone.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
@@ -171,10 +173,6 @@ def parity(
         write_text(html, html_report(report))
     typer.echo(report.to_json() if as_json else report.summary())
     report.raise_if_failed()
-
-
-export.__doc__ = f"{export.__doc__}\n\n{_EXPORT_EXAMPLES}"
-parity.__doc__ = f"{parity.__doc__}\n\n{_PARITY_EXAMPLES}"
 
 
 def _precision(name: str | None, target: Target | None, source: str | None, crops: int, method: str) -> Precision:

@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
+
 _UNPROTECTED_HELP = "Do not ask for a password: for machines. Whoever has the file can then sign."
 
 
+@examples("""
+    stcanet keygen ours
+    stcanet keygen robot --no-password
+""")
 def keygen(
     name: Annotated[Path, typer.Argument(help="NAME.key (secret) and NAME.pub (public) are written.")],
     no_password: Annotated[bool, typer.Option("--no-password", help=_UNPROTECTED_HELP)] = False,

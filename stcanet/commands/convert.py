@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stcanet.config import PRESETS, preset_config
-
-_EXAMPLES = """\b
-Examples:
-  stcanet convert best_model.pth.tar -o ours.pt --preset stcanet-video
-  stcanet convert resnet50_market.pth -o plain.pt --preset stcanet-image --blocks none
-  stcanet train --data market1501/ --out runs/market --init other.pth   (start from what fits)"""
+from stcanet_runtime.cli.examples import examples
 
 
+@examples("""
+    stcanet convert best_model.pth.tar -o ours.pt --preset stcanet-video
+    stcanet convert resnet50_market.pth -o plain.pt --preset stcanet-image --blocks none
+    stcanet train --data market1501/ --out runs/market --init other.pth   (start from what fits)
+""")
 def convert(
     weights: Annotated[Path, typer.Argument(help="Checkpoint of the published STCANet or IAUnet code, torchreid, and others.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write (.pt).")],
@@ -46,6 +45,3 @@ def convert(
         typer.echo(json.dumps({**asdict(report), "last_stride": 1}))
     else:
         typer.echo(f"{out}: {report}; the last stride is 1 here, whatever it was there")
-
-
-convert.__doc__ = f"{cleandoc(convert.__doc__ or '')}\n\n{_EXAMPLES}"

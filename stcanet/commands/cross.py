@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,19 +19,19 @@ from stcanet.commands.evaluate import (
     make_settings,
     read_dataset,
 )
+from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
     from stcanet.evaluation import EvaluationSettings, Matrix
 
-_EXAMPLES = """\b
-Examples:
-  stcanet cross a/best.pt b/best.pt --data market1501/ --data msmt17/
-  stcanet cross video.pt --data mars:official=mars/ --data mars:torchreid=mars/
-  stcanet cross packages/*/ --data cuhk03/ --rerank --picture cross.png
-  stcanet cross runs/*/best.pt --data market1501/ --out cross.json"""
 
-
+@examples("""
+    stcanet cross a/best.pt b/best.pt --data market1501/ --data msmt17/
+    stcanet cross video.pt --data mars:official=mars/ --data mars:torchreid=mars/
+    stcanet cross packages/*/ --data cuhk03/ --rerank --picture cross.png
+    stcanet cross runs/*/best.pt --data market1501/ --out cross.json
+""")
 def cross(
     models: Annotated[list[Path], typer.Argument(metavar="MODEL", help="Checkpoints and model packages: the rows.")],
     data: Annotated[list[str], typer.Option(help=f"{DATA_HELP} A column; repeatable.")],
@@ -96,9 +95,6 @@ def cross(
         draw_heatmap(matrix, picture, str(settings))
     if matrix.failed:
         raise typer.Exit(1)
-
-
-cross.__doc__ = f"{cleandoc(cross.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _show(matrix: Matrix, settings: EvaluationSettings) -> None:

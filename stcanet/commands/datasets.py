@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcanet_runtime.cli.examples import examples, with_examples
+
 if TYPE_CHECKING:
     from stcanet.data.datasets import Layout, ReIDDataset
     from stcanet.data.datasets.check import Finding
@@ -13,15 +15,17 @@ if TYPE_CHECKING:
 DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see `stcanet datasets`."
 """Of every option that takes a data set."""
 
-_EXAMPLES = """\b
-Examples:
-  stcanet datasets                              what can be read
-  stcanet datasets --tree                       and how the folders look
-  stcanet datasets check data/market1501
-  stcanet datasets check mars:torchreid=data/mars --json"""
 
 app = typer.Typer(
-    help=f"List the data sets that can be read; check a folder.\n\n{_EXAMPLES}",
+    help=with_examples(
+        "List the data sets that can be read; check a folder.",
+        """
+        stcanet datasets                              what can be read
+        stcanet datasets --tree                       and how the folders look
+        stcanet datasets check data/market1501
+        stcanet datasets check mars:torchreid=data/mars --json
+        """,
+    ),
     invoke_without_command=True,
     pretty_exceptions_enable=False,
 )
@@ -55,14 +59,12 @@ def list_layouts(
 
 
 @app.command()
+@examples("stcanet datasets check mars:torchreid=data/mars --json")
 def check(
     data: Annotated[str, typer.Argument(help=DATA_HELP)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Read a data set whole: every image, every identity. Exit status 1 if there are errors.
-
-    Example: stcanet datasets check mars:torchreid=data/mars --json
-    """
+    """Read a data set whole: every image, every identity. Exit status 1 if there are errors."""
     import json
     from dataclasses import asdict
 

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from stcanet.commands.datasets import DATA_HELP
+from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
     from stcanet.evaluation import EvaluationSettings, Result
 
-_EXAMPLES = """\b
-Examples:
-  stcanet evaluate runs/market/best.pt --data market1501/
-  stcanet evaluate runs/market/best.pt --data msmt17/ --rerank --markdown
-  stcanet evaluate package/ --data market1501/ --provider openvino
-  stcanet evaluate package/ --data crops.csv --json > result.json
-  stcanet evaluate runs/video/best.pt --data tracklets.csv --frames quick
-  stcanet evaluate runs/video/best.pt --data mars/ --clip-length 8 --rerank
-  stcanet evaluate runs/video/best.pt --data mars:torchreid=mars/
-  stcanet evaluate package/ --data crops.csv --save-embeddings embedded/"""
 
 DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
 PROVIDER = Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")]
@@ -42,6 +32,16 @@ FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of ea
 DISTANCE = Annotated[Literal["cosine", "euclidean"], typer.Option(help="Between embeddings.")]
 
 
+@examples("""
+    stcanet evaluate runs/market/best.pt --data market1501/
+    stcanet evaluate runs/market/best.pt --data msmt17/ --rerank --markdown
+    stcanet evaluate package/ --data market1501/ --provider openvino
+    stcanet evaluate package/ --data crops.csv --json > result.json
+    stcanet evaluate runs/video/best.pt --data tracklets.csv --frames quick
+    stcanet evaluate runs/video/best.pt --data mars/ --clip-length 8 --rerank
+    stcanet evaluate runs/video/best.pt --data mars:torchreid=mars/
+    stcanet evaluate package/ --data crops.csv --save-embeddings embedded/
+""")
 def evaluate(
     model: Annotated[Path, typer.Argument(help="Checkpoint (.pt, needs torch), or model package (needs onnxruntime only).")],
     data: Annotated[str, typer.Option(help=DATA_HELP)],
@@ -96,9 +96,6 @@ def evaluate(
         write_json(out, result.to_dict())
     if save_embeddings:
         save_embeddings_to(embedded, save_embeddings)
-
-
-evaluate.__doc__ = f"{cleandoc(evaluate.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _check_place(model: Path, device: str, provider: str) -> None:

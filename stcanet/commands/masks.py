@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from stcanet_runtime.cli.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,13 +15,12 @@ if TYPE_CHECKING:
     from stcanet.data.masks.grouping import Grouping
     from stcanet.data.masks.making import ReadLabels
 
-_EXAMPLES = """\b
-Examples:
-  stcanet masks labels/ --out market1501/masks
-  stcanet masks labels/ --out masks/ --grouping recipes/masks/ccp.toml --images photos/ --sheet look.png
-  stcanet masks --parser schp.onnx --images market1501/bounding_box_train --out market1501/masks --provider cuda"""
 
-
+@examples("""
+    stcanet masks labels/ --out market1501/masks
+    stcanet masks labels/ --out masks/ --grouping recipes/masks/ccp.toml --images photos/ --sheet look.png
+    stcanet masks --parser schp.onnx --images market1501/bounding_box_train --out market1501/masks --provider cuda
+""")
 def masks(
     out: Annotated[Path, typer.Option(help="Mask folder: one indexed PNG per image; what is there already is kept.")],
     labels: Annotated[
@@ -61,9 +61,6 @@ def masks(
         )
     else:
         typer.echo(f"{out}: {written} masks written, {len(sources) - written} were there" + (f"; {sheet}" if sheet else ""))
-
-
-masks.__doc__ = f"{cleandoc(masks.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _label_source(labels: Path | None) -> tuple[Sequence[Path], ReadLabels]:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stcanet.commands.datasets import DATA_HELP
-
-_EXAMPLES = """\b
-Examples:
-  stcanet report runs/market
-  stcanet report runs/market --data market1501/
-  stcanet report runs/market --data market1501/ --masks market1501/masks --device cuda"""
+from stcanet_runtime.cli.examples import examples
 
 
+@examples("""
+    stcanet report runs/market
+    stcanet report runs/market --data market1501/
+    stcanet report runs/market --data market1501/ --masks market1501/masks --device cuda
+""")
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder of 'stcanet train', finished or not.")],
     data: Annotated[
@@ -47,6 +46,3 @@ def report(
         typer.echo(json.dumps({"report": str(page), "results": found}))
     else:
         typer.echo(str(page))
-
-
-report.__doc__ = f"{cleandoc(report.__doc__ or '')}\n\n{_EXAMPLES}"

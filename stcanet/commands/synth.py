@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.errors import OptionError
 
@@ -20,13 +20,11 @@ _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
 _MAX_AUTO_WORKERS = 8
 
 
-_EXAMPLES = """\b
-Examples:
-  stcanet synth people/
-  stcanet synth people/ --identities 600 --cameras 6 --distractors 500 --seed 1
-  stcanet synth people/ --size 256x128 --masks --json"""
-
-
+@examples("""
+    stcanet synth people/
+    stcanet synth people/ --identities 600 --cameras 6 --distractors 500 --seed 1
+    stcanet synth people/ --size 256x128 --masks --json
+""")
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or an earlier dataset made here.")],
     identities: Annotated[int, typer.Option(help="People, training and test together.")] = _DEFAULTS.identities,
@@ -68,9 +66,6 @@ def synth(
     with progress_bar("drawing") as progress:
         counts = generate(out, config, progress, workers=_cores() if workers is None else workers)
     typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
-
-
-synth.__doc__ = f"{cleandoc(synth.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def _parse_size(text: str) -> tuple[int, int]:

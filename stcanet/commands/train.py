@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,22 +11,22 @@ import typer
 from stcanet.commands.datasets import DATA_HELP
 from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine import run_files
+from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from stcanet.engine.observer import StepReport
 
-_EXAMPLES = """\b
-Examples:
-  stcanet train --data market1501/ --out runs/market
-  stcanet train --data market1501/ --out runs/market --backbone-weights resnet50.pth --epochs 120
-  stcanet train --config recipes/tiny-scratch.toml --data people/ --out runs/tiny
-  stcanet train --config runs/tiny/config.toml --out runs/again --set loss.distance=euclidean --set optim.lr=1e-3
-  stcanet train --data market1501/ --out runs/plain --blocks none
-  stcanet train --resume runs/market
-  stcanet train --resume runs/market --epochs 80"""
 
-
+@examples("""
+    stcanet train --data market1501/ --out runs/market
+    stcanet train --data market1501/ --out runs/market --backbone-weights resnet50.pth --epochs 120
+    stcanet train --config recipes/tiny-scratch.toml --data people/ --out runs/tiny
+    stcanet train --config runs/tiny/config.toml --out runs/again --set loss.distance=euclidean --set optim.lr=1e-3
+    stcanet train --data market1501/ --out runs/plain --blocks none
+    stcanet train --resume runs/market
+    stcanet train --resume runs/market --epochs 80
+""")
 def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder to make: checkpoints, figures, log, report.html. Needed, or else --resume.")
@@ -102,9 +101,6 @@ def train(
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
         typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
         typer.echo(str(page))
-
-
-train.__doc__ = f"{cleandoc(train.__doc__ or '')}\n\n{_EXAMPLES}"
 
 
 def parse_blocks(text: str) -> list[int]:

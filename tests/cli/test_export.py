@@ -117,12 +117,6 @@ def test_a_text_file_as_checkpoint(stcanet: Callable, tmp_path: Path) -> None:
     _error(stcanet("export", tmp_path / "best.pt", "-o", tmp_path / "package"), "best.pt", "not a checkpoint")
 
 
-def test_help_has_examples(stcanet: Callable) -> None:
-    done = stcanet("export", "--help", without=("torch", "onnx"))
-    assert done.returncode == 0
-    assert "stcanet export runs/market/best.pt -o package/" in done.stdout
-
-
 def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
     pytest.importorskip("minisign")
     done = stcanet("keygen", tmp_path / "ours", "--no-password")

@@ -227,9 +227,3 @@ def test_a_provider_that_cannot_run(run: Run, package: Path, crops: Path) -> Non
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("CUDA can run here")
     fails(run(package, crops, "--provider", "cuda"), "provider 'cuda' cannot run")
-
-
-def test_help_has_examples(run: Run) -> None:
-    done = run("--help")
-    assert done.returncode == 0
-    assert "stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png" in done.stdout

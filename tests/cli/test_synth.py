@@ -83,9 +83,3 @@ def test_a_folder_of_others_is_refused(tmp_path: Path) -> None:
     result = _run(tmp_path, *SMALL)
     assert isinstance(result.exception, DataError)
     assert "holiday.jpg" in str(result.exception)
-
-
-def test_help_has_examples() -> None:
-    result = _run("--help")
-    assert result.exit_code == 0
-    assert "stcanet synth people/ --size 256x128 --masks --json" in result.output

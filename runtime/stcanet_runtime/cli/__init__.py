@@ -14,6 +14,7 @@ import typer
 
 from stcanet_runtime.cli.bench import bench as bench_command
 from stcanet_runtime.cli.calibrate import calibrate as calibrate_command
+from stcanet_runtime.cli.examples import call_program
 from stcanet_runtime.cli.gallery import app as gallery_app
 from stcanet_runtime.cli.identify import identify as identify_command
 from stcanet_runtime.cli.infer import infer as infer_command
@@ -87,8 +88,10 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name or a tick that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    command = typer.main.get_command(app)
+    call_program(command, command.name or "stcanet")
     try:
-        result = app(args=None if args is None else list(args), standalone_mode=False)
+        result = command(args=None if args is None else list(args), standalone_mode=False)
         sys.stdout.flush()
     except StcanetError as error:
         _fail(str(error), EXIT_ERROR)

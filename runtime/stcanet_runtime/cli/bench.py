@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
+
 if TYPE_CHECKING:
     from stcanet_runtime.throughput import Throughput
 
-_EXAMPLES = """\b
-Examples:
-  stcanet-runtime bench package/
-  stcanet-runtime bench package/ package-int8/ --provider cpu --provider openvino --batch 1 --batch 8 --threads 2
-  stcanet-runtime bench package/ --provider cpu --provider openvino-bf16   (with AMX or AVX512_BF16)
-  stcanet-runtime bench package/ --json -o bench.json"""
 
-
+@examples("""
+    stcanet bench package/
+    stcanet bench package/ package-int8/ --provider cpu --provider openvino --batch 1 --batch 8 --threads 2
+    stcanet bench package/ --provider cpu --provider openvino-bf16   (with AMX or AVX512_BF16)
+    stcanet bench package/ --json -o bench.json
+""")
 def bench(
     packages: Annotated[list[Path], typer.Argument(help="Model packages: one for each precision, for example.")],
     provider: Annotated[
@@ -47,9 +48,6 @@ def bench(
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(results)
-
-
-bench.__doc__ = f"{bench.__doc__}\n\n{_EXAMPLES}"
 
 
 def _here() -> list[str]:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
+
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranks import Crops
 
-_EXAMPLES = """\b
-Examples:
-  stcanet calibrate crops.npz --far 0.01 --picture curves.png
-  stcanet calibrate crops/ --package package/ --far 0.001 --gallery site.gallery
-  stcanet calibrate query.npz gallery.npz --kind pairs --far 1e-4 --out threshold.json"""
 
 PACKAGE = Annotated[Path | None, typer.Option(help="Model package, where a folder of crops is given.")]
 
 
+@examples("""
+    stcanet calibrate crops.npz --far 0.01 --picture curves.png
+    stcanet calibrate crops/ --package package/ --far 0.001 --gallery site.gallery
+    stcanet calibrate query.npz gallery.npz --kind pairs --far 1e-4 --out threshold.json
+""")
 def calibrate(
     sources: Annotated[
         list[Path],
@@ -71,9 +73,6 @@ def calibrate(
             opened.space.check(crops.embeddings.shape[1], metric)
             opened.calibration = found.to_dict()
     typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.summary())
-
-
-calibrate.__doc__ = f"{calibrate.__doc__}\n\n{_EXAMPLES}"
 
 
 def _labelled(crops: Crops) -> Crops:

@@ -8,20 +8,24 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.calibrate import PACKAGE
+from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
 
-_EXAMPLES = """\b
-Examples:
-  stcanet gallery create site.gallery package/ --float16
-  stcanet gallery enrol site.gallery people/ --package package/ --by-folder
-  stcanet gallery enrol site.gallery crops.npz --camera door --meta zone=3
-  stcanet gallery search site.gallery crop.jpg --package package/ --sheet a.png
-  stcanet gallery search site.gallery query.npz --camera door --threshold 0.35
-  stcanet gallery expire site.gallery --older-than 30d
-  stcanet gallery forget site.gallery anna"""
-
 app = typer.Typer(
-    help=f"Keep people in a file, and find them again.\n\n{_EXAMPLES}", no_args_is_help=True, pretty_exceptions_enable=False
+    help=with_examples(
+        "Keep people in a file, and find them again.",
+        """
+        stcanet gallery create site.gallery package/ --float16
+        stcanet gallery enrol site.gallery people/ --package package/ --by-folder
+        stcanet gallery enrol site.gallery crops.npz --camera door --meta zone=3
+        stcanet gallery search site.gallery crop.jpg --package package/ --sheet a.png
+        stcanet gallery search site.gallery query.npz --camera door --threshold 0.35
+        stcanet gallery expire site.gallery --older-than 30d
+        stcanet gallery forget site.gallery anna
+        """,
+    ),
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
 )
 
 GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
@@ -35,6 +39,10 @@ BEFORE = Annotated[str | None, typer.Option(help="Only entries before this time.
 
 
 @app.command()
+@examples("""
+    stcanet gallery create site.gallery package/
+    stcanet gallery create site.gallery package/ --float16
+""")
 def create(
     gallery: GALLERY,
     package: Annotated[Path, typer.Argument(help="Model package whose embeddings it will hold.")],
@@ -53,6 +61,10 @@ def create(
 
 
 @app.command()
+@examples("""
+    stcanet gallery enrol site.gallery people/ --package package/ --by-folder
+    stcanet gallery enrol site.gallery crops.npz --camera door --meta zone=3
+""")
 def enrol(
     gallery: GALLERY,
     sources: SOURCES,
@@ -98,6 +110,10 @@ def enrol(
 
 
 @app.command()
+@examples("""
+    stcanet gallery search site.gallery crop.jpg --package package/ --sheet a.png
+    stcanet gallery search site.gallery query.npz --camera door --threshold 0.35 --json
+""")
 def search(
     gallery: GALLERY,
     sources: SOURCES,
@@ -145,6 +161,10 @@ def search(
 
 
 @app.command()
+@examples("""
+    stcanet gallery expire site.gallery --older-than 30d
+    stcanet gallery expire site.gallery --before 2026-11-25T13:00
+""")
 def expire(
     gallery: GALLERY,
     older_than: Annotated[str | None, typer.Option(help="An age: 30d, 12h, 90m or 45s.")] = None,
@@ -164,6 +184,9 @@ def expire(
 
 
 @app.command()
+@examples("""
+    stcanet gallery forget site.gallery anna
+""")
 def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose entries go.")], as_json: JSON = False) -> None:
     """Delete an identity, and prove that no byte of its embeddings is left in the files."""
     from stcanet_runtime.cli import galleries
@@ -175,6 +198,9 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
 
 
 @app.command()
+@examples("""
+    stcanet gallery export site.gallery door.npz --camera door
+""")
 def export(
     gallery: GALLERY,
     output: Annotated[Path, typer.Argument(help="File to write (.npz): embeddings, and what is known of each.")],
@@ -194,6 +220,9 @@ def export(
 
 
 @app.command()
+@examples("""
+    stcanet gallery stats site.gallery --check
+""")
 def stats(
     gallery: GALLERY,
     check: Annotated[bool, typer.Option("--check", help="Read everything; an error where something is damaged.")] = False,

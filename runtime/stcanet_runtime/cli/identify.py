@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
+
 if TYPE_CHECKING:
     from stcanet_runtime.identifier import Travel
 
-_EXAMPLES = """\b
-Examples:
-  stcanet identify package/ door.mp4=door.txt yard.mp4=yard.txt -o who.jsonl
-  stcanet identify package/ door.mp4=door.txt --threshold 0.3 --video seen/
-  stcanet identify package/ a.mp4=a.txt b.mp4=b.txt --travel a,b=20 --gallery site.gallery"""
 
-
+@examples("""
+    stcanet identify package/ door.mp4=door.txt yard.mp4=yard.txt -o who.jsonl
+    stcanet identify package/ door.mp4=door.txt --threshold 0.3 --video seen/
+    stcanet identify package/ a.mp4=a.txt b.mp4=b.txt --travel a,b=20 --gallery site.gallery
+""")
 def identify(
     package: Annotated[Path, typer.Argument(help="Model package.")],
     videos: Annotated[
@@ -71,9 +72,6 @@ def identify(
     facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(output)}
     text = f"{len(found)} tracks of {len(sources)} videos are {len(names)} identities; wrote {count} boxes to {output}"
     typer.echo(json.dumps(facts, indent=2) if as_json else text)
-
-
-identify.__doc__ = f"{identify.__doc__}\n\n{_EXAMPLES}"
 
 
 def _pair(text: str) -> tuple[Path, Path]:

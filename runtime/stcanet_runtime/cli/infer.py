@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.rank import RERANK
 
 if TYPE_CHECKING:
@@ -14,13 +15,6 @@ if TYPE_CHECKING:
     from stcanet_runtime.encoder import Encoder
 
 _DEFAULT_OUTPUT = Path("embeddings.npz")
-_EXAMPLES = """\b
-Examples:
-  stcanet infer package/ crops/ -o crops.npz
-  stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
-  stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json
-  stcanet infer package/ door.mp4 --boxes door.txt -o tracks.npz
-  stcanet infer package/ rtsp://camera/1 --detector person.onnx --max-frames 500 -o people.npz"""
 
 
 def _check_provider(name: str) -> str:
@@ -32,6 +26,13 @@ def _check_provider(name: str) -> str:
     return name
 
 
+@examples("""
+    stcanet infer package/ crops/ -o crops.npz
+    stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
+    stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json
+    stcanet infer package/ door.mp4 --boxes door.txt -o tracks.npz
+    stcanet infer package/ rtsp://camera/1 --detector person.onnx --max-frames 500 -o people.npz
+""")
 def infer(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, or its model.onnx alone.")],
     images: Annotated[
@@ -116,9 +117,6 @@ def infer(
             ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
     what = "tracks" if "starts" in more else "boxes" if video else "images"
     _report(encoder, queries, what, found, output, sheet, as_json)
-
-
-infer.__doc__ = f"{infer.__doc__}\n\n{_EXAMPLES}"
 
 
 def _report(

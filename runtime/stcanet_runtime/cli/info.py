@@ -6,16 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
+from stcanet_runtime.cli.examples import examples
+
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
 
 
+@examples("stcanet info --json")
 def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show versions, compute backends and execution providers, and what "auto" takes.
-
-    Example: stcanet info --json
-    """
+    """Show versions, compute backends and execution providers, and what "auto" takes."""
     facts = collect()
     if as_json:
         import json

@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-_EXAMPLES = """\b
-Examples:
-  stcanet rank query.npz gallery.npz
-  stcanet rank query.npz gallery.npz --rerank --sheet ranks.png
-  stcanet rank query.npz gallery.npz --rerank --k1 20 --k2 6 --lambda 0.3 --top-k 50 --json > ranks.json"""
+from stcanet_runtime.cli.examples import examples
 
 RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
 K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
@@ -31,6 +27,11 @@ def _check_metric(name: str) -> str:
     return name
 
 
+@examples("""
+    stcanet rank query.npz gallery.npz
+    stcanet rank query.npz gallery.npz --rerank --sheet ranks.png
+    stcanet rank query.npz gallery.npz --rerank --k1 20 --k2 6 --lambda 0.3 --top-k 50 --json > ranks.json
+""")
 def rank(
     query: Annotated[Path, typer.Argument(help="Embeddings of the queries, written by infer (.npz).")],
     gallery: Annotated[Path, typer.Argument(help="Embeddings of the gallery (.npz).")],
@@ -64,6 +65,3 @@ def rank(
         ranks.show_ranking(found)
         if sheet is not None:
             typer.echo(f"wrote {sheet}")
-
-
-rank.__doc__ = f"{rank.__doc__}\n\n{_EXAMPLES}"

@@ -9,13 +9,14 @@ from typing import Annotated
 
 import typer
 
-_EXAMPLES = """\b
-Examples:
-  stcanet-runtime verify package/
-  stcanet-runtime verify package/ --provider openvino --json
-  stcanet-runtime verify model.stcanet --public-key ours.pub"""
+from stcanet_runtime.cli.examples import examples
 
 
+@examples("""
+    stcanet verify package/
+    stcanet verify package/ --provider openvino --json
+    stcanet verify model.stcanet --public-key ours.pub
+""")
 def verify(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, or one file (.zip, .stcanet).")],
     provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")] = "auto",
@@ -35,6 +36,3 @@ def verify(
     )
     typer.echo(json.dumps({"passed": result.passed, **asdict(result)}, indent=2) if as_json else text)
     result.raise_if_failed()
-
-
-verify.__doc__ = f"{verify.__doc__}\n\n{_EXAMPLES}"

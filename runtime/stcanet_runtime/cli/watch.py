@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-_EXAMPLES = """\b
-Examples:
-  stcanet-runtime watch package/ door=rtsp://10.0.0.7/main yard=yard.mp4 --detector person.onnx --gallery site.gallery
-  stcanet-runtime --config box.toml watch
-  stcanet-runtime health /run/stcanet/health.json"""
+from stcanet_runtime.cli.examples import examples
 
 
+@examples("""
+    stcanet watch package/ door=rtsp://10.0.0.7/main yard=yard.mp4 --detector person.onnx --gallery site.gallery
+    stcanet-runtime --config box.toml watch
+    stcanet health /run/stcanet/health.json
+""")
 def watch(
     package: Annotated[Path, typer.Argument(help="Model package.")],
     cameras: Annotated[list[str], typer.Argument(metavar="NAME=SOURCE...", help="Cameras (URLs), or video files.")],
@@ -70,9 +71,10 @@ def watch(
         raise DataError("; ".join(failed))
 
 
-watch.__doc__ = f"{watch.__doc__}\n\n{_EXAMPLES}"
-
-
+@examples("""
+    stcanet health watch.json
+    stcanet health watch.json --alive --max-age 120
+""")
 def health(
     file: Annotated[Path, typer.Argument(help="What `watch --health` writes.")],
     max_age: Annotated[float, typer.Option(min=0, help="Seconds of silence that are a fault.")] = 60.0,
