@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -124,3 +126,14 @@ def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"ours.key", "ours.pub"}
     assert "verify --public-key" in done.stdout
     _error(stcanet("keygen", tmp_path / "ours", "--no-password"), "ours.key is there already")
+
+
+def test_sigterm_leaves_nothing_half_written(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "stcanet", "export", "--preset", "stcanet-tiny", "-o", str(tmp_path / "package")]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        while not any(tmp_path.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.terminate()
+    assert process.returncode == 143
+    assert list(tmp_path.iterdir()) == []

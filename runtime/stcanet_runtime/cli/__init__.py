@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ from stcanet_runtime.cli.watch import health as health_command
 from stcanet_runtime.cli.watch import watch as watch_command
 from stcanet_runtime.errors import StcanetError
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 app = typer.Typer(
     name="stcanet-runtime",
@@ -78,6 +79,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
 
     An error that a user can cause is one line on stderr that starts with "error:", and no traceback: status 2 for a wrong
     option, 1 for all others (also a file system that refuses), 130 after Ctrl-C. What is a bug keeps its traceback.
+    SIGTERM ends with 143, and as Ctrl-C does: what is half written is removed.
 
     Args:
         app: The typer application.
@@ -88,6 +90,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name or a tick that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
     command = typer.main.get_command(app)
     call_program(command, command.name or "stcanet")
     try:
@@ -109,6 +112,10 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         _fail_usage(error)
         raise
     raise SystemExit(result if isinstance(result, int) else 0)
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise SystemExit(EXIT_TERMINATED)
 
 
 def _fail_usage(error: Exception) -> None:
