@@ -26,7 +26,7 @@ from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
 from stcanet.report.run import RunRecord, read_run
-from stcanet_runtime.errors import CheckpointError, StcanetError
+from stcanet_runtime.errors import CheckpointError, DataError, StcanetError
 from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import draw_sheet
@@ -60,7 +60,7 @@ def write_report(
         The page.
 
     Raises:
-        DataError: It is no run folder, or `data` or `masks` cannot be read.
+        DataError: It is no run folder, or `data` or `masks` cannot be read; or `masks` for a network without attention.
         ImageError: An image of `data` cannot be read. Whatever else cannot be drawn is said on the page.
         CheckpointError: The checkpoint is damaged; or there is none, where `data` or `masks` are given.
     """
@@ -95,6 +95,8 @@ def _look(
     # What was asked for is not left out: here it is an error, before the work where that can be.
     split = load_dataset(data) if data is not None else None
     folder = MaskFolder(masks) if masks is not None else None
+    if folder and not load_checkpoint(checkpoint).model_config.blocks:
+        raise DataError(f"{record.root} has a network without attention, so there is nothing to show beside masks")
     judged = _evaluate(checkpoint, split, False, device, progress) if split else None
     if judged:
         write_json(record.root / run_files.RESULTS, judged[0].to_dict())

@@ -181,6 +181,9 @@ def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Pat
     assert f"before {best} %, after {found[2]} %." in shown
     with pytest.raises(DataError, match="no folder"):
         write_report(run, device="cpu", masks=tmp_path / "absent")
+    save_checkpoint(Checkpoint.of(build_model("stcanet-tiny", blocks=()), 1), run / "best.pt")
+    with pytest.raises(DataError, match="without attention"):
+        write_report(run, device="cpu", masks=masks)
 
 
 def test_data_that_is_gone_leaves_a_page_that_says_so(run: Path, tmp_path: Path) -> None:
