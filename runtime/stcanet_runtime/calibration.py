@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.distance import as_embeddings, check_metric, distance_matrix
+from stcanet_runtime.distance import check_metric, distance_matrix
+from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import DataError, OptionError, ShapeError, quote_choices
 from stcanet_runtime.ranking import check_count
 

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.backends.neighbours import Progress
-from stcanet_runtime.distance import as_embeddings, check_embeddings, check_metric, check_same_depth
+from stcanet_runtime.distance import check_metric
+from stcanet_runtime.embeddings import as_embeddings, check_embeddings, check_same_depth
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, Evaluation, Protocol, Ranks, summarise
 from stcanet_runtime.identities import JUNK_PID, Identities, identify

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.distance import as_embeddings
+from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.gallery import Gallery
 

@@ -7,9 +7,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import Backend, reference
+from stcanet_runtime.backends import Backend, reference_distance
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse
-from stcanet_runtime.distance import MAX_MAGNITUDE
+from stcanet_runtime.embeddings import MAX_MAGNITUDE
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.kreciprocal import Settings
 
@@ -88,7 +88,7 @@ class EmbeddingSource:
     def joint(self) -> NDArray[np.float32]:
         """The joint matrix [N, N]."""
         joint = np.concatenate([self.query, self.gallery])
-        return reference.distance_matrix(joint, joint, self.metric)
+        return reference_distance.distance_matrix(joint, joint, self.metric)
 
 
 class MatrixSource:

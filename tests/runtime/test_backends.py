@@ -16,7 +16,7 @@ from implementations import IMPLEMENTATIONS
 from numpy.typing import NDArray
 
 from stcanet_runtime import backends
-from stcanet_runtime.backends import numpy_, reference
+from stcanet_runtime.backends import numpy_, reference, reference_distance
 from stcanet_runtime.errors import BackendError, OptionError
 
 Embeddings = NDArray[np.float32]
@@ -78,7 +78,7 @@ def test_reference_sums_in_the_documented_order(depth: int) -> None:
     while len(partial) > 1:
         half = len(partial) // 2
         partial = [partial[i] + partial[i + half] for i in range(half)]
-    assert float(reference.ordered_sum(terms)) == partial[0]
+    assert float(reference_distance.ordered_sum(terms)) == partial[0]
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from stcanet_runtime import distance_matrix
-from stcanet_runtime.distance import MAX_MAGNITUDE, METRICS, as_embeddings
+from stcanet_runtime.distance import METRICS
+from stcanet_runtime.embeddings import MAX_MAGNITUDE, as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime import embeddings
 from stcanet_runtime.backends import gpu_crops, gpu_device, gpu_ranks, gpu_rerank, gpu_search
 from stcanet_runtime.backends.gpu_device import Array, adopt, as_given, is_on_gpu, put
 from stcanet_runtime.backends.matches import Thresholds, Truth
@@ -42,18 +43,15 @@ def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
         [N, D] float32 of the device, contiguous.
 
     Raises:
-        ShapeError: as `distance.as_embeddings`.
+        ShapeError: as `embeddings.as_embeddings`.
     """
-    from stcanet_runtime.distance import MAX_MAGNITUDE, check_form  # imports this package
-    from stcanet_runtime.distance import as_embeddings as on_host
-
     device = gpu_device.device()
     if not is_on_gpu(x):
-        return put(device, on_host(x, name), np.float32)
+        return put(device, embeddings.as_embeddings(x, name), np.float32)
     array = adopt(device, x)
-    check_form(array, name)
-    if array.size and not float(device.xp.abs(array).max()) <= MAX_MAGNITUDE:
-        raise ShapeError(f"{name} must be finite and at most {MAX_MAGNITUDE:g} in magnitude")
+    embeddings.check_form(array, name)
+    if array.size and not float(device.xp.abs(array).max()) <= embeddings.MAX_MAGNITUDE:
+        raise ShapeError(f"{name} must be finite and at most {embeddings.MAX_MAGNITUDE:g} in magnitude")
     return put(device, array, np.float32)
 
 

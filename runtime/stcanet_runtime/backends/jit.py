@@ -38,7 +38,7 @@ __all__ = [
 
 READS_FLOAT16 = False
 ON_DEVICE = False
-PARTIALS = 16  # the fixed order of `reference`; a literal, so that Numba unrolls it
+PARTIALS = 16  # the fixed order of `reference_distance`; a literal, so that Numba unrolls it
 
 distance_matrix = numpy_.distance_matrix
 """One BLAS product: there is nothing for Numba to gain."""

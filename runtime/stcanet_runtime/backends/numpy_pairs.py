@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.neighbours import joint_rows
-from stcanet_runtime.backends.reference import PARTIALS
+from stcanet_runtime.backends.reference_distance import PARTIALS
 
 _PIECE_ELEMENTS = 1 << 18
 
@@ -18,7 +18,7 @@ def _piece(depth: int) -> int:
 
 
 def _folded(terms: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sums [P] of terms [P, D] in the order of `reference.ordered_sum`, without its copies."""
+    """Sums [P] of terms [P, D] in the order of `reference_distance.ordered_sum`, without its copies."""
     whole = terms.shape[1] - terms.shape[1] % PARTIALS
     partial = np.zeros((len(terms), PARTIALS))
     for start in range(0, whole, PARTIALS):

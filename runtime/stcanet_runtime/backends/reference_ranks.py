@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
+from stcanet_runtime.backends.reference_distance import distance_matrix
 
 
 def ranks(distances: NDArray[Any], truth: Truth) -> NDArray[np.int64] | None:
@@ -59,9 +60,6 @@ def count_closer(
     Returns:
         [M].
     """
-    # Late, since reference imports this module.
-    from stcanet_runtime.backends.reference import distance_matrix
-
     counts, index = np.zeros(len(thresholds.distances), np.int64), np.arange(len(gallery))
     for i in range(len(query)):
         if progress is not None:

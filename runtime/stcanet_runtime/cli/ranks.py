@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
-from stcanet_runtime.distance import as_embeddings
+from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError, StcanetError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings

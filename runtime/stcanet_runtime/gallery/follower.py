@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stcanet_runtime.distance import check_embeddings
+from stcanet_runtime.embeddings import check_embeddings
 from stcanet_runtime.errors import GalleryError, ShapeError
 from stcanet_runtime.gallery import database
 from stcanet_runtime.gallery.entry import Space

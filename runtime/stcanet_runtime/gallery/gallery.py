@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import ranking
 from stcanet_runtime.backends import get_backend
-from stcanet_runtime.distance import as_embeddings
+from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
 from stcanet_runtime.gallery.enrolment import Names, check_name, make_entries
 from stcanet_runtime.gallery.entry import EVERYTHING, Decision, Entry, Hit, Space, Where
