@@ -13,7 +13,7 @@ namespace stcanet::STCANET_ISA {
 namespace {
 
 // The fixed order: partial sum l takes the elements l, l + 16, l + 32, ... in turn; then the partial sums are folded in
-// halves, l + (l + 8), l + (l + 4), ... The number is part of the definition (backends/reference_distance.py has the same).
+// halves, l + (l + 8), l + (l + 4), ... The number is part of the definition (reference_distance.py has the same).
 constexpr std::size_t kPartials = 16;
 constexpr std::size_t kWide = STCANET_LANES / 2;  // double lanes of a register
 constexpr std::size_t kVectors = kPartials / kWide;

@@ -152,7 +152,7 @@ class TrainingProgress:
             soft_wrap=True,
         )
         if "init" in facts:
-            self._console.print(f"starts from {facts['init']}", soft_wrap=True)
+            self._console.print(f"{'started' if 'resumed' in facts else 'starts'} from {facts['init']}", soft_wrap=True)
         for note in (*facts["dataset_notes"], *facts["notes"]):
             self._console.print(f"note: {note}", soft_wrap=True)
         if "resumed" in facts:

@@ -51,6 +51,11 @@ class PKSampler:
                     del left[pid]
             yield batch
 
+    def share(self) -> float:
+        """The part of all groups that an epoch takes, from 0 to 1; of the first one, and the others are much like it."""
+        count = sum(max(1, len(indices) // self._instances) for indices in self._indices.values())
+        return sum(self._identities for _ in self.batches(1)) / count
+
     def _cut(self, indices: list[int], rng: np.random.Generator) -> list[list[int]]:
         size = self._instances
         if len(indices) < size:

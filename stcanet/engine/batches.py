@@ -26,6 +26,9 @@ from stcanet.engine.distributed import ALONE, World
 from stcanet.model import Normalize
 from stcanet_runtime.errors import OptionError
 
+_FEW = 0.7
+"""A part of the images that is worth a note; data sets of this field have 0.9 and more in an epoch."""
+
 
 class Batch(NamedTuple):
     """What one step trains on."""
@@ -88,6 +91,15 @@ class TrainBatches:
             pin=device.type == "cuda",
         )
         self._normalize = Normalize().to(device)
+
+    def notes(self) -> list[str]:
+        """A line if an epoch leaves out much of the data, which no figure would tell."""
+        share = self._sampler.share()
+        if share > _FEW:
+            return []
+        few = self._config.identities
+        text = f"an epoch takes {100 * share:.0f} % of the images: it ends when fewer than {few} identities have any left"
+        return [f"{text}; lower the identities of a batch"]
 
     def plan(self, epoch: int) -> list[list[int]]:
         """The sample indices of every joint batch of an epoch."""

@@ -39,6 +39,8 @@ class Progress:
     """The epoch with the best validation mAP; 0 before the first validation."""
     best: dict[str, float] = field(default_factory=dict)
     """What was recorded of it."""
+    init: str = ""
+    """The checkpoint that the run started from, and what became of its weights; empty without one."""
 
     def add(self, values: dict[str, float], images: int) -> None:
         """Count a batch."""

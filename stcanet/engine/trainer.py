@@ -88,7 +88,8 @@ class _Run:
         self.config, self.dataset, self.world = config, dataset, world
         self.train_samples, self.query, self.gallery = choose_validation(dataset, config.val_fraction, config.seed)
         if not self.train_samples:
-            raise DataError(f"{dataset.root} has no training images")
+            why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
+            raise DataError(f"{dataset.root} has no images to train on: {why}")
         # Before all images are decoded, which takes long.
         self.progress, learnt = load_progress(state, _fingerprint(self.train_samples)) if state else (Progress(), None)
         if config.epochs < self.progress.epoch:
@@ -96,7 +97,9 @@ class _Run:
         self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
         # What is restored anyway need not be downloaded or read once more.
         start = replace(config, backbone_weights="none", init="") if learnt else config
-        model, self.initialised = _build(start, len(self.batches.labels))
+        model, taken = _build(start, len(self.batches.labels))
+        if taken:
+            self.progress.init = f"{config.init}: {taken}"
         self.learner = Learner(model, config, device, world)
         if learnt:
             self.learner.load_state_dict(learnt)
@@ -188,7 +191,10 @@ class _Run:
         return Checkpoint.of(self.learner.model, epoch, metrics=metrics, training=training)
 
     def _notes(self) -> list[str]:
-        """What was asked for and cannot be."""
+        """What was asked for and cannot be, and what could be a surprise."""
+        return [*self._validation_notes(), *self.batches.notes()]
+
+    def _validation_notes(self) -> list[str]:
         if self.query or not self.config.val_fraction:
             return []
         count = len({sample.pid for sample in self.train_samples})
@@ -208,7 +214,7 @@ class _Run:
             "train_identities": len(self.batches.labels),
             "val_queries": len(self.query),
             "val_gallery": len(self.gallery),
-            **({"init": f"{self.config.init}: {self.initialised}"} if self.initialised else {}),
+            **({"init": self.progress.init} if self.progress.init else {}),
             "device": str(self.learner.device),
             "processes": self.world.size,
             "precision": "bf16" if self.learner.autocast else "fp32",

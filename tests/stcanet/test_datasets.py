@@ -22,7 +22,7 @@ def touch(*paths: Path) -> None:
 
 @pytest.fixture
 def market(tmp_path: Path) -> Path:
-    train = ("0002_c1s1_000001_00.jpg", "0002_c12s3_000001_01.jpg", "0000_c1s1_000001_00.jpg", "-1_c1s1_000002_00.jpg")
+    train = ("0002_c1s1_000001_00.jpg", "0002_c12s3_000001_01.jpg", "-1_c1s1_000002_00.jpg")
     query = ("0007_c3s1_000001_00.jpg",)
     gallery = ("0007_c4s1_000001_00.jpg", "0000_c2s1_000001_00.jpg", "-1_c2s1_000009_00.jpg", "0007_c3s2_000001_00.jpg")
     for folder, names in (("bounding_box_train", train), ("query", query), ("bounding_box_test", gallery)):
@@ -38,6 +38,14 @@ def test_market_layout(market: Path) -> None:
     assert sorted((sample.pid, sample.camid) for sample in dataset.gallery) == [(0, 1), (7, 2), (7, 3)]
     assert dataset.has_cameras
     assert dataset.describe()["gallery"] == {"samples": 3, "images": 3, "identities": 2, "cameras": 3}
+
+
+def test_people_counted_from_0_are_people(market: Path) -> None:
+    touch(market / "bounding_box_train" / "0000_c1s1_000001_00.jpg", market / "query" / "0000_c1s1_000001_00.jpg")
+    dataset = load_dataset(market)
+    assert {sample.pid for sample in dataset.train} == {0, 2}
+    assert {sample.pid for sample in dataset.query} == {0, 7}
+    assert score(dataset.query, dataset.gallery, np.eye(2, 4), np.eye(3, 4)).protocol.num_distractors == 0
 
 
 def test_missing_folder_shows_the_expected_ones(tmp_path: Path) -> None:

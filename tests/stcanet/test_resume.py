@@ -168,6 +168,16 @@ def test_more_epochs_continue_a_finished_run(people: Path, tmp_path: Path) -> No
         train(short, tmp_path / "run", resume=True)
 
 
+def test_what_a_run_started_from_is_remembered(people: Path, tmp_path: Path) -> None:
+    first = train(settings(people, epochs=1, val_fraction=0.0), tmp_path / "first").checkpoint
+    config = settings(people, epochs=1, val_fraction=0.0, init=str(first))
+    told = [load_checkpoint(train(config, tmp_path / "run").checkpoint).training["init"]]
+    longer = train(replace(config, epochs=2), tmp_path / "run", resume=True)
+    told.append(load_checkpoint(longer.checkpoint).training["init"])
+    assert told[0] == told[1]
+    assert str(first) in told[0]
+
+
 def test_what_would_make_another_run_is_refused_before_images_are_read(
     people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -183,6 +184,22 @@ def test_why_nothing_is_held_back_is_said(people: Path, tmp_path: Path, camid: s
         with pytest.raises(StoppedError):
             train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=fraction), tmp_path / "run", watcher)
         assert [why in note for why, note in zip(notes, watcher.facts["notes"], strict=True)] == [True] * len(notes)
+
+
+def test_epochs_that_leave_out_most_images_are_said(people: Path, tmp_path: Path) -> None:
+    first = {sample.pid: sample.path for sample in load_dataset(people).train}
+    times = dict(zip(first, (40, 40, 40, 2, 2), strict=False))
+    lines = [f"{first[pid]},{pid},0,train" for pid, count in times.items() for _ in range(count)]
+    (tmp_path / "people.csv").write_text("\n".join(["path,pid,camid,split", *lines]))
+    watcher = Stopper()
+    with pytest.raises(StoppedError):
+        train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=0.0, instances=2), tmp_path / "run", watcher)
+    assert re.match(r"an epoch takes \d+ % of the images", *watcher.facts["notes"])
+
+
+def test_nobody_is_left_to_train_on(people: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"val_fraction = 0\.99 holds all of them back"):
+        train(settings(people, val_fraction=0.99), tmp_path / "run")
 
 
 def test_half_size_clips(people: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, child, keep, subfolders
+from stcanet.data.datasets.layout import Layout, child, subfolders, without_junk
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, quote_choices
 
@@ -47,15 +47,15 @@ def read(root: Path, variant: str = "sparse") -> ReIDDataset:
     found = {split: child(root, split) for split in _SPLITS}
     if missing := [f"{split}/" for split, folder in found.items() if folder is None]:
         raise DataError(f"{root} is not in the DukeMTMC-VideoReID layout: missing {quote_choices(missing)}; expected\n{TREE}")
-    splits = {split: [s for s in _tracklets(folder) if keep(s, split)] for split, folder in found.items() if folder}
+    splits = {split: without_junk(_tracklets(folder)) for split, folder in found.items() if folder}
     notes = _gap_notes([sample for samples in splits.values() for sample in samples])
     train = splits["train"] if variant == "sparse" else [piece for sample in splits["train"] for piece in _cut(sample)]
     return ReIDDataset(
         root.resolve().name,
         root,
         tuple(train),
-        tuple(splits["query"]),
-        tuple(splits["gallery"]),
+        splits["query"],
+        splits["gallery"],
         tracklets=True,
         protocol={"training": variant},
         notes=notes,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
-from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
+from stcanet_runtime.evaluate import JUNK_PID
 
 Splits = tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]
 """Train, query, gallery."""
@@ -105,9 +105,13 @@ class Images:
             raise DataError(f"{source}: '{name}' points outside {self._root}; refused")
 
 
-def keep(sample: Sample, split: str) -> bool:
-    """Junk counts nowhere, distractors in the gallery only."""
-    return sample.pid != JUNK_PID and (split == "gallery" or sample.pid != DISTRACTOR_PID)
+def without_junk(samples: Iterable[Sample]) -> tuple[Sample, ...]:
+    """Samples without pid −1.
+
+    Pid 0 stays: in the gallery it means distractors, in the published data it is nowhere else, and where training or query
+    images have it, somebody counts people from 0.
+    """
+    return tuple(sample for sample in samples if sample.pid != JUNK_PID)
 
 
 def count_notes(dataset: ReIDDataset, published: Mapping[str, int]) -> tuple[str, ...]:

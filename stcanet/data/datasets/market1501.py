@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, Splits, child, keep
+from stcanet.data.datasets.layout import Layout, Splits, child, without_junk
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.errors import DataError, quote_choices
 
@@ -31,8 +31,8 @@ def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001
 def read_folders(root: Path, title: str) -> Splits:
     """Read the three folders.
 
-    File names are ``0001_c1s1_000004_00.jpg``, with any number of camera digits. Junk (pid −1) is dropped everywhere;
-    distractors (pid 0) stay in the gallery and are dropped from the other two splits.
+    File names are ``0001_c1s1_000004_00.jpg``, with any number of camera digits. Junk (pid −1) is dropped; distractors
+    (pid 0) stay in the gallery. A training or query image of pid 0 is of a person, as in data that counts people from 0.
 
     Raises:
         DataError: A folder is missing or empty, or a file name in it cannot be read.
@@ -41,18 +41,18 @@ def read_folders(root: Path, title: str) -> Splits:
     if missing := [FOLDERS[split] for split, folder in found.items() if folder is None]:
         expected = ", ".join(f"{folder}/" for folder in FOLDERS.values())
         raise DataError(f"{root} is not in the {title} layout: expected {expected}; missing {quote_choices(missing)}")
-    train, query, gallery = (_read_folder(folder, split) for split, folder in found.items() if folder)
+    train, query, gallery = (_read_folder(folder) for folder in found.values() if folder)
     return train, query, gallery
 
 
-def _read_folder(folder: Path, split: str) -> tuple[Sample, ...]:
+def _read_folder(folder: Path) -> tuple[Sample, ...]:
     samples = []
     for path in list_images(folder):
         name = parse_name(path)
         if name is None:
             raise DataError(f"{path}: expected a name like 0001_c1s1_000004_00.jpg (identity, camera, …)")
         samples.append(Sample((path,), *name))
-    return tuple(sample for sample in samples if keep(sample, split))
+    return without_junk(samples)
 
 
 LAYOUT = Layout(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Images, Layout, child, keep
+from stcanet.data.datasets.layout import Images, Layout, child, without_junk
 from stcanet.data.datasets.matlab import as_integers, check_range, load_mat
 from stcanet_runtime.errors import DataError, quote_choices
 
@@ -56,9 +56,9 @@ def read(root: Path, variant: str = "official") -> ReIDDataset:
     return ReIDDataset(
         root.resolve().name,
         root,
-        tuple(sample for sample in train if keep(sample, "train")),
-        tuple(test[place] for place in chosen.tolist() if keep(test[place], "query")),
-        tuple(sample for sample in gallery if keep(sample, "gallery")),
+        without_junk(train),
+        without_junk(test[place] for place in chosen.tolist()),
+        without_junk(gallery),
         tracklets=True,
         protocol={"gallery": f"MARS, {variant}: {_GALLERY[variant]}"},
     )
