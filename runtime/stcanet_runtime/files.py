@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _CHUNK = 1 << 20
+_STEM = 40
+"""Signs of a name in its temporary one: names have at most 255 bytes, and a sign up to four."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
@@ -39,7 +41,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    temporary = path.with_name(f".{path.stem[:_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
         yield temporary
         _flush_to_disk(temporary)

@@ -29,6 +29,8 @@ def read_npz(path: Path, names: Collection[str], most: int | None = None) -> dic
         ValueError: It is no archive of arrays, damaged or encrypted; or an array holds objects, is larger than `most` or not
             as large as it says.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder, a device or a pipe")  # a device might be read without end
     try:
         with zipfile.ZipFile(path) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}

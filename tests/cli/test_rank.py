@@ -143,6 +143,37 @@ def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path)
     fails(run("none.npz", "gallery.npz"), "none.npz")
 
 
+def test_names_that_are_no_names(run: Run, people: People, tmp_path: Path) -> None:
+    for paths in (np.array([b"a"] * 8), np.arange(8), np.array(["a\0b"] * 8)):
+        np.savez(tmp_path / "names.npz", embeddings=people.query, paths=paths)
+        fails(run("names.npz", "gallery.npz"), "paths must be text, the name of a file each")
+    fails(run("/dev/zero", "gallery.npz"), "a device")
+    (tmp_path / "loop").symlink_to("loop")
+    np.savez(tmp_path / "names.npz", embeddings=people.query, paths=np.array(["loop/a"] * 8))
+    assert run("names.npz", "names.npz")[0] == 0
+
+
+def test_a_terminal_obeys_no_name(run: Run, people: People, tmp_path: Path) -> None:
+    np.savez(tmp_path / "red.npz", embeddings=people.query, paths=np.array(["\x1b[31mred\x07.jpg"] * 8))
+    for query, gallery in (("red.npz", "gallery.npz"), ("query.npz", "red.npz")):
+        code, out, _ = run(query, gallery)
+        assert code == 0
+        assert "\\x1b[31mred\\x07.jpg" in out
+        assert "\x1b" not in out
+    assert "\x1b" not in run("\x1b.npz", "gallery.npz")[2]
+
+
+def test_an_image_does_not_count_as_its_own_match(run: Run, people: People, tmp_path: Path) -> None:
+    known = {"embeddings": people.query, "paths": np.array([f"{i}.jpg" for i in range(8)]), "pids": people.q_pids}
+    np.savez(tmp_path / "self.npz", **known)
+    facts = json.loads(run("self.npz", "self.npz", "--json")[1])
+    assert all(match["path"] != entry["query"] for entry in facts["ranking"] for match in entry["matches"])
+    assert facts["evaluation"] is None
+    assert "would find themselves" in facts["evaluation_note"]
+    facts = json.loads(run("self.npz", "gallery.npz", "--json")[1])  # one side without cameras
+    assert facts["evaluation"]["protocol"]["same_camera_rule"].startswith("off")
+
+
 def test_embeddings_of_different_models(run: Run, people: People, tmp_path: Path) -> None:
     for name in ("one", "other"):
         np.savez(tmp_path / f"{name}.npz", embeddings=people.query, paths=np.array(["a"] * 8), model=np.array(name))

@@ -21,6 +21,12 @@ def test_written_and_nothing_left_over(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["a.png"]
 
 
+def test_the_longest_name_there_is(tmp_path: Path) -> None:
+    path = tmp_path / f"{'ü' * 125}.json"
+    write_json(path, {})
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     write_text(path, "old")

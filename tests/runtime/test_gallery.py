@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sqlite3
 import subprocess
 import sys
@@ -163,6 +162,15 @@ def test_distinct_templates_cover_an_identity(gallery: Gallery) -> None:
     assert len(gallery.search(poses[:1], 99, templates=100)[0]) == 17
 
 
+def test_copies_are_no_templates(gallery: Gallery) -> None:
+    x = np.eye(3, DIM)
+    gallery.enrol(x[[0, 0, 0, 1]], "anna")
+    gallery.enrol(np.zeros((3, DIM)), "nobody")
+    hits = [hit.entry for hit in gallery.search(x[:1], 99, templates=4)[0]]
+    assert len({entry.id for entry in hits}) == len(hits)
+    assert sorted(entry.id for entry in hits if entry.identity == "anna") == [1, 4]
+
+
 def test_templates_follow_the_gallery(filled: Gallery) -> None:
     x, _ = make_people()
     assert {hit.identity for hit in filled.search(x[:1], 99, templates="mean")[0]} == {f"p{i}" for i in range(6)}
@@ -192,14 +200,14 @@ def test_many_names_in_an_array_are_a_filter_of_their_own(gallery: Gallery) -> N
         assert [hit.identity for hit in found] == [whose]
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1])
-def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold: float) -> None:
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, "abc"])
+def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold: Any) -> None:
     x, _ = make_people(1)
     with pytest.raises(OptionError, match="threshold must be a finite number that is not negative"):
         filled.decide(x, threshold)
     with pytest.raises(OptionError, match="threshold must be"):
         filled.calibration = {"threshold": threshold}
-    if math.isfinite(threshold):
+    if threshold == -0.1:
         filled.store.set_setting("calibration", {"threshold": threshold})
         with pytest.raises(GalleryError, match="calibration is damaged"):
             filled.decide(x)

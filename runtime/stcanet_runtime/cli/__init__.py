@@ -21,6 +21,7 @@ from stcanet_runtime.cli.identify import identify as identify_command
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
 from stcanet_runtime.cli.rank import rank as rank_command
+from stcanet_runtime.cli.text import printable
 from stcanet_runtime.cli.verify import verify as verify_command
 from stcanet_runtime.cli.watch import health as health_command
 from stcanet_runtime.cli.watch import watch as watch_command
@@ -132,5 +133,5 @@ def _fail_usage(error: Exception) -> None:
 
 
 def _fail(message: str, status: int) -> NoReturn:
-    typer.echo("error: " + " ".join(message.split()), err=True)
+    typer.echo("error: " + printable(" ".join(message.split())), err=True)
     raise SystemExit(status)

@@ -16,6 +16,7 @@ import typer
 
 from stcanet_runtime.cli.ranks import Crops
 from stcanet_runtime.cli.sources import load_sources
+from stcanet_runtime.cli.text import printable
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
@@ -211,10 +212,10 @@ def show(found: Found, as_json: bool) -> None:
         return
     for query, path in enumerate(found.crops.paths[:_TABLE_QUERIES]):
         who = "" if found.decisions is None else f": {found.decisions[query].identity or 'unknown'}"
-        typer.echo(f"{path.name}{who}")
+        typer.echo(printable(f"{path.name}{who}"))
         for hit in found.hits[query]:
             details = " ".join(str(value) for value in (hit.entry.camera, hit.entry.track) if value is not None)
-            typer.echo(f"  {hit.distance:.4f}  {hit.identity}  {details}".rstrip())
+            typer.echo(printable(f"  {hit.distance:.4f}  {hit.identity}  {details}".rstrip()))
     if (rest := len(found.crops.paths) - _TABLE_QUERIES) > 0:
         typer.echo(f"… and {rest} more queries (--json prints all)")
 

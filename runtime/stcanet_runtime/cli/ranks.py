@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.cli.text import printable
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.encoder import Encoder
@@ -25,6 +27,7 @@ from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 
 _TABLE_QUERIES = 5
+_Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
 _OTHER_MODELS = "the embeddings are of different models; embed all of them with one"
 
 
@@ -157,6 +160,8 @@ def load(path: Path) -> Crops:
         if missing := [name for name in ("embeddings", "paths") if name not in arrays]:
             raise DataError(f"{path} lacks {' and '.join(missing)}; expected embeddings and paths, {expected}")
         embeddings, paths = as_embeddings(arrays["embeddings"], f"{path}: embeddings"), arrays["paths"]
+        if paths.dtype.kind != "U" or any("\0" in name for name in paths.ravel().tolist()):
+            raise DataError(f"{path}: paths must be text, the name of a file each")
         # Safe casting: a NaN among them would become a number.
         ids = [arrays[name].astype(np.int64, casting="safe") if name in arrays else None for name in ("pids", "camids")]
         model = str(arrays["model"]) if "model" in arrays else None
@@ -168,7 +173,7 @@ def load(path: Path) -> Crops:
         raise DataError(f"{path}: embeddings, paths, pids and camids must have the same length")
     if not len(embeddings):
         raise DataError(f"{path} holds no embeddings")
-    return Crops([Path(str(name)) for name in paths], embeddings, ids[0], ids[1], [], model)
+    return Crops([Path(name) for name in paths.tolist()], embeddings, ids[0], ids[1], [], model)
 
 
 def rank(
@@ -191,7 +196,7 @@ def rank(
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
         figures = partial(evaluate_embeddings, q, g, metric=metric)
-        evaluation, note = _evaluate(queries, gallery, figures) if known else (None, None)
+        evaluation, note = _evaluate(queries, gallery, figures, groups) if known else (None, None)
         return Ranks(queries, gallery, result, evaluation, note)
     k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
     if not known:
@@ -200,32 +205,43 @@ def rank(
         return Ranks(queries, gallery, result, None, None, reranking)
     # The figures need the whole matrix, so the lists are taken from it, too.
     distances = rerank(q, g, k1, k2, weight, metric=metric, progress=progress)
-    evaluation, note = _evaluate(queries, gallery, partial(evaluate, distances, metric=f"{metric}, {reranking}"))
+    figures = partial(evaluate, distances, metric=f"{metric}, {reranking}")
+    evaluation, note = _evaluate(queries, gallery, figures, groups)
     result = best_of(distances, min(top_k, len(g)), *groups, get_backend())
     return Ranks(queries, gallery, result, evaluation, note, reranking)
 
 
-def _evaluate(queries: Crops, gallery: Crops, figures: Callable[..., Evaluation]) -> tuple[Evaluation | None, str | None]:
+def _evaluate(
+    queries: Crops, gallery: Crops, figures: Callable[..., Evaluation], groups: _Groups
+) -> tuple[Evaluation | None, str | None]:
     """The figures, or why there are none although the identities are known."""
     assert queries.pids is not None
     assert gallery.pids is not None
+    cameras = _cameras(queries, gallery)
+    if cameras[0] is None and groups[0] is not None:
+        return None, "some images are queries and in the gallery, and would find themselves; the camera of each is not known"
     try:
-        return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=queries.camids, g_camids=gallery.camids), None
+        return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=cameras[0], g_camids=cameras[1]), None
     except DataError as error:
         return None, str(error)
 
 
-def _hidden_groups(
-    queries: Crops, gallery: Crops, same_camera: bool
-) -> tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]:
+def _cameras(queries: Crops, gallery: Crops) -> _Groups:
+    """The cameras, if those of both sides are known."""
+    return (None, None) if queries.camids is None or gallery.camids is None else (queries.camids, gallery.camids)
+
+
+def _hidden_groups(queries: Crops, gallery: Crops, same_camera: bool) -> _Groups:
     """Groups for `search`, which hides from a query the gallery images of its own group.
 
     They are the cameras; or, where those are unknown or shall be seen, the files, so that an image that is in both places
     does not find itself.
     """
-    if queries.camids is not None and gallery.camids is not None and not same_camera:
-        return queries.camids, gallery.camids
-    q_files, g_files = ([path.resolve() for path in crops.paths] for crops in (queries, gallery))
+    cameras = _cameras(queries, gallery)
+    if cameras[0] is not None and not same_camera:
+        return cameras
+    # realpath and not resolve, which gives up where links lead in a circle.
+    q_files, g_files = ([os.path.realpath(path) for path in crops.paths] for crops in (queries, gallery))
     if not set(q_files) & set(g_files):
         return None, None
     number = {path: index for index, path in enumerate(sorted({*q_files, *g_files}))}
@@ -298,7 +314,7 @@ def show(facts: Mapping[str, Any], found: Ranks | None, what: str) -> None:
     console = Console(highlight=False)
 
     def say(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
+        console.print(printable(text), markup=False, soft_wrap=True)
 
     if found:
         show_ranking(found)
@@ -331,10 +347,10 @@ def _show_table(found: Ranks) -> None:
     console = Console(highlight=False)
     table = Table("query", "#", "distance", "match", "", box=None, header_style="bold", pad_edge=False)
     for query, path in enumerate(found.queries.paths[:_TABLE_QUERIES]):
-        name = path.name
+        name = printable(path.name)
         for place, (index, distance, correct) in enumerate(_matches(found, query), 1):
             sign = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}[correct]
-            match = Text(found.gallery.paths[index].name)
+            match = Text(printable(found.gallery.paths[index].name))
             table.add_row(Text(name), str(place), f"{distance:.4f}", match, sign, end_section=False)
             name = ""
         if name:

@@ -24,9 +24,13 @@ from stcanet_runtime.rerank import Reranking, rerank
 
 
 def _check_threshold(value: Any) -> float:
-    if not 0 <= float(value) < math.inf:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
         raise OptionError("threshold", value, "a finite number that is not negative")
-    return float(value)
+    return number
 
 
 class _Prepared(NamedTuple):

@@ -27,8 +27,8 @@ def make_templates(rows: Rows, templates: Templates, metric: str) -> Rows:
     """The templates of all identities.
 
     ``"mean"`` is the mean of an identity's embeddings, for the cosine of their directions. A number n takes the embedding that
-    is nearest to that mean, and then n - 1 times the one that is farthest from those taken (Gonzalez, 1985: Clustering to
-    minimize the maximum intercluster distance).
+    is nearest to that mean, and then up to n - 1 times the one that is farthest from those taken, copies left out (Gonzalez,
+    1985: Clustering to minimize the maximum intercluster distance).
 
     Returns:
         Templates [M, D], each with the id of an entry: itself, or the nearest to the mean; ordered by id.
@@ -57,9 +57,11 @@ def _of_one(x: Embeddings, ids: Ids, templates: Templates, metric: str) -> tuple
         return mean[None], ids[central : central + 1]
     taken = [central]
     nearest = distance_matrix(x[central][None], x, metric)[0]
-    while len(taken) < min(templates, len(x)):
+    nearest[central] = 0.0  # a row of zeros is far from itself
+    while len(taken) < templates and nearest.max() > 0.0:  # copies of what is taken add nothing
         taken.append(int(nearest.argmax()))
         nearest = np.minimum(nearest, distance_matrix(x[taken[-1]][None], x, metric)[0])
+        nearest[taken[-1]] = 0.0
     chosen = np.sort(taken)
     return x[chosen], ids[chosen]
 
