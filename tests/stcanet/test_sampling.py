@@ -43,7 +43,7 @@ def test_the_share_of_an_epoch_is_known() -> None:
     even = PKSampler(np.repeat(np.arange(8), 12).tolist(), 8, 4, 0)
     assert even.share() == 1.0
     few_with_many = PKSampler([*np.repeat(np.arange(7), 400), *np.repeat(np.arange(7, 9), 4)], 8, 4, 0)
-    assert few_with_many.share() == sum(map(len, few_with_many.batches(1))) / (7 * 400 + 2 * 4) < 0.01
+    assert few_with_many.share() == sum(map(len, few_with_many.batches(1))) / (7 * 400 + 2 * 4) < 0.03
 
 
 def test_all_images_are_seen_over_some_epochs() -> None:
