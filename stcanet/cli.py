@@ -36,6 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.callback(help=app.info.help)(runtime.configure)
 for command in (
     synth,
     masks,

@@ -31,7 +31,7 @@ EP_NAMES = {
 AUTO_ORDER = ("cuda", "openvino", "cpu")
 """What "auto" tries, in this order; see `auto_order`."""
 
-HINTS = {
+_HINTS = {
     "cpu": "pip install onnxruntime",
     "openvino": "pip install onnxruntime-ep-openvino (beside an onnxruntime wheel, 1.24 or newer)",
     BFLOAT16: "take openvino, which computes in float32",
@@ -41,7 +41,6 @@ HINTS = {
     ),
     "tensorrt": "install onnxruntime-gpu as for cuda, and TensorRT in the version that it was built for",
 }
-"""What to do when a provider cannot run."""
 
 Shape = tuple[int, ...]
 
@@ -116,6 +115,13 @@ def available_providers() -> dict[str, str | None]:
     plugin = openvino_reason()
     reasons = {name: None if ep_name in built_in else missing for name, ep_name in EP_NAMES.items()}
     return reasons | {"openvino": plugin, BFLOAT16: plugin or bfloat16_reason()}
+
+
+def hint(name: str) -> str:
+    """What to do when a provider cannot run."""
+    if name == "openvino" and importlib.util.find_spec("onnxruntime_ep_openvino"):
+        return "the plugin is installed; take 'cpu', or in `stcanet parity` 'openvino-native', which is OpenVINO by itself"
+    return _HINTS[name]
 
 
 def openvino_reason() -> str | None:

@@ -21,12 +21,12 @@ from stcanet_runtime.errors import OptionError, PackageError, ProviderError, Stc
 from stcanet_runtime.onnxfile import inspect_onnx
 from stcanet_runtime.providers import (
     EP_NAMES,
-    HINTS,
     Resources,
     add_provider,
     auto_order,
     available_providers,
     check_name,
+    hint,
     import_onnxruntime,
 )
 
@@ -164,7 +164,7 @@ def _none_can_run(failures: Sequence[ProviderError]) -> StcanetError:
 def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, int]]:
     """One session on one provider, or ProviderError."""
     if reason := available_providers()[name]:
-        raise ProviderError(name, reason, HINTS[name])
+        raise ProviderError(name, reason, hint(name))
     ort = import_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = _LOG_ERRORS_ONLY
@@ -186,7 +186,7 @@ def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, i
 def _failed(path: Path, name: str, error: Exception) -> StcanetError:
     reason = " ".join(str(error).split())
     # The CPU provider is the specification of what is a model: what it refuses is the file's fault.
-    return PackageError(f"{path} cannot be loaded: {reason}") if name == "cpu" else ProviderError(name, reason, HINTS[name])
+    return PackageError(f"{path} cannot be loaded: {reason}") if name == "cpu" else ProviderError(name, reason, hint(name))
 
 
 def _check_assignment(session: Any, name: str) -> dict[str, int]:
@@ -200,7 +200,7 @@ def _check_assignment(session: Any, name: str) -> dict[str, int]:
         raise ProviderError(
             name,
             "onnxruntime fell back to another provider (its library or driver does not load; its log on stderr says more)",
-            HINTS[name],
+            hint(name),
         )
     nodes = _assigned_nodes(session)
     counts = Counter(provider for provider, _ in nodes)

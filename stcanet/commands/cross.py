@@ -98,16 +98,17 @@ def cross(
 
 
 def _show(matrix: Matrix, settings: EvaluationSettings) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table("", box=None, header_style="bold", pad_edge=False)
+    from stcanet_runtime.cli.text import printable, table_console
+
+    console = table_console()
+    table = Table(Column("", overflow="fold"), box=None, header_style="bold", pad_edge=False)
     for name in matrix.datasets:
         table.add_column(Text(name))
     for model, cells in matrix.rows():
-        table.add_row(Text(model), *(Text("\n".join(cell.texts()), "" if cell.result else "red") for cell in cells))
+        table.add_row(Text(printable(model)), *(Text("\n".join(cell.texts()), "" if cell.result else "red") for cell in cells))
     console.print(table)
     second = ", re-ranked in the second line" if settings.reranking else ""
     console.print(f"mAP / rank-1 in percent{second}; {settings}", markup=False, soft_wrap=True)

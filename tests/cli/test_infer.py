@@ -107,8 +107,8 @@ def test_embeds_a_folder(run: Run, package: Path, crops: Path, tmp_path: Path) -
 
 def test_names_that_tell_nothing_give_no_ids(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
     (crops / "0001_c1s1_000000_00.png").rename(crops / "somebody.png")
-    assert run(package, crops, "-o", "out.dat").returncode == 0
-    with np.load(tmp_path / "out.dat", allow_pickle=False) as file:
+    assert run(package, crops, "-o", "out.npz").returncode == 0
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
         assert set(file) == {"embeddings", "paths", "model"}
 
 
@@ -195,6 +195,12 @@ def test_a_bad_image_is_an_error_or_listed(run: Run, package: Path, crops: Path,
 )
 def test_wrong_options(run: Run, package: Path, crops: Path, options: list[str], message: str) -> None:
     fails(run(package, crops, *options), message, status=2)
+
+
+def test_embeddings_bear_their_own_name(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
+    fails(run(package, crops, "-o", tmp_path / "q.csv"), "must be a name that ends with .npz")
+    (tmp_path / "a.npz").mkdir()
+    fails(run(package, crops, "-o", tmp_path / "a.npz"), "Is a directory")
 
 
 def test_missing_argument(run: Run, package: Path) -> None:

@@ -56,6 +56,10 @@ def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "info" in out + err
 
 
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(capsys, "--version") == (0, f"stcanet {__version__}\n", "")
+
+
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     status, out, err = call(capsys, "infre")
     assert (status, out) == (2, "")

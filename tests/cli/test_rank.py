@@ -153,6 +153,33 @@ def test_names_that_are_no_names(run: Run, people: People, tmp_path: Path) -> No
     assert run("names.npz", "names.npz")[0] == 0
 
 
+def test_junk_takes_no_part_in_re_ranking(run: Run, people: People, tmp_path: Path) -> None:
+    """As in `evaluate`, which leaves it out when it reads the data; the figures of both are the same then."""
+    options = ("--rerank", "--k1", 5, "--k2", 2, "--json")
+    expected = json.loads(run("query.npz", "gallery.npz", *options)[1])
+    junk = np.random.default_rng(1).standard_normal((9, 32)).astype(np.float32)
+    pids, camids = np.append(people.g_pids, [-1] * 9), np.append(people.g_camids, [1] * 9)
+    people.write(tmp_path / "gallery.npz", np.concatenate([people.gallery, junk]), pids, camids)
+    assert json.loads(run("query.npz", "gallery.npz", *options)[1]) == expected
+    assert run("query.npz", "gallery.npz", "--json", "--top-k", 99)[1].count("-001_") > 0  # and in lists of plain distances
+    people.write(tmp_path / "gallery.npz", junk, pids[-9:], camids[-9:])
+    fails(run("query.npz", "gallery.npz", "--rerank"), "all of the gallery is junk")
+
+
+def test_who_does_not_say_who_it_is_is_named(run: Run, people: People, tmp_path: Path) -> None:
+    paths = np.array([*(f"{i:04d}_c1s1_000001_00.jpg" for i in range(1, 8)), "me.jpg"])
+    np.savez(tmp_path / "some.npz", embeddings=people.query, paths=paths)
+    for options in ((), ("--rerank",)):
+        assert "no evaluation: me.jpg does not say who it is" in run("some.npz", "gallery.npz", *options)[1]
+
+
+def test_a_pipe_gets_whole_names(run: Run, people: People, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    name = "n" * 200 + ".jpg"
+    np.savez(tmp_path / "long.npz", embeddings=people.query, paths=np.array([name] * 8))
+    assert run("long.npz", "gallery.npz")[1].splitlines()[1].startswith(f"{name} ")
+
+
 def test_a_terminal_obeys_no_name(run: Run, people: People, tmp_path: Path) -> None:
     np.savez(tmp_path / "red.npz", embeddings=people.query, paths=np.array(["\x1b[31mred\x07.jpg"] * 8))
     for query, gallery in (("red.npz", "gallery.npz"), ("query.npz", "red.npz")):

@@ -65,6 +65,19 @@ def test_enrolled_people_are_found(filled: Path, package: Path, crops: Path, tmp
         assert picture.height > 1000  # six rows
 
 
+def test_what_a_filter_names_and_is_not_there_is_said(
+    filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run
+) -> None:
+    options = ("--package", package, "--camera", "yard", "--identity", "anna")
+    status, out, err = cli("gallery", "search", filled, crops, *options, "--json")
+    assert (status, [query["hits"] for query in json.loads(out)["queries"]]) == (0, [[]] * 6)
+    assert "no entry of camera 'yard'; there are 'c1' or 'c2'" in err
+    assert "no identity 'anna'" in err
+    status, _, err = cli("gallery", "search", filled, crops, *options, "--sheet", tmp_path / "a.png")
+    assert status == 1
+    assert err.splitlines()[-1] == "error: there is nothing to draw: the gallery has no entry that these options allow"
+
+
 def test_a_stranger_is_unknown(filled: Path, package: Path, tmp_path: Path, cli: Run) -> None:
     Image.new("RGB", (20, 40), (255, 0, 255)).save(tmp_path / "stranger.png")
     _, out, _ = cli("gallery", "search", filled, tmp_path / "stranger.png", "--package", package, "--threshold", "0.0001")

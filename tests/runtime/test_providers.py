@@ -34,6 +34,13 @@ def test_cuda_searches_no_shape_exhaustively_and_keeps_to_its_memory() -> None:
     assert limited["arena_extend_strategy"] == "kSameAsRequested"
 
 
+def test_what_is_installed_is_not_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers.importlib.util, "find_spec", lambda _: None)
+    assert "pip install" in providers.hint("openvino")
+    monkeypatch.setattr(providers.importlib.util, "find_spec", lambda _: True)
+    assert "pip install" not in providers.hint("openvino")
+
+
 def test_openvino_computes_in_float32_and_caches_on_request(model: Path, tmp_path: Path) -> None:
     assert openvino_config("openvino", model, Resources()) == {"INFERENCE_PRECISION_HINT": "f32"}
     config = openvino_config("openvino", model, Resources(threads=3, cache=tmp_path))

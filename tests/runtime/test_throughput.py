@@ -44,7 +44,7 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setenv("FORCE_COLOR", "1")  # progress is for terminals
     with progress_bar("embedding crops[/]"):
         pass
-    _print([Throughput("small[/]", "fp32", "cpu", 1, 5, {"p50": 1.0, "p90": 1.0, "p99": 1.0}, 1.0, 1.0)])
+    _print([(Path("small[/]"), Throughput("tiny", "fp32", "cpu", 1, 5, {"p50": 1.0, "p90": 1.0, "p99": 1.0}, 1.0, 1.0))])
     out, err = capsys.readouterr()
     assert "embedding crops[/]" in err
     assert "small[/]" in out

@@ -48,6 +48,14 @@ app.command("watch")(watch_command)
 app.command("health")(health_command)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from stcanet_runtime._version import __version__
+
+        typer.echo(f"stcanet {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     context: typer.Context,
@@ -56,6 +64,9 @@ def configure(
     ] = None,
     log_level: Annotated[str | None, typer.Option(help="Log to stderr from: debug, info, warning or error.")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
+    version: Annotated[  # noqa: ARG001  (its callback leaves)
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
 ) -> None:
     """Find people again across cameras: run exported STCANet models, without PyTorch."""
     from stcanet_runtime.cli.config import load_config

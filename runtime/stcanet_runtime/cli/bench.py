@@ -37,8 +37,10 @@ def bench(
     import json
 
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.files import write_json
+    from stcanet_runtime.files import check_writable, write_json
 
+    if output is not None:
+        check_writable(output)
     with progress_bar("measuring") as progress:
         results = _measure_all(packages, provider or _here(), batch or [1, 8], threads, seconds, cache, progress)
     report = _report(results, threads)
@@ -65,21 +67,21 @@ def _measure_all(
     seconds: float,
     cache: Path | None,
     progress: Any,
-) -> list[Throughput]:
+) -> list[tuple[Path, Throughput]]:
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.throughput import measure
 
-    results: list[Throughput] = []
+    results: list[tuple[Path, Throughput]] = []
     for package in packages:
         for provider in providers:
             encoder = Encoder.load(package, provider, threads, batch_sizes=batches, cache=cache)
             for batch in batches:
-                results.append(measure(encoder, batch, seconds))
+                results.append((package, measure(encoder, batch, seconds)))
                 progress(len(results), len(packages) * len(providers) * len(batches))
     return results
 
 
-def _report(results: list[Throughput], threads: int | None) -> dict[str, Any]:
+def _report(results: list[tuple[Path, Throughput]], threads: int | None) -> dict[str, Any]:
     from dataclasses import asdict
 
     from stcanet_runtime._version import __version__
@@ -87,22 +89,28 @@ def _report(results: list[Throughput], threads: int | None) -> dict[str, Any]:
 
     found = versions(("numpy", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino"))
     machine = {"version": __version__, "versions": found, "cpu": processor(), "threads": threads}
-    return {**machine, "results": [asdict(result) for result in results]}
+    return {**machine, "results": [{"package": str(package), **asdict(result)} for package, result in results]}
 
 
-def _print(results: list[Throughput]) -> None:
-    from rich.console import Console
+def _print(results: list[tuple[Path, Throughput]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from stcanet_runtime.cli.text import printable, table_console
+
     table = Table(box=None)
-    for name in ("model", "precision", "provider"):
+    table.add_column("package", overflow="fold")
+    for name in ("precision", "provider"):
         table.add_column(name)
     for name in ("batch", "p50 ms", "p90 ms", "p99 ms", "per s", "first ms"):
         table.add_column(name, justify="right")
-    for result in results:
+    for package, result in results:
         figures = [*result.latency_ms.values(), result.per_second, result.first_ms]
         table.add_row(
-            Text(result.model), result.precision, result.provider, str(result.batch), *(f"{figure:.1f}" for figure in figures)
+            Text(printable(str(package))),
+            result.precision,
+            result.provider,
+            str(result.batch),
+            *(f"{figure:.1f}" for figure in figures),
         )
-    Console(highlight=False).print(table)
+    table_console().print(table)

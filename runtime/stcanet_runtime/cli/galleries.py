@@ -17,7 +17,7 @@ import typer
 from stcanet_runtime.cli.ranks import Crops
 from stcanet_runtime.cli.sources import load_sources
 from stcanet_runtime.cli.text import printable
-from stcanet_runtime.errors import DataError, ImageError
+from stcanet_runtime.errors import DataError, ImageError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
 from stcanet_runtime.gallery.templates import Templates
@@ -138,14 +138,28 @@ def find(
     """Search, and decide where there is a threshold."""
     if other_cameras and crops.camids is None:
         raise DataError("the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg")
+    _tell_what_is_not_there(gallery, where)
     own = cameras(crops, None) if other_cameras else None
     hits = gallery.search(crops.embeddings, top_k, where, own, templates, reranking)
     limit = gallery.threshold if threshold is None else threshold
     return Found(crops, hits, None if limit is None else gallery.decide(crops.embeddings, limit, where, own, templates))
 
 
+def _tell_what_is_not_there(gallery: Gallery, where: Where) -> None:
+    """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
+    known = gallery.stats()["cameras"]
+    for camera in where.cameras or ():
+        if camera not in known:
+            there = f"; there are {quote_choices(known)}" if known else ""
+            typer.echo(printable(f"note: the gallery has no entry of camera '{camera}'{there}"), err=True)
+    for identity in where.identities or ():
+        if not len(gallery.rows(Where(identities=(identity,)))[0].ids):
+            typer.echo(printable(f"note: the gallery has no identity '{identity}'"), err=True)
+
+
 def export(gallery: Gallery, output: Path, where: Where) -> int:
     """Write plain arrays; how many entries."""
+    _tell_what_is_not_there(gallery, where)
     rows, entries = gallery.rows(where)
     with atomic_path(output) as temporary, temporary.open("wb") as file:
         np.savez(
@@ -226,6 +240,8 @@ def draw(found: Found, out: Path) -> None:
     Raises:
         DataError: No crop of any query or entry can be read.
     """
+    if not any(found.hits):
+        raise DataError("there is nothing to draw: the gallery has no entry that these options allow")
     count = len(found.crops.paths)
     picked = np.unique(np.linspace(0, count - 1, min(_SHEET_ROWS, count)).round().astype(int)).tolist()
     rows = [
@@ -235,7 +251,7 @@ def draw(found: Found, out: Path) -> None:
     ]
     if not any(row.matches for row in rows):
         raise DataError("there is nothing to draw: the crops of queries or entries are not where they were when embedded")
-    ranked_sheet(rows, out, "Found in the gallery", f"{count} queries")
+    ranked_sheet(rows, out, "Found in the gallery", "1 query" if count == 1 else f"{count} queries")
 
 
 def _match(found: Found, query: int, hit: Hit) -> Match | None:

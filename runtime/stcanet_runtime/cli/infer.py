@@ -34,7 +34,7 @@ def _check_provider(name: str) -> str:
     stcanet infer package/ rtsp://camera/1 --detector person.onnx --max-frames 500 -o people.npz
 """)
 def infer(
-    package: Annotated[Path, typer.Argument(help="Model package: a folder, or its model.onnx alone.")],
+    package: Annotated[Path, typer.Argument(help="Model package: a folder, one file (.zip, .stcanet), or model.onnx alone.")],
     images: Annotated[
         str,
         typer.Argument(
@@ -97,14 +97,16 @@ def infer(
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
+    if gallery is None or output is not None:
+        output = output or _DEFAULT_OUTPUT
+        ranks.check_output(output)
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
         queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
     else:
         queries, more = ranks.embed(encoder, Path(images), batch_size, skip_bad), {}
-    if gallery is None or output is not None:
-        output = output or _DEFAULT_OUTPUT
+    if output is not None:
         ranks.save(queries, output, more)
     found = None
     if gallery is not None:

@@ -52,7 +52,7 @@ def _print(facts: dict[str, Any]) -> None:
 
     console = Console(highlight=False)
     cpu = facts["cpu"]
-    console.print(f"[bold]stcanet-runtime {facts['version']}[/]")
+    console.print(f"[bold]stcanet {facts['version']}[/]")
     versions = facts["versions"]
     console.print("  " + ", ".join(f"{name} {value}" for name, value in versions.items() if value), soft_wrap=True)
     if versions["onnxruntime"] and versions["onnxruntime-gpu"]:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.progress import progress_bar
-from stcanet_runtime.cli.text import printable
+from stcanet_runtime.cli.text import printable, table_console
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.errors import DataError, ImageError, StcanetError
+from stcanet_runtime.errors import DataError, ImageError, OptionError, StcanetError
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, check_writable
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
@@ -67,7 +67,7 @@ class Ranks:
     result: SearchResult
     evaluation: Evaluation | None
     evaluation_note: str | None
-    """Why there is no evaluation although the identities are known."""
+    """Why there is no evaluation although identities are known."""
     reranking: Reranking | None = None
 
 
@@ -136,6 +136,18 @@ def _identities(paths: Sequence[Path]) -> tuple[NDArray[np.int64] | None, NDArra
     return pids, camids
 
 
+def check_output(path: Path) -> None:
+    """Raise now what `save` would after the work, and what would leave a file under an untrue name.
+
+    Raises:
+        OptionError: The name does not end with .npz.
+        OSError: Nothing can be written there.
+    """
+    if path.suffix.lower() != ".npz":
+        raise OptionError("the file of embeddings", str(path), "a name that ends with .npz")
+    check_writable(path)
+
+
 def save(crops: Crops, output: Path, more: Mapping[str, Any] | None = None) -> None:
     """Write `embeddings`, `paths`, where the names tell `pids` and `camids`, and `more`; plain arrays, nothing pickled."""
     paths = np.array([str(path) for path in crops.paths])
@@ -187,22 +199,27 @@ def rank(
 ) -> Ranks:
     """The best of the gallery for each query, and rank-1 and mAP where all identities are known.
 
-    Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation drops it.
+    Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation and the re-ranking drop it.
     """
     _common_model([queries, gallery])
+    if reranking is not None and gallery.pids is not None:
+        # It would be among the neighbours of others. An evaluation drops it before that, and the figures are those of one.
+        gallery = gallery.select(gallery.pids != JUNK_PID)
+        if not gallery.paths:
+            raise DataError("all of the gallery is junk (-1) by its names, so there is nothing to re-rank")
     groups = _hidden_groups(queries, gallery, same_camera)
     q, g = queries.embeddings, gallery.embeddings
     known = queries.pids is not None and gallery.pids is not None
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
         figures = partial(evaluate_embeddings, q, g, metric=metric)
-        evaluation, note = _evaluate(queries, gallery, figures, groups) if known else (None, None)
+        evaluation, note = _evaluate(queries, gallery, figures, groups) if known else (None, _unnamed(queries, gallery))
         return Ranks(queries, gallery, result, evaluation, note)
     k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
     if not known:
         q_groups, g_groups = groups
         result = rerank(q, g, k1, k2, weight, top=top_k, metric=metric, progress=progress, q_camids=q_groups, g_camids=g_groups)
-        return Ranks(queries, gallery, result, None, None, reranking)
+        return Ranks(queries, gallery, result, None, _unnamed(queries, gallery), reranking)
     # The figures need the whole matrix, so the lists are taken from it, too.
     distances = rerank(q, g, k1, k2, weight, metric=metric, progress=progress)
     figures = partial(evaluate, distances, metric=f"{metric}, {reranking}")
@@ -224,6 +241,15 @@ def _evaluate(
         return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=cameras[0], g_camids=cameras[1]), None
     except DataError as error:
         return None, str(error)
+
+
+def _unnamed(*sides: Crops) -> str | None:
+    """Who of many is not known, so that there are no figures; None where nobody is known."""
+    for side in sides:
+        named = [parse_name(path) is not None for path in side.paths]
+        if side.pids is None and any(named) and not all(named):
+            return f"{side.paths[named.index(False)].name} does not say who it is, as 0001_c1s1_000004_00.jpg would"
+    return None
 
 
 def _cameras(queries: Crops, gallery: Crops) -> _Groups:
@@ -340,18 +366,18 @@ def show_ranking(found: Ranks) -> None:
 
 
 def _show_table(found: Ranks) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    console = Console(highlight=False)
-    table = Table("query", "#", "distance", "match", "", box=None, header_style="bold", pad_edge=False)
-    for query, path in enumerate(found.queries.paths[:_TABLE_QUERIES]):
+    console = table_console()
+    query, match = Column("query", overflow="fold"), Column("match", overflow="fold")
+    table = Table(query, "#", "distance", match, "", box=None, header_style="bold", pad_edge=False)
+    for number, path in enumerate(found.queries.paths[:_TABLE_QUERIES]):
         name = printable(path.name)
-        for place, (index, distance, correct) in enumerate(_matches(found, query), 1):
+        for place, (index, distance, correct) in enumerate(_matches(found, number), 1):
             sign = {True: Text("✓", "green"), False: Text("✗", "red"), None: Text("")}[correct]
-            match = Text(printable(found.gallery.paths[index].name))
-            table.add_row(Text(name), str(place), f"{distance:.4f}", match, sign, end_section=False)
+            shown = Text(printable(found.gallery.paths[index].name))
+            table.add_row(Text(name), str(place), f"{distance:.4f}", shown, sign, end_section=False)
             name = ""
         if name:
             table.add_row(Text(name), "–", "", Text("nothing left: the gallery is all of its own camera"), "")

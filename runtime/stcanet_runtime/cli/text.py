@@ -1,8 +1,23 @@
-"""Names of others on a terminal."""
+"""Names and tables on a terminal, and in a pipe."""
 
 from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_ENDLESS = 1 << 16
 
 
 def printable(text: str) -> str:
     """`text` with escapes for what a terminal would obey and not show: names in a file may come from anybody."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def table_console() -> Console:
+    """Prints tables: folded to a terminal's width, and as wide as they are into a pipe or file, which wants whole names."""
+    from rich.console import Console
+
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _ENDLESS)

@@ -13,7 +13,7 @@ from stcanet_runtime.cli.examples import examples
 
 @examples("""
     stcanet watch package/ door=rtsp://10.0.0.7/main yard=yard.mp4 --detector person.onnx --gallery site.gallery
-    stcanet-runtime --config box.toml watch
+    stcanet --config box.toml watch
     stcanet health /run/stcanet/health.json
 """)
 def watch(
