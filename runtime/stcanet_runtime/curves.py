@@ -112,4 +112,6 @@ def _text(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, color: Color, anchor: str = "la"
 ) -> None:
     font = ImageFont.load_default(_SCALE * size)
-    draw.text((_SCALE * place[0], _SCALE * place[1]), text, color, font, anchor=anchor)
+    place = (_SCALE * place[0], _SCALE * place[1])
+    # With an edge of the paper's colour, so that no curve below it crosses the letters.
+    draw.text(place, text, color, font, anchor=anchor, stroke_width=2 * _SCALE, stroke_fill=_BACKGROUND)

@@ -94,8 +94,12 @@ def _step_y() -> int:
 def _draw_head(draw: ImageDraw.ImageDraw, rows: Sequence[SheetRow], title: str, subtitle: str) -> None:
     draw.text((_MARGIN, _MARGIN - 8), title, _INK, _font(22))
     x = float(_MARGIN)
-    known = any(match.correct is not None for row in rows for match in row.matches)
-    legend = [(_QUERY, "query"), *([(_RIGHT, "same person"), (_WRONG, "another person")] if known else [(_UNKNOWN, "match")])]
+    seen = {match.correct for row in rows for match in row.matches}
+    legend = [(_QUERY, "query")]
+    if seen - {None}:
+        legend += [(_RIGHT, "same person"), (_WRONG, "another person"), *([(_UNKNOWN, "not known")] if None in seen else [])]
+    else:
+        legend.append((_UNKNOWN, "match"))
     for color, text in legend:
         draw.rounded_rectangle((x, _MARGIN + 27, x + 12, _MARGIN + 39), 3, color)
         draw.text((x + 18, _MARGIN + 24), text, _FAINT, _font(_SMALL))

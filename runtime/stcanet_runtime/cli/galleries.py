@@ -245,13 +245,20 @@ def draw(found: Found, out: Path) -> None:
     count = len(found.crops.paths)
     picked = np.unique(np.linspace(0, count - 1, min(_SHEET_ROWS, count)).round().astype(int)).tolist()
     rows = [
-        SheetRow(found.crops.paths[query], [match for hit in found.hits[query] if (match := _match(found, query, hit))])
+        SheetRow(
+            found.crops.paths[query],
+            [match for hit in found.hits[query] if (match := _match(found, query, hit))],
+            "" if found.decisions is None else found.decisions[query].identity or "unknown",
+        )
         for query in picked
         if _readable(found.crops.paths[query])
     ]
     if not any(row.matches for row in rows):
         raise DataError("there is nothing to draw: the crops of queries or entries are not where they were when embedded")
-    ranked_sheet(rows, out, "Found in the gallery", "1 query" if count == 1 else f"{count} queries")
+    subtitle = "1 query" if count == 1 else f"{count} queries"
+    if found.decisions:
+        subtitle += f", who is within {found.decisions[0].threshold:.4f}"
+    ranked_sheet(rows, out, "Found in the gallery", subtitle)
 
 
 def _match(found: Found, query: int, hit: Hit) -> Match | None:
