@@ -35,9 +35,14 @@ class Task:
     k: int
     """Length of the neighbour lists."""
     top: int | None
+    """Places of every list, cut to `num_gallery`; None where all distances are wanted."""
     backend: str
     held_bytes: int
     """Of a result [Q, G] and of copies of the inputs."""
+
+    def __post_init__(self) -> None:
+        if self.top is not None:
+            object.__setattr__(self, "top", min(self.top, self.num_gallery))
 
     @property
     def total(self) -> int:

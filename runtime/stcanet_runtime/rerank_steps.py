@@ -83,8 +83,8 @@ class Run:
         whole = self.request.top is None and not isinstance(out, Path)
         dense = (np.empty(shape, np.float32) if out is None else np.asarray(out)) if whole else None
         length = self.settings.list_length(self._task.total)
-        if self.request.top is not None and isinstance(self.source, EmbeddingSource):
-            return self._run_top(self.source, length, min(self.request.top, shape[1]), scratch)
+        if self._task.top is not None and isinstance(self.source, EmbeddingSource):
+            return self._run_top(self.source, length, self._task.top, scratch)
         neighbours = self.source.neighbours(length, dense, self._report_search, scratch)
         rows = self._encode(neighbours)
         return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
@@ -142,8 +142,8 @@ class Run:
     ) -> NDArray[np.float32] | Path | SearchResult:
         """Bring blocks of final distances [R, G] to where the result is wanted; `dense` holds them when they are done."""
         shape = (self.source.num_query, self.source.num_gallery)
-        if self.request.top is not None:
-            return self._select(blocks, min(self.request.top, shape[1]))
+        if self._task.top is not None:
+            return self._select(blocks, self._task.top)
         if isinstance(self.request.out, Path):
             return save_blocks(self.request.out, shape, (block for _, block in blocks))
         for _ in blocks:

@@ -63,6 +63,13 @@ def test_blocks_follow_the_limit() -> None:
         plan_scratch(task, task.fixed_bytes() + MIN_SCRATCH - 1)
 
 
+def test_top_counts_no_further_than_the_gallery() -> None:
+    q, g = np.ones((20, 16), np.float32), np.ones((60, 16), np.float32)
+    assert rerank_memory(20, 60, 16, top=10**8) == rerank_memory(20, 60, 16, top=60)
+    assert needed_bytes(q, g, top=10**8) == needed_bytes(q, g, top=60)
+    assert rerank(q, g, top=10**8, max_memory=1 << 22).indices.shape == (20, 60)
+
+
 def test_memory_of_copies_counts() -> None:
     narrow = rerank_memory(300, 1200, 48, dtype=np.float16)
     assert narrow - rerank_memory(300, 1200, 48) == 1500 * 48 * 4
