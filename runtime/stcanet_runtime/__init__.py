@@ -31,7 +31,7 @@ from stcanet_runtime.errors import (
 
 # Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
 from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate, evaluate_embeddings
-from stcanet_runtime.rerank import rerank, rerank_distances, rerank_memory
+from stcanet_runtime.rerank import Reranking, rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
     from stcanet_runtime.asynchronous import AsyncEncoder
@@ -94,6 +94,7 @@ __all__ = [
     "ParityError",
     "Protocol",
     "ProviderError",
+    "Reranking",
     "Sampling",
     "SearchResult",
     "Session",

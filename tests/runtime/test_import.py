@@ -47,6 +47,12 @@ def test_every_public_name_is_there() -> None:
     assert stcanet_runtime.__all__ == sorted(stcanet_runtime.__all__)
 
 
+def test_what_is_given_to_public_functions_is_public_too() -> None:
+    from stcanet_runtime import Reranking
+
+    assert Reranking is stcanet_runtime.kreciprocal.Reranking
+
+
 @pytest.mark.parametrize("first", ["import stcanet_runtime.evaluate", "from stcanet_runtime.evaluate import Evaluation", ""])
 def test_evaluate_is_the_function(first: str) -> None:
     modules_after(f"{first}\nfrom stcanet_runtime import evaluate\nassert callable(evaluate)")
