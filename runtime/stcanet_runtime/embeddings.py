@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.errors import ShapeError
 
-MAX_MAGNITUDE = 1e30
-"""Largest absolute value in an embedding; beyond it a distance could overflow float32."""
+MAX_MAGNITUDE = float(np.float32(1e30))
+"""Largest absolute value in an embedding; beyond it a distance could overflow float32. The float32 nearest to 1e30 is above it."""
 
 
 _CHECKED_ELEMENTS = 1 << 18

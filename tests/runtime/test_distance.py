@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stcanet_runtime import distance_matrix
+from stcanet_runtime import distance_matrix, rerank_distances
 from stcanet_runtime.distance import METRICS
 from stcanet_runtime.embeddings import MAX_MAGNITUDE, as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
@@ -63,6 +63,15 @@ def test_largest_magnitude_gives_finite_distances() -> None:
     x = np.full((1, 4096), MAX_MAGNITUDE, np.float64)
     for metric in METRICS:
         assert np.isfinite(distance_matrix(x, -x, metric)).all()
+
+
+def test_the_limit_as_float32_is_within_the_limit() -> None:
+    """float32(1e30) is 1.000000015e30; the next one is refused."""
+    x = np.array([[1e30, -1e30]], np.float32)
+    assert as_embeddings(x, "x") is x
+    assert rerank_distances(-x[:, 1:], [[0]], [[0]]).shape == (1, 1)
+    with pytest.raises(ShapeError, match="at most 1e\\+30"):
+        as_embeddings(np.nextafter(x, 2 * x), "x")
 
 
 def test_distances_of_different_depth_are_refused() -> None:
