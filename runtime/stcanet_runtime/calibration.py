@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_list
 from stcanet_runtime.distance import check_metric, distance_matrix
 from stcanet_runtime.embeddings import as_embeddings
-from stcanet_runtime.errors import DataError, OptionError, ShapeError, quote_choices
+from stcanet_runtime.errors import DataError, OptionError, quote_choices
 from stcanet_runtime.ranking import check_count
 
 KINDS = ("pairs", "search")
@@ -177,10 +178,7 @@ def calibrate(
 
 
 def _codes(labels: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
-    array = np.asarray(labels)
-    if array.shape != (count,):
-        raise ShapeError(f"{name} must have shape [{count}], got {list(array.shape)}")
-    return np.unique(array, return_inverse=True)[1].astype(np.int64)
+    return np.unique(as_list(labels, count, name), return_inverse=True)[1].astype(np.int64)
 
 
 Block = tuple[int, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_array
 from stcanet_runtime.errors import ShapeError
 
 MAX_MAGNITUDE = float(np.float32(1e30))
-"""Largest absolute value in an embedding; beyond it a distance could overflow float32. The float32 nearest to 1e30 is above it."""
+"""Largest absolute value in an embedding, a float32, a little above 1e30; beyond it a distance could overflow float32."""
 
 
 _CHECKED_ELEMENTS = 1 << 18
@@ -42,17 +43,32 @@ def check_embeddings(x: ArrayLike, name: str) -> NDArray[Any]:
     Returns:
         [N, D] of any real type.
     """
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ShapeError(f"{name} must be one array of shape [N, D]: {error}") from None
-    except TypeError as error:  # what lies on a GPU
-        raise ShapeError(f"{name} cannot be read here; take backend='gpu', or copy it to memory: {error}") from None
-    check_form(array, name)
+    array = as_rows(x, name)
     step = max(1, _CHECKED_ELEMENTS // array.shape[1])
     for start in range(0, len(array), step):
         _check_values(array[start : start + step], start, name)
     return array
+
+
+def as_rows(x: ArrayLike, name: str) -> NDArray[Any]:
+    """Embeddings [N, D] of any real type, whose values are not looked at; without a copy of what is an array already.
+
+    Raises:
+        ShapeError: as `as_embeddings`, but for the values.
+    """
+    try:
+        array = as_array(x, name)
+    except TypeError as error:  # what lies on a GPU
+        raise ShapeError(f"{name} cannot be read here; take backend='gpu', or copy it to memory: {error}") from None
+    check_form(array, name)
+    return array
+
+
+def conversion_bytes(array: Any) -> int:
+    """Bytes of the copy that `as_embeddings` makes of an array, of NumPy or of a GPU, if it is to be float32."""
+    flags = array.flags
+    ready = array.dtype == np.float32 and flags.c_contiguous and getattr(flags, "aligned", True)  # CuPy's are aligned
+    return 0 if ready else 4 * int(array.size)
 
 
 def check_form(array: Any, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric
@@ -145,7 +146,7 @@ def _check_max_rank(max_rank: int) -> int:
 
 
 def _distances(distmat: ArrayLike) -> NDArray[Any]:
-    distances = np.asarray(distmat)
+    distances = as_array(distmat, "distmat")
     if distances.ndim != 2 or distances.dtype.kind not in "fiu":
         raise ShapeError(f"distmat must be numbers [Q, G], got {distances.dtype} {list(distances.shape)}")
     return distances

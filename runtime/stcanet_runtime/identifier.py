@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_array
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.gallery import Gallery
@@ -195,7 +196,7 @@ class Identifier:
         return Update(owner, None if stays else before, merged)
 
     def _checked(self, embedding: ArrayLike) -> NDArray[np.float64]:
-        x = as_embeddings(np.asarray(embedding)[None], "embedding")[0].astype(np.float64)
+        x = as_embeddings(as_array(embedding, "embedding")[None], "embedding")[0].astype(np.float64)
         known = next(iter(self._identities.values()), None)
         if not x.any() or (known is not None and len(known.total) != len(x)):
             wanted = "" if known is None else f" of {len(known.total)} dimensions"

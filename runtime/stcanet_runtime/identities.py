@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_ids, as_list
 from stcanet_runtime.backends.matches import Truth
 from stcanet_runtime.backends.neighbours import row_groups
 from stcanet_runtime.errors import ShapeError
@@ -74,7 +75,7 @@ def identify(
     Raises:
         ShapeError: lengths do not fit, or ids are of the wrong kind.
     """
-    queries, gallery = _pids("q_pids", q_pids, shape[0]), _pids("g_pids", g_pids, shape[1])
+    queries, gallery = as_ids(q_pids, shape[0], "q_pids"), as_ids(g_pids, shape[1], "g_pids")
     cameras = _cameras(q_camids, g_camids, shape)
     is_junk = gallery == JUNK_PID
     kept = np.flatnonzero(~is_junk)
@@ -89,15 +90,6 @@ def _starts(query: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.bincount(query, minlength=count))]).astype(np.int64)
 
 
-def _pids(name: str, values: ArrayLike, length: int) -> NDArray[np.int64]:
-    ids = np.asarray(values)
-    if ids.shape != (length,):
-        raise ShapeError(f"{name} must be [{length}], one for each image, got {list(ids.shape)}")
-    if ids.dtype.kind not in "iu" and length:
-        raise ShapeError(f"{name} must be integers, got {ids.dtype}")
-    return ids.astype(np.int64, copy=False)
-
-
 def _cameras(
     q_camids: ArrayLike | None, g_camids: ArrayLike | None, shape: tuple[int, int]
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
@@ -105,11 +97,10 @@ def _cameras(
         if q_camids is not g_camids:
             raise ShapeError("q_camids and g_camids: give both, or neither (no camera rule)")
         return None
-    q_cams, g_cams = np.asarray(q_camids), np.asarray(g_camids)
-    for name, cameras, length in (("q_camids", q_cams, shape[0]), ("g_camids", g_cams, shape[1])):
-        if cameras.shape != (length,):
-            raise ShapeError(f"{name} must be [{length}], one for each image, got {list(cameras.shape)}")
+    q_cams, g_cams = as_list(q_camids, shape[0], "q_camids"), as_list(g_camids, shape[1], "g_camids")
     kinds = {cameras.dtype.kind.replace("u", "i") for cameras in (q_cams, g_cams) if cameras.size}
     if len(kinds) > 1 or not kinds <= {"i", "U"}:
         raise ShapeError(f"q_camids and g_camids must both be integers or both names, got {q_cams.dtype} and {g_cams.dtype}")
+    if "i" in kinds:
+        return as_ids(q_cams, shape[0], "q_camids"), as_ids(g_cams, shape[1], "g_camids")
     return q_cams, g_cams

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_ids
 from stcanet_runtime.backends import Backend, get_backend
 from stcanet_runtime.distance import as_pair, check_metric
 from stcanet_runtime.errors import OptionError, ShapeError
@@ -131,13 +132,4 @@ def as_groups(
         raise ShapeError("q_camids and g_camids must be given together or not at all")
     if q_camids is None or g_camids is None:
         return None, None
-    return _as_ids(q_camids, num_query, "q_camids"), _as_ids(g_camids, num_gallery, "g_camids")
-
-
-def _as_ids(ids: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
-    array = np.asarray(ids)
-    if array.shape != (count,):
-        raise ShapeError(f"{name} must have shape [{count}], got {list(array.shape)}")
-    if count and array.dtype.kind not in "iu":
-        raise ShapeError(f"{name} must hold integers, got dtype {array.dtype}")
-    return np.require(array, np.int64, ["C", "ALIGNED"])
+    return as_ids(q_camids, num_query, "q_camids"), as_ids(g_camids, num_gallery, "g_camids")

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import Backend, reference_distance
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.embeddings import MAX_MAGNITUDE
@@ -162,10 +163,7 @@ class MatrixSource:
 
 def _as_distances(matrix: ArrayLike, name: str, size: int | None = None) -> NDArray[np.floating | np.integer]:
     """Check distances, [size, size] if a size is given."""
-    try:
-        array = np.asarray(matrix)
-    except ValueError as error:
-        raise ShapeError(f"{name} must be one matrix: {error}") from None
+    array = as_array(matrix, name)
     wanted = "two dimensions" if size is None else f"shape [{size}, {size}], as q_g has it"
     if array.ndim != 2 or (size is not None and array.shape != (size, size)):
         raise ShapeError(f"{name} must have {wanted}, got {list(array.shape)}")

@@ -57,6 +57,8 @@ def test_bad_k(k: Any) -> None:
         ({"q_camids": [0], "g_camids": [0, 1, 2, 3]}, r"q_camids must have shape \[2\], got \[1\]"),
         ({"q_camids": [0, 1], "g_camids": [[0, 1, 2, 3]]}, r"g_camids must have shape \[4\], got \[1, 4\]"),
         ({"q_camids": [0.5, 1], "g_camids": [0, 1, 2, 3]}, "integers"),
+        ({"q_camids": np.full(2, 2**64 - 1, np.uint64), "g_camids": [-1, 0, 0, 0]}, "q_camids must hold integers below"),
+        ({"q_camids": [0, 1], "g_camids": np.ma.masked_equal([0, 1, 2, 3], 2)}, "g_camids must have no masked elements"),
     ],
 )
 def test_bad_cameras(cameras: dict[str, Any], message: str) -> None:
@@ -69,6 +71,9 @@ def test_bad_embeddings_and_metric() -> None:
         search([1, 0], GALLERY)
     with pytest.raises(ShapeError, match="row 0"):
         search([[np.nan, 0]], GALLERY)
+    with pytest.raises(ShapeError, match="query must have no masked elements"):
+        search(np.ma.array(QUERY, mask=QUERY > 0), GALLERY)
+    assert search(np.ma.array(QUERY, mask=QUERY > 1), GALLERY, 1).indices.tolist() == [[2], [0]]  # nothing is masked
     for gallery in (GALLERY, GALLERY[:0]):
         with pytest.raises(OptionError, match="metric"):
             search(QUERY, gallery, metric="l1")

@@ -284,13 +284,14 @@ def test_bad_arguments(name: str, change: dict[str, Any], error: type[Exception]
     ("change", "message"),
     [
         ({"q_g": np.ones(3)}, "q_g must have two dimensions"),
-        ({"q_g": [[1, 2], [3]]}, "q_g must be one matrix"),
+        ({"q_g": [[1, 2], [3]]}, "q_g must be one array"),
         ({"q_q": np.ones((5, 5))}, r"q_q must have shape \[2, 2\], as q_g has it, got \[5, 5\]"),
         ({"g_g": np.ones((5, 2))}, r"g_g must have shape \[5, 5\]"),
         ({"g_g": np.ones((5, 5), complex)}, "real numbers"),
         ({"q_q": np.array([[0, 1], [-1e-7, 0]])}, r"q_q must hold .* row 1 has others \(from -1e-07 to 0\); clip"),
         ({"q_g": np.full((2, 5), np.nan)}, "row 0"),
         ({"g_g": np.full((5, 5), np.inf)}, "row 0"),
+        ({"g_g": np.ma.array(np.ones((5, 5)), mask=np.eye(5))}, "g_g must have no masked elements"),
     ],
 )  # fmt: skip
 def test_bad_distances(change: dict[str, Any], message: str) -> None:

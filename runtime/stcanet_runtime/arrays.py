@@ -1,0 +1,50 @@
+"""What callers give, as arrays of NumPy that mean the same: no mask is dropped and no number wraps around on the way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from stcanet_runtime.errors import ShapeError
+
+
+def as_array(x: ArrayLike, name: str) -> NDArray[Any]:
+    """`numpy.asarray`, which drops masks without a word; here that is an error.
+
+    Args:
+        x: anything that NumPy reads.
+        name: what the caller calls it, for the message.
+
+    Raises:
+        ShapeError: elements are masked, or rows are of different lengths.
+    """
+    if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
+        raise ShapeError(f"{name} must have no masked elements, since all are used; fill them first, with .filled(value)")
+    try:
+        return np.asarray(x)
+    except ValueError as error:
+        raise ShapeError(f"{name} must be one array: {error}") from None
+
+
+def as_list(x: ArrayLike, length: int, name: str) -> NDArray[Any]:
+    """An array [length], or ShapeError."""
+    array = as_array(x, name)
+    if array.shape != (length,):
+        raise ShapeError(f"{name} must have shape [{length}], got {list(array.shape)}")
+    return array
+
+
+def as_ids(x: ArrayLike, length: int, name: str) -> NDArray[np.int64]:
+    """Integers [length], contiguous and aligned.
+
+    Raises:
+        ShapeError: the length is another, they are not integers, or int64 does not hold them: as −1, 2⁶⁴ − 1 would be junk.
+    """
+    array = as_list(x, length, name)
+    if length and array.dtype.kind not in "iu":
+        raise ShapeError(f"{name} must hold integers, got dtype {array.dtype}")
+    if array.dtype.kind == "u" and int(array.max(initial=0)) > np.iinfo(np.int64).max:
+        raise ShapeError(f"{name} must hold integers below 2**63, got {array.max()}; number them anew, or take int64")
+    return np.require(array, np.int64, ["C", "ALIGNED"])
