@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import Backend, get_backend
-from stcanet_runtime.embeddings import as_embeddings, check_same_depth
+from stcanet_runtime.backends import Backend, get_backend, gpu_device
+from stcanet_runtime.embeddings import as_embeddings, as_rows, check_form, check_same_depth
 from stcanet_runtime.errors import OptionError, quote_choices
 
 METRICS = ("cosine", "euclidean")
@@ -18,6 +20,21 @@ def check_metric(metric: str) -> str:
     if metric not in METRICS:
         raise OptionError("metric", metric, quote_choices(METRICS))
     return metric
+
+
+def form_pair(query: ArrayLike, gallery: ArrayLike, backend: Backend) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Query [Q, D] and gallery [G, D] as arrays for `as_pair`: only the form is checked, and nothing is converted yet."""
+    q, g = _as_rows(query, "query", backend), _as_rows(gallery, "gallery", backend)
+    check_same_depth(q, g)
+    return q, g
+
+
+def _as_rows(x: ArrayLike, name: str, backend: Backend) -> Any:
+    if not (backend.ON_DEVICE and gpu_device.is_on_gpu(x)):
+        return as_rows(x, name)
+    array = gpu_device.adopt(gpu_device.device(), x)
+    check_form(array, name)
+    return array
 
 
 def as_pair(

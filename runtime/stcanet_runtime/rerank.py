@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from stcanet_runtime.backends import get_backend, resolve
 from stcanet_runtime.backends.neighbours import Progress
-from stcanet_runtime.distance import as_pair, check_metric
+from stcanet_runtime.distance import check_metric, form_pair
 from stcanet_runtime.kreciprocal import Reranking, Settings, variant_power
 from stcanet_runtime.ranking import SearchResult, as_groups
 from stcanet_runtime.rerank_memory import Task
@@ -120,8 +120,8 @@ def rerank(
         variant: ``"zhong"``, or ``"torchreid"``, which squares the distances once more.
         q_camids: [Q] integers, with ``top`` only: gallery images of a query's own camera are left out of its list.
         g_camids: [G] integers, together with ``q_camids``.
-        out: an array [Q, G] to fill, or the path of a ``.npy`` to write block by block; not with ``top``. After an
-            exception an array may be half filled; a file is there when it is complete.
+        out: an array [Q, G] to fill, apart from the inputs, or the path of a ``.npy`` to write block by block; not with
+            ``top``. After an exception an array may be half filled; a file is there when it is complete.
         max_memory: bytes that may be allocated besides the inputs and ``out``; blocks become smaller to keep to it.
         progress: called as ``progress(done, total)`` between blocks; an exception from it ends the work.
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`. ``"reference"`` needs [N, N] memory.
@@ -132,17 +132,18 @@ def rerank(
         `SearchResult` [Q, min(top, G)] of the smallest by (distance, index), as `search` gives it.
 
     Raises:
-        ShapeError: wrong shapes or values.
+        ShapeError: wrong shapes or values, or ``out`` shares memory with an input.
         OptionError: a parameter out of its range, cameras without ``top``, unknown metric, variant or backend.
         MemoryLimitError: it cannot be done within ``max_memory``.
         BackendError: the named backend cannot run here.
+        OSError: nothing can be written at the path ``out``.
     """
     chosen, name = get_backend(backend), resolve(backend)[0]
-    q, g = as_pair(query, gallery, chosen, keep_float16=False)
-    settings = Settings(k1, k2, lambda_value, variant_power(variant, _METRIC_POWERS[check_metric(metric)]))
-    copied = sum(array.nbytes for array, given in ((q, query), (g, gallery)) if not _shares(array, given))
-    request = Request.checked(top, as_groups(q_camids, g_camids, len(q), len(g)), out, max_memory, progress, copied)
-    return Run(EmbeddingSource(q, g, metric, chosen), settings, request, name).run()
+    source = EmbeddingSource(*form_pair(query, gallery, chosen), check_metric(metric), chosen)
+    settings = Settings(k1, k2, lambda_value, variant_power(variant, _METRIC_POWERS[metric]))
+    groups = as_groups(q_camids, g_camids, source.num_query, source.num_gallery)
+    request = Request.checked(top, groups, out, max_memory, progress)
+    return Run(source, settings, request, name).run()
 
 
 def rerank_distances(
@@ -178,7 +179,7 @@ def rerank_distances(
         variant: ``"zhong"`` squares the distances; ``"torchreid"`` squares them twice, as its engine does.
         q_camids: [Q].
         g_camids: [G].
-        out: an array or the path of a ``.npy``.
+        out: an array, which may be ``q_g`` itself, or the path of a ``.npy``.
         max_memory: bytes besides the matrices.
         progress: called between blocks.
         backend: ``"auto"`` or a name.
@@ -187,10 +188,11 @@ def rerank_distances(
         Distances [Q, G], the path that was given as ``out``, or a `SearchResult` with ``top``.
 
     Raises:
-        ShapeError: wrong shapes, NaN, infinite or negative distances.
+        ShapeError: wrong shapes, NaN, infinite or negative distances, or ``out`` shares memory with another matrix.
         OptionError: a parameter out of its range.
         MemoryLimitError: it cannot be done within ``max_memory``.
         BackendError: the named backend cannot run here.
+        OSError: nothing can be written at the path ``out``.
     """
     source = MatrixSource(q_g, q_q, g_g, get_backend(backend))
     settings = Settings(k1, k2, lambda_value, variant_power(variant, _MATRIX_POWER))
@@ -230,8 +232,3 @@ def rerank_memory(
     length = min(max(k1 + 1, k2), total)
     task = Task(num_query, num_gallery, dim, length, top, resolve(backend)[0], output + copied)
     return task.fixed_bytes() + task.scratch()
-
-
-def _shares(array: NDArray[np.float32], given: ArrayLike) -> bool:
-    both = isinstance(array, np.ndarray) and isinstance(given, np.ndarray)
-    return array is given or (both and np.may_share_memory(array, given))

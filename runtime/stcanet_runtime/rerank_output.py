@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,8 @@ def as_place(out: NDArray[np.float32] | str | Path | None) -> NDArray[np.float32
         return out
     if not isinstance(out, str | Path) or Path(out).suffix != ".npy":
         raise OptionError("out", out, "an array, or the path of a .npy file")
+    if "\0" in str(out):
+        raise OptionError("out", str(out), "a path without a NUL character")
     return Path(out)
 
 
@@ -29,6 +32,13 @@ def check_array(out: NDArray[np.float32], shape: tuple[int, int]) -> None:
     raise ShapeError(
         f"out must be a writable C-contiguous float32 array {list(shape)}, got {out.dtype} {list(out.shape)}{''.join(flaws)}"
     )
+
+
+def check_apart(out: NDArray[np.float32], **inputs: Any) -> None:
+    """Raise ShapeError when an input, by its name, shares memory with the array, which is filled while inputs are read."""
+    for name, array in inputs.items():
+        if isinstance(array, np.ndarray) and np.shares_memory(out, array):
+            raise ShapeError(f"out must not share memory with {name}, which is read while out is filled; give another array")
 
 
 def save_blocks(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> Path:

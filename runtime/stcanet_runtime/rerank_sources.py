@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import Backend, reference_distance
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse
-from stcanet_runtime.embeddings import MAX_MAGNITUDE
+from stcanet_runtime.distance import as_pair
+from stcanet_runtime.embeddings import MAX_MAGNITUDE, conversion_bytes
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.kreciprocal import Settings
+from stcanet_runtime.rerank_output import check_apart
 
 
 class Source(Protocol):
@@ -23,6 +25,16 @@ class Source(Protocol):
     num_gallery: int
     dim: int
     """Columns of the embeddings; 0 where there are none."""
+    copied_bytes: int
+    """What `load` allocates in memory."""
+
+    def check_out(self, out: NDArray[np.float32]) -> None:
+        """Raise ShapeError when filling `out` [Q, G] would change what is still to be read."""
+        ...
+
+    def load(self) -> None:
+        """Check and convert what is large, once the memory for it is planned; before it, only sizes are known."""
+        ...
 
     def neighbours(self, k: int, dense: NDArray[np.float32] | None, progress: Progress | None, scratch: int) -> Neighbours:
         """The k nearest of each of the N rows; `dense` [Q, G] is filled with the distances."""
@@ -42,11 +54,20 @@ class Source(Protocol):
 
 
 class EmbeddingSource:
-    """Distances of embeddings that have been checked."""
+    """Distances of embeddings, as `form_pair` gives them: of any real type until `load`."""
 
-    def __init__(self, query: NDArray[np.float32], gallery: NDArray[np.float32], metric: str, backend: Backend) -> None:
+    def __init__(self, query: NDArray[Any], gallery: NDArray[Any], metric: str, backend: Backend) -> None:
         self.query, self.gallery, self.metric, self.backend = query, gallery, metric, backend
         self.num_query, self.num_gallery, self.dim = len(query), len(gallery), query.shape[1]
+        self.copied_bytes = conversion_bytes(query) + conversion_bytes(gallery)
+
+    def check_out(self, out: NDArray[np.float32]) -> None:
+        """Raise ShapeError when `out` shares memory with the embeddings."""
+        check_apart(out, query=self.query, gallery=self.gallery)
+
+    def load(self) -> None:
+        """Check the values, and make them float32."""
+        self.query, self.gallery = as_pair(self.query, self.gallery, self.backend, keep_float16=False)
 
     def neighbours(
         self,
@@ -99,6 +120,7 @@ class MatrixSource:
     """
 
     dim = 0
+    copied_bytes = 0
 
     def __init__(self, q_g: ArrayLike, q_q: ArrayLike, g_g: ArrayLike, backend: Backend) -> None:
         self._q_g = _as_distances(q_g, "q_g")
@@ -106,6 +128,14 @@ class MatrixSource:
         self._q_q = _as_distances(q_q, "q_q", self.num_query)
         self._g_g = _as_distances(g_g, "g_g", self.num_gallery)
         self.backend = backend
+
+    def check_out(self, out: NDArray[np.float32]) -> None:
+        """Raise ShapeError when `out` shares memory with a matrix, unless it is `q_g`: that stays as it is until the end."""
+        if not _is_same(out, self._q_g):
+            check_apart(out, q_g=self._q_g, q_q=self._q_q, g_g=self._g_g)
+
+    def load(self) -> None:
+        """Nothing: the values are checked, and blocks are converted as they are read."""
 
     def neighbours(self, k: int, dense: NDArray[np.float32] | None, progress: Progress | None, scratch: int) -> Neighbours:
         """The k nearest of each of the N rows."""
@@ -159,6 +189,11 @@ class MatrixSource:
     def joint(self) -> NDArray[np.float32]:
         """The joint matrix [N, N]."""
         return np.block([[self._q_q, self._q_g], [self._q_g.T, self._g_g]]).astype(np.float32)
+
+
+def _is_same(out: NDArray[np.float32], matrix: NDArray[Any]) -> bool:
+    """Whether a matrix of the shape of `out`, which is contiguous, lies in its place."""
+    return matrix.dtype == out.dtype and matrix.flags.c_contiguous and matrix.ctypes.data == out.ctypes.data
 
 
 def _as_distances(matrix: ArrayLike, name: str, size: int | None = None) -> NDArray[np.floating | np.integer]:

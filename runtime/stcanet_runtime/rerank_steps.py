@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import reference
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse, overlap_costs, row_groups
 from stcanet_runtime.errors import OptionError
+from stcanet_runtime.files import check_writable
 from stcanet_runtime.kreciprocal import Settings, encode
 from stcanet_runtime.ranking import SearchResult, best_of, check_count
 from stcanet_runtime.rerank_memory import Task, check_sets, list_length, plan_scratch
@@ -38,8 +39,6 @@ class Request:
     out: NDArray[np.float32] | Path | None
     max_memory: int | None
     progress: Progress | None
-    copied_bytes: int
-    """Allocated for the inputs already."""
 
     @classmethod
     def checked(
@@ -49,7 +48,6 @@ class Request:
         out: NDArray[np.float32] | str | Path | None,
         max_memory: int | None,
         progress: Progress | None,
-        copied_bytes: int = 0,
     ) -> Request:
         """Check what a caller gave, but for the shape of `out`."""
         if top is None and groups[0] is not None:
@@ -58,7 +56,7 @@ class Request:
             raise OptionError("out", type(out).__name__, "left out together with top, whose result is small")
         top = None if top is None else check_count(top, "top")
         max_memory = None if max_memory is None else check_count(max_memory, "max_memory")
-        return cls(top, groups, as_place(out), max_memory, progress, copied_bytes)
+        return cls(top, groups, as_place(out), max_memory, progress)
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +73,11 @@ class Run:
         out, shape = self.request.out, (self.source.num_query, self.source.num_gallery)
         if isinstance(out, np.ndarray):
             check_array(out, shape)
+            self.source.check_out(out)
         scratch = plan_scratch(self._task, self.request.max_memory)
+        if isinstance(out, Path):
+            check_writable(out)
+        self.source.load()
         if 0 in shape:
             return self._deliver(iter(()), np.empty(shape, np.float32))
         if self.backend_name == "reference":
@@ -119,7 +121,7 @@ class Run:
             length,
             request.top,
             self.backend_name,
-            result + request.copied_bytes,
+            result + source.copied_bytes,
         )
 
     def _finished(

@@ -19,7 +19,7 @@ from rerank_cases import (
 )
 
 from stcanet_runtime import rerank, rerank_memory
-from stcanet_runtime.errors import MemoryLimitError
+from stcanet_runtime.errors import MemoryLimitError, ShapeError
 from stcanet_runtime.rerank_memory import MIN_SCRATCH, Task, plan_scratch
 
 
@@ -75,6 +75,23 @@ def test_memory_of_copies_counts() -> None:
     assert narrow - rerank_memory(300, 1200, 48) == 1500 * 48 * 4
     x = np.ones((30, 5), np.float16)
     assert needed_bytes(x, x) - needed_bytes(x.astype(np.float32), x.astype(np.float32)) == 60 * 5 * 4
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+@pytest.mark.parametrize("name", ["numpy", "auto"])
+def test_the_limit_is_looked_at_before_a_copy_is_made(dtype: Any, name: str) -> None:
+    """A mapped file may be larger than the memory; NaN in it is still found where the limit allows the work."""
+    g = np.ones((40_000, 32), dtype)
+    g[-1, -1] = np.nan
+    tracemalloc.start()
+    try:
+        needed = needed_bytes(g[:10], g, top=3, backend=name)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
+    with pytest.raises(ShapeError, match=r"gallery must be finite and at most .* row 39999 is not"):
+        rerank(g[:10], g, top=3, max_memory=needed, backend=name)
 
 
 def test_results_do_not_depend_on_the_limit(backend: str) -> None:

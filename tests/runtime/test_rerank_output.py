@@ -16,7 +16,7 @@ from rerank_cases import (
     stored_distances,
 )
 
-from stcanet_runtime import rerank, rerank_distances
+from stcanet_runtime import OptionError, ShapeError, rerank, rerank_distances
 
 
 def test_out_is_filled(backend: str) -> None:
@@ -28,6 +28,35 @@ def test_out_is_filled(backend: str) -> None:
     parts = joint[:60, 60:], joint[:60, :60], joint[60:, 60:]
     assert rerank_distances(*parts, out=again, backend=backend) is again
     np.testing.assert_array_equal(again, rerank_distances(*parts, backend=backend))
+
+
+def test_out_apart_from_the_embeddings(backend: str) -> None:
+    """Where D is G, an array of the inputs has the shape of the result."""
+    joint = np.random.default_rng(0).normal(size=(50, 30)).astype(np.float32)
+    q, g = joint[:20], joint[20:]
+    for out, name in ((q, "query"), (g[:20], "gallery"), (joint[10:30], "query")):
+        with pytest.raises(ShapeError, match=f"out must not share memory with {name}, .* give another array"):
+            rerank(q, g, out=out, backend=backend)
+    rows = np.random.default_rng(1).normal(size=(3, 30)).astype(np.float32)
+    expected = rerank(q[:1], rows[::2], backend=backend)
+    np.testing.assert_array_equal(rerank(q[:1], rows[::2], out=rows[1:2, :2], backend=backend), expected)  # between its rows
+
+
+def test_out_apart_from_the_distances(backend: str) -> None:
+    """But it may be `q_g`, which is then re-ranked in its place."""
+    joint = stored_distances()
+    q_q, g_g = joint[:60, :60].copy(), joint[60:, 60:].copy()
+    buffer = np.zeros((61, 300), np.float32)
+    buffer[:60] = joint[:60, 60:]
+    q_g = buffer[:60]
+    expected = rerank_distances(q_g, q_q, g_g, backend=backend)
+    for out, name in ((g_g[:60], "g_g"), (buffer[1:], "q_g")):
+        with pytest.raises(ShapeError, match=f"out must not share memory with {name}"):
+            rerank_distances(q_g, q_q, g_g, out=out, backend=backend)
+    with pytest.raises(ShapeError, match="out must not share memory with q_g"):
+        rerank_distances(q_q.T, q_q.copy(), q_q.copy(), out=q_q, backend=backend)
+    np.testing.assert_array_equal(rerank_distances(q_g, q_q, g_g, out=q_g, backend=backend), expected)
+    assert q_g[0, 0] == expected[0, 0]
 
 
 @pytest.mark.parametrize("name", ["reference", "numpy"])
@@ -48,6 +77,28 @@ def test_a_file_is_written_block_by_block(backend: str, tmp_path: Path) -> None:
     written = np.load(path, mmap_mode="r")
     assert [file.name for file in path.parent.iterdir()] == ["distances.npy"]
     np.testing.assert_allclose(written, rerank(q, g, backend=backend), atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("out", "error", "message"),
+    [
+        ("folder.npy", IsADirectoryError, "'folder.npy'"),
+        ("file/distances.npy", FileExistsError, "'file'"),
+        ("a\0b.npy", OptionError, r"out must be a path without a NUL character, got 'a\\x00b.npy'"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_found_before_the_work(
+    out: str, error: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder.npy").mkdir()
+    Path("file").touch()
+    q, g, *_ = market_like()
+    calls: list[int] = []
+    with pytest.raises(error, match=message):
+        rerank(q, g, out=out, progress=lambda done, _: calls.append(done))
+    assert calls == []
+    assert {path.name for path in tmp_path.iterdir()} == {"folder.npy", "file"}
 
 
 @pytest.mark.parametrize("options", [{}, {"top": 10}, {"out": "file.npy"}], ids=["matrix", "top", "file"])
