@@ -95,7 +95,9 @@ class MemoryLimitError(StcanetError):
 
     def __init__(self, needed: int, limit: int, hint: str) -> None:
         self.needed, self.limit = needed, limit
-        super().__init__(f"needs {_mebibytes(needed)} besides the inputs, max_memory allows {_mebibytes(limit)}; {hint}")
+        # The need is rounded up and the limit down: what is told to be needed is enough, and more than what is allowed.
+        told = (f"{tenths / 10:,.1f} MiB" for tenths in (-(-10 * needed // 2**20), 10 * limit // 2**20))
+        super().__init__("needs {} besides the inputs, max_memory allows {}; {}".format(*told, hint))
 
 
 class DroppedError(StcanetError):
@@ -126,7 +128,3 @@ def quote_choices(choices: Sequence[str] | Sequence[Path]) -> str:
     """``'a', 'b' or 'c'``, for messages that name the legal values."""
     names = [f"'{choice}'" for choice in choices]
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " or " + names[-1]
-
-
-def _mebibytes(count: int) -> str:
-    return f"{count / 2**20:,.1f} MiB"

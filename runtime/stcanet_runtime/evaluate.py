@@ -18,9 +18,10 @@ from stcanet_runtime.backends import get_backend
 from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric
 from stcanet_runtime.embeddings import as_embeddings, check_embeddings, check_same_depth
-from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, Evaluation, Protocol, Ranks, summarise
 from stcanet_runtime.identities import JUNK_PID, Identities, identify
+from stcanet_runtime.ranking import check_count
 from stcanet_runtime.streaming import embedding_ranks
 
 __all__ = ["DISTRACTOR_PID", "JUNK_PID", "Evaluation", "Protocol", "evaluate", "evaluate_embeddings"]
@@ -55,11 +56,11 @@ def evaluate(
     Raises:
         ShapeError: Lengths do not fit, ids are not integers, or a distance is NaN.
         DataError: No query has a true match.
-        OptionError: `max_rank` is below 1.
+        OptionError: `max_rank` is not an integer of at least 1.
     """
     distances = _distances(distmat)
     people = identify(q_pids, g_pids, q_camids, g_camids, distances.shape)
-    return summarise(_matrix_ranks(distances, people), people, _check_max_rank(max_rank), metric)
+    return summarise(_matrix_ranks(distances, people), people, check_count(max_rank, "max_rank"), metric)
 
 
 def evaluate_embeddings(
@@ -97,15 +98,16 @@ def evaluate_embeddings(
     Raises:
         ShapeError: Wrong shapes or values.
         DataError: No query has a true match.
-        OptionError: `max_rank` is below 1, unknown metric or backend.
+        OptionError: `max_rank` or `max_memory` is not an integer of at least 1, unknown metric or backend.
         BackendError: The named backend cannot run here.
         MemoryLimitError: It cannot be done in `max_memory`.
     """
     q, g = as_embeddings(query, "query"), check_embeddings(gallery, "gallery")
     check_same_depth(q, g)
     people = identify(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
-    places, chosen = _check_max_rank(max_rank), get_backend(backend)
-    ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, max_memory, progress)
+    places, chosen = check_count(max_rank, "max_rank"), get_backend(backend)
+    limit = None if max_memory is None else check_count(max_memory, "max_memory")
+    ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, limit, progress)
     return summarise(ranks, people, places, metric)
 
 
@@ -137,12 +139,6 @@ def _converted(rows: NDArray[Any]) -> NDArray[Any]:
     if not integer:
         numbers[np.isnan(rows)] = np.nan
     return numbers
-
-
-def _check_max_rank(max_rank: int) -> int:
-    if max_rank < 1:
-        raise OptionError("max_rank", max_rank, "at least 1")
-    return max_rank
 
 
 def _distances(distmat: ArrayLike) -> NDArray[Any]:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.identities import Identities
+from stcanet_runtime.ranking import check_count
 
 DISTRACTOR_PID = 0
 CAMERA_RULE = "same identity and same camera removed"
@@ -70,11 +71,12 @@ class Evaluation:
         A gallery shorter than k holds every match within its length, so the last value stands for all higher ranks.
 
         Raises:
-            OptionError: k is below 1 or above the `max_rank` of the evaluation.
+            OptionError: k is not an integer, below 1 or above the `max_rank` of the evaluation.
         """
-        if not 1 <= k <= self.protocol.max_rank:
+        place = check_count(k, "k")
+        if place > self.protocol.max_rank:
             raise OptionError("k", k, f"from 1 to max_rank {self.protocol.max_rank}")
-        return float(self.cmc[min(k, len(self.cmc)) - 1])
+        return float(self.cmc[min(place, len(self.cmc)) - 1])
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as JSON values, the protocol included."""

@@ -11,6 +11,7 @@ Junk is not among the rows that are compared.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -73,7 +74,7 @@ def _plan(query: NDArray[np.float32], people: Identities, max_memory: int | None
     smallest = max(_MIN_BUDGET, 4 * _PAIR_BYTES * most_pairs, 64 * query.shape[1])
     if fixed + smallest > max_memory:
         raise MemoryLimitError(fixed + smallest, max_memory, _HINT)
-    return max_memory - fixed
+    return min(max_memory, sys.maxsize) - fixed  # the kernels count in 64 bits
 
 
 class _Part(NamedTuple):

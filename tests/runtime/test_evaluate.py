@@ -148,9 +148,18 @@ def test_bad_input(arguments: tuple[object, ...], message: str) -> None:
         evaluate(*arguments)  # type: ignore[arg-type]
 
 
-def test_max_rank_below_one() -> None:
-    with pytest.raises(OptionError, match="max_rank must be at least 1, got 0"):
-        evaluate([[0.1]], [1], [1], max_rank=0)
+@pytest.mark.parametrize("count", [0, -1, 1.5, "5", None, float("nan")])
+def test_bad_ranks(count: Any) -> None:
+    with pytest.raises(OptionError, match=f"max_rank must be an integer of at least 1, got {count!r}"):
+        evaluate([[0.1]], [1], [1], max_rank=count)
+    with pytest.raises(OptionError, match=f"k must be an integer of at least 1, got {count!r}"):
+        evaluate([[0.1]], [1], [1]).rank(count)
+
+
+def test_ranks_of_numpy_are_integers() -> None:
+    result = evaluate([[0.1]], [1], [1], max_rank=np.int64(3))
+    assert result.rank(np.int64(3)) == 1
+    assert json.loads(json.dumps(result.to_dict()))["protocol"]["max_rank"] == 3
 
 
 def test_input_is_not_changed() -> None:

@@ -138,6 +138,7 @@ def test_memory_limit() -> None:
         evaluate_embeddings(q, g, **who, max_memory=1 << 20)
     assert caught.value.limit == 1 << 20
     assert_same(evaluate_embeddings(q, g, **who, max_memory=caught.value.needed), expected)
+    assert_same(evaluate_embeddings(q, g, **who, max_memory=10**30), expected)
     with pytest.raises(MemoryLimitError):
         evaluate_embeddings(q, g, **who, max_memory=caught.value.needed - 1)
 
@@ -170,6 +171,11 @@ def test_peak_memory_is_within_the_limit(dtype: Any) -> None:
         ({"max_rank": 0}, OptionError, "max_rank"),
         ({"q_pids": np.full(2, 2**64 - 1, np.uint64)}, ShapeError, r"q_pids must hold integers below 2\*\*63, got"),
         ({"gallery": np.ma.array(np.ones((3, 2)), mask=np.eye(3, 2))}, ShapeError, "gallery must have no masked"),
+        ({"max_rank": 2.5}, OptionError, "max_rank must be an integer of at least 1, got 2.5"),
+        ({"max_memory": -1}, OptionError, "max_memory must be an integer of at least 1, got -1"),
+        ({"max_memory": float("nan")}, OptionError, "max_memory must be an integer of at least 1, got nan"),
+        ({"max_memory": "5"}, OptionError, "max_memory must be an integer of at least 1, got '5'"),
+        ({"max_memory": 32 << 20}, MemoryLimitError, r"needs 32\.1 MiB besides the inputs, max_memory allows 32\.0 MiB"),
         ({"backend": "fortran"}, OptionError, "fortran"),
         ({"backend": "gpu"}, BackendError, "no GPU in this test"),
         ({"q_pids": [7, 7]}, DataError, "none of 2 queries"),
