@@ -21,6 +21,18 @@ _LIMITS = """\
 * How well it works for groups of people that the training data hardly show is not known.
 * Following people is regulated in many places, and often forbidden without their consent. The licence below is about
   the weights only."""
+_FACTS = {
+    "dataset_notes": "notes on the data set",
+    "train_images": "training samples",
+    "kind": "samples are",
+    "train_identities": "training identities",
+    "val_queries": "queries held back for validation",
+    "val_gallery": "gallery held back for validation",
+    "init": "started from",
+    "device": "trained on",
+    "precision": "trained in",
+}
+"""What facts of a run are called, where their names do not say it."""
 _NO_EVALUATION = "None is in the package: `stcanet export --evaluation result.json` puts results of `stcanet evaluate` here."
 
 
@@ -75,7 +87,11 @@ def _training(source: Mapping[str, Any]) -> str:
         facts["epochs"] = source["epoch"]
     if "checkpoint_sha256" in source:
         facts["checkpoint SHA-256"] = f"`{source['checkpoint_sha256']}`"
-    return _table((name.replace("_", " "), _plain(value)) for name, value in facts.items()) if facts else _UNKNOWN
+    return (
+        _table((_FACTS.get(name, name.replace("_", " ")), _plain(value)) for name, value in facts.items())
+        if facts
+        else _UNKNOWN
+    )
 
 
 def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, float]) -> str:
@@ -83,7 +99,8 @@ def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, floa
     if results:
         parts.append(_results(results))
     if metrics:
-        values = ", ".join(f"{name.removeprefix('val_')} {value:.4g}" for name, value in metrics.items())
+        named = {name.removeprefix("val_").replace("rank", "rank-"): value for name, value in metrics.items()}
+        values = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
         parts.append(f"On people held back from training, which chose the checkpoint: {values}.")
     return "\n\n".join(parts) or _NO_EVALUATION
 
@@ -105,10 +122,11 @@ def _precision(manifest: Manifest) -> str:
 
 
 def _parity(report: ParityReport) -> str:
+    untried = f", of which {len(report.untried)} had nothing to compare" if report.untried else ""
     figures = (
-        f"{'Passed' if report.passed else 'FAILED'} on {len(report.crops)} crops, {len(report.checks)} checks: least cosine of "
-        f"an embedding with PyTorch's {report.min_cosine:.7f}, at least {report.tolerance.min_cosine:g} allowed. "
-        "`parity.json` has every figure."
+        f"{'Passed' if report.passed else 'FAILED'} on {len(report.crops)} crops, {len(report.checks)} checks{untried}: "
+        f"least cosine of an embedding with PyTorch's {report.min_cosine:.7f}, at least {report.tolerance.min_cosine:g} "
+        "allowed. `parity.json` has every figure."
     )
     return "\n".join([figures, *(["", *(f"* {note}" for note in report.notes)] if report.notes else [])])
 

@@ -128,7 +128,7 @@ def export(
 @examples("""
     stcanet parity package/ --checkpoint runs/market/best.pt
     stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
-    stcanet parity int8/ --against package/ --gallery market1501/   (do both rank alike?)
+    stcanet parity int8/ --against package/ --gallery market1501/   (how far do both rank alike?)
     stcanet parity new/ --against old/ --out parity.json --html parity.html
 """)
 def parity(
@@ -165,7 +165,8 @@ def parity(
 
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
-        bounds = _tolerance(package, provider, min_cosine, max_abs, max_layer)
+        others = [] if checkpoint is not None else [(against or package, reference_provider)]
+        bounds = _tolerance([(package, provider), *others], min_cosine, max_abs, max_layer)
         report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
     if out is not None:
         write_text(out, report.to_json() + "\n")
@@ -233,17 +234,14 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
 
 
 def _tolerance(
-    package: Path, provider: str, min_cosine: float | None, max_abs: float | None, max_layer: float | None
+    runs: list[tuple[Path, str]], min_cosine: float | None, max_abs: float | None, max_layer: float | None
 ) -> Tolerance:
     from dataclasses import replace
 
-    from stcanet_export.precision import TOLERANCES
-    from stcanet_runtime.golden import precision_under
-    from stcanet_runtime.manifest import load_manifest
+    from stcanet_export.precision import tolerance_between
 
     given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
-    bounds = TOLERANCES[precision_under(provider, load_manifest(package).precision)]
-    return replace(bounds, **{name: value for name, value in given.items() if value is not None})
+    return replace(tolerance_between(*runs), **{name: value for name, value in given.items() if value is not None})
 
 
 def _export_facts(result: ExportResult) -> dict[str, Any]:

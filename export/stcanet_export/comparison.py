@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stcanet_export.agreement import agreement
 from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
-from stcanet_export.report import Check, LayerError, Tolerance
+from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.manifest import CLIPS
 
@@ -50,6 +50,7 @@ class Comparison:
         self.files, self.names, self.crops = files, [path.stem for path in files], crops
         self.inputs = self._inputs(candidate.spec.clip_length)
         self.layers: list[LayerError] = []
+        self.rankings: list[Ranking] = []
         self.notes: list[str] = []
 
     def checks(self) -> list[Check]:
@@ -142,16 +143,22 @@ class Comparison:
         """Pairs of crops that the candidate ranks the other way round, as seen from a third, ties apart."""
         # [N, N, N]: from crop i, how much farther is crop k than crop j?
         gaps = [(d[:, None, :] - d[:, :, None]) for d in (_distances(expected), _distances(actual))]
-        swapped = (gaps[0] > self.tolerance.tie) & (gaps[1] <= 0)
+        apart = gaps[0] > self.tolerance.tie
         index = np.arange(len(actual))
-        swapped[index, index, :] = swapped[index, :, index] = False  # the crop itself is in no ranking of its own
-        return Check.at_most("ranking: swapped pairs", float(swapped.sum()), 0, f"ties within {self.tolerance.tie:g}")
+        apart[index, index, :] = apart[index, :, index] = False  # the crop itself is in no ranking of its own
+        name, within = "ranking: swapped pairs", f"{self.tolerance.tie:g}"
+        if not apart.any():
+            return Check.untried(name, 0, "<=", f"all within {within}")
+        swapped = apart & (gaps[1] <= 0)
+        return Check.at_most(name, float(swapped.sum()), 0, f"of {apart.sum()} farther apart than {within}")
 
-    def _agreement(self, actual: Float32Array, expected: Float32Array) -> Iterator[Check]:
+    def _agreement(self, actual: Float32Array, expected: Float32Array) -> list[Check]:
         """Each crop as the query, the others as the gallery."""
         itself = np.eye(len(actual), dtype=bool)
         ours, theirs = (np.where(itself, np.inf, _distances(values)) for values in (actual, expected))
-        yield from agreement("ranking", ours, theirs, self.tolerance)
+        ranking, checks = agreement("ranking", ours, theirs, self.tolerance)
+        self.rankings.append(ranking)
+        return checks
 
     def _order(self) -> Iterator[Check]:
         """A clip read backwards: the network pools over time and its attention has no order."""

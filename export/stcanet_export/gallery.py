@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +11,7 @@ import numpy as np
 
 from stcanet.data.datasets import load_dataset
 from stcanet_export.agreement import agreement
-from stcanet_export.report import Check, Tolerance
+from stcanet_export.report import Check, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, LayoutError
@@ -49,18 +49,23 @@ def read_gallery(source: str) -> Gallery:
     return found
 
 
-def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance: Tolerance) -> Iterator[Check]:
-    """Embeddings of all, and how each query ranks the gallery. What is a query itself is not in its own ranking."""
+def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance: Tolerance) -> tuple[Ranking, list[Check]]:
+    """Embeddings of all, and how each query ranks the gallery; what is a query itself is not in its own ranking.
+
+    Returns:
+        What :func:`~stcanet_export.agreement.agreement` does, the least cosine first among the checks.
+    """
     groups = list(dict.fromkeys((*gallery.queries, *gallery.gallery)))
     place = {group: index for index, group in enumerate(groups)}
     ours, theirs = (side.embed_files(groups).astype(np.float64) for side in (candidate, reference))
     cosine = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
     worst = int(np.argmin(cosine))
-    yield Check.at_least("gallery: min cosine", float(cosine[worst]), tolerance.min_cosine, groups[worst][0].name)
+    least = Check.at_least("gallery: min cosine", float(cosine[worst]), tolerance.min_cosine, groups[worst][0].name)
     q, g = ([place[group] for group in side] for side in (gallery.queries, gallery.gallery))
     same = np.equal.outer(q, g)
     distances = [np.where(same, np.inf, 1 - values[q] @ values[g].T) for values in (ours, theirs)]
-    yield from agreement(f"gallery of {len(g)}, {len(q)} queries", distances[0], distances[1], tolerance)
+    ranking, checks = agreement(f"gallery of {len(g)}, {len(q)} queries", distances[0], distances[1], tolerance)
+    return ranking, [least, *checks]
 
 
 def _pick(items: Sequence[Item], limit: int) -> list[Item]:

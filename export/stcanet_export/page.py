@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 1000, 260, 60, 24
 
 def html_report(report: ParityReport) -> str:
     """The whole page."""
-    verdict = '<p class="ok">passed</p>' if report.passed else f'<p class="fail">FAILED: {len(report.failures)} checks</p>'
+    verdict = f'<p class="{"ok" if report.passed else "fail"}">{report.verdict}</p>'
     part = f"<p>The two part at <b>{escape(report.parts_at)}</b>.</p>" if report.parts_at else ""
     notes = "".join(f"<p>Note: {escape(note)}</p>" for note in report.notes)
     body = [
@@ -30,6 +30,7 @@ def html_report(report: ParityReport) -> str:
         _plot(report.layers, report.tolerance.max_layer) if report.layers else "<p>Not measured.</p>",
         "<h2>Checks</h2>",
         _table(("", "check", "value", "bound", "where"), _check_rows(report)),
+        "".join(f"<p>{escape(str(ranking))}.</p>" for ranking in report.rankings),
         "<h2>Layers</h2>",
         _table(("layer", "error of its output", "of its input"), _layer_rows(report)),
     ]
@@ -52,7 +53,8 @@ def _table(titles: Sequence[str], rows: Iterator[str]) -> str:
 
 def _check_rows(report: ParityReport) -> Iterator[str]:
     for check in report.checks:
-        verdict = '<td class="ok">ok</td>' if check.passed else '<td class="fail">FAIL</td>'
+        kind = ' class="ok"' if check.verdict == "ok" else "" if check.passed else ' class="fail"'
+        verdict = f"<td{kind}>{check.verdict}</td>"
         value = "nothing" if check.value is None else f"{check.value:.6g}"
         rest = f'<td class="n">{value}</td><td>{escape(check.rule)} {check.bound:g}</td><td>{escape(check.detail)}</td>'
         yield f"<tr>{verdict}<td>{escape(check.name)}</td>{rest}</tr>"

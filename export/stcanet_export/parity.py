@@ -15,14 +15,12 @@ from pathlib import Path
 from stcanet.model import STCANet
 from stcanet_export.comparison import Comparison
 from stcanet_export.gallery import gallery_checks, read_gallery
+from stcanet_export.precision import tolerance_between
 from stcanet_export.probes import pick, read_distinct, write_procedural
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import PackageSide, Side, TorchSide, as_images
 from stcanet_runtime.errors import ParityError
 from stcanet_runtime.manifest import CLIPS
-
-FP32 = Tolerance()
-"""For float32 packages; the docstring of :class:`~stcanet_export.report.Tolerance` has the measurements."""
 
 _VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-ep-openvino", "numpy", "pillow")
 
@@ -33,7 +31,7 @@ def check_parity(
     images: Sequence[str | Path] = (),
     provider: str = "cpu",
     reference_provider: str = "cpu",
-    tolerance: Tolerance = FP32,
+    tolerance: Tolerance | None = None,
     gallery: str | None = None,
 ) -> ParityReport:
     """Compare a package with the network it came from, with another package, or with itself under another provider.
@@ -45,7 +43,7 @@ def check_parity(
             picked.
         provider: Where the package runs.
         reference_provider: Where a reference package runs.
-        tolerance: What may differ.
+        tolerance: What may differ; None takes the bounds of the lower precision of the two.
         gallery: A data set or a folder of crops on which to compare rankings, too; at most
             :data:`~stcanet_export.gallery.MAX_GALLERY` of its crops or tracklets are taken.
 
@@ -61,6 +59,9 @@ def check_parity(
         ProviderError: A provider cannot run here.
         ImageError: One of `images` is no image.
     """
+    if tolerance is None:
+        others = () if isinstance(reference, STCANet) else ((reference, reference_provider),)
+        tolerance = tolerance_between((package, provider), *others)
     first: Side = TorchSide(reference) if isinstance(reference, STCANet) else PackageSide(reference, reference_provider)
     second: Side = PackageSide(package, provider)
     if first.spec.name != second.spec.name:
@@ -71,9 +72,10 @@ def check_parity(
         files = write_procedural(Path(folder), second.spec.height, second.spec.width)
         files, crops = read_distinct([*files, *pick(images)], second.spec.height, second.spec.width)
         comparison = Comparison(first, second, files, crops, tolerance)
-        checks = comparison.checks()
+        checks, rankings = comparison.checks(), comparison.rankings
         if searched is not None and len(checks) > 1:  # the first check alone: the reference is broken
-            checks += gallery_checks(first, second, searched, tolerance)
+            ranking, more = gallery_checks(first, second, searched, tolerance)
+            checks, rankings = [*checks, *more], [*rankings, ranking]
     passed = all(check.passed for check in checks)
     parts_at = None if passed else comparison.parts_at()
     if not (passed or parts_at) and comparison.layers:
@@ -85,6 +87,7 @@ def check_parity(
         tolerance,
         checks,
         comparison.layers,
+        rankings,
         parts_at,
         [*_notes(first), *comparison.notes],
         _versions(),

@@ -22,8 +22,8 @@ from stcanet_export.search import FloatArray, choose_kept
 from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
 from stcanet_runtime.contract import to_tensor
-from stcanet_runtime.errors import OptionError, PackageError, quote_choices
-from stcanet_runtime.golden import MIN_COSINE
+from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
+from stcanet_runtime.golden import MIN_COSINE, precision_under
 from stcanet_runtime.manifest import InputSpec, load_manifest
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -47,7 +47,7 @@ def from_bar(bar: float, min_tau: float, min_top: float) -> Tolerance:
         bar,
         max_abs=0.7 * off,  # less than the whole error in one component, or half of its square in each of two: no rounding
         max_relative=5 * off,  # a spread of 0.2 is not much; embeddings nearer together than that are told apart by less
-        tie=1.5 * off,  # a distance moves by 2 δ at worst
+        tie=1.5 * off,  # a distance moves by 2 δ at worst; whole galleries may be nearer together, see agreement.py
         max_norm=1.5 * off,  # rounding has no direction: as much along a feature as across, and the crops differ
         max_layer=6 * off,  # the pooling at the end averages what layers have lost
         min_tau=min_tau,
@@ -85,9 +85,20 @@ class Precision:
 
     def __post_init__(self) -> None:
         check_precision(self.name)
-        if (self.name == "int8") != (self.calibration is not None):
-            expected = "given for int8: real crops" if self.name == "int8" else "left out: only int8 is calibrated"
-            raise OptionError("calibration", self.calibration and self.calibration.source, expected)
+        if self.name == "int8" and self.calibration is None:
+            raise DataError("int8 is calibrated on real crops: give a folder of them, or a data set, as --calibration")
+        if self.name != "int8" and self.calibration is not None:
+            raise OptionError("calibration", self.calibration.source, "left out: only int8 is calibrated")
+
+
+def tolerance_between(*runs: tuple[str | Path, str]) -> Tolerance:
+    """The bounds of the lowest precision among packages under providers: two are not nearer to each other than that one is.
+
+    Args:
+        runs: Package and provider of each.
+    """
+    found = (TOLERANCES[precision_under(provider, load_manifest(package).precision)] for package, provider in runs)
+    return min(found, key=lambda bounds: bounds.min_cosine)
 
 
 def check_precision(name: str) -> None:

@@ -66,7 +66,7 @@ class Check:
     name: str
     passed: bool
     value: float | None
-    """What was measured; None where it is not a number (NaN, or the model did not run)."""
+    """What was measured; None where it is not a number (NaN, or the model did not run), or there was nothing to compare."""
     bound: float
     rule: str
     """">=" or "<=": how the value must stand to the bound."""
@@ -83,15 +83,58 @@ class Check:
         """Passes if `value` ≤ `bound`; NaN never passes."""
         return cls(name, bool(value <= bound), _number(value), bound, "<=", detail)
 
+    @classmethod
+    def untried(cls, name: str, bound: float, rule: str, why: str) -> Check:
+        """Passes, without a value: there was nothing to compare."""
+        return cls(name, True, None, bound, rule, f"nothing to compare: {why}")
+
+    @property
+    def tried(self) -> bool:
+        """Whether anything was compared."""
+        return not self.passed or self.value is not None
+
+    @property
+    def verdict(self) -> str:
+        """In a word: "ok", "FAIL", or "n/a" where there was nothing to compare."""
+        return ("ok" if self.tried else "n/a") if self.passed else "FAIL"
+
     def row(self, width: int) -> str:
         """A line of a table, the name filled up to `width`."""
-        verdict = "ok" if self.passed else "FAIL"
-        return f"{verdict:4}  {self.name:{width}}  {_text(self.value):>12} {self.rule} {self.bound:<8g}  {self.detail}".rstrip()
+        value = f"{_text(self.value):>12} {self.rule} {self.bound:<8g}"
+        return f"{self.verdict:4}  {self.name:{width}}  {value}  {self.detail}".rstrip()
 
     def __str__(self) -> str:
         value = "nothing" if self.value is None else f"{self.value:.8g}"
         where = f" ({self.detail})" if self.detail else ""
         return f"{self.name} is {value}, must be {self.rule} {self.bound:g}{where}"
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """How far two sides rank a gallery alike as it stands, with no allowance; and how much of it the checks could judge."""
+
+    name: str
+    """What its checks are called by."""
+    queries: int
+    same_first: int
+    """Queries with the same first match."""
+    queries_judged: int
+    """Queries of which a first match would be held wrong at all: not all of their gallery is within `tie` of it."""
+    tau: float | None
+    """Kendall's tau over `pairs`; None where that is no number."""
+    pairs: int
+    """Pairs of gallery entries as seen from each query, those that the reference has at the same distance apart."""
+    pairs_judged: int
+    """Those of them that are farther apart than `tie`."""
+    tie: float
+
+    def __str__(self) -> str:
+        tau = "" if self.tau is None else f", Kendall's tau {self.tau:.4f}"
+        judged = f"{self.pairs_judged or 'none'} of {self.pairs} pairs, those more than {self.tie:.3g} apart"
+        return (
+            f"{self.name}, as it is: same first match {self.same_first} of {self.queries}{tau}; "
+            f"the checks judge {judged}, and {self.queries_judged} first matches"
+        )
 
 
 @dataclass(frozen=True)
@@ -118,6 +161,8 @@ class ParityReport:
     checks: list[Check]
     layers: list[LayerError] = field(default_factory=list)
     """Relative error by layer, in the order of the reference."""
+    rankings: list[Ranking] = field(default_factory=list)
+    """The agreement of rankings as it is, beside the checks, which allow for the tolerance."""
     parts_at: str | None = None
     """The layer at which the two sides part, where they do."""
     notes: list[str] = field(default_factory=list)
@@ -133,6 +178,18 @@ class ParityReport:
     def failures(self) -> list[Check]:
         """The checks that did not pass."""
         return [check for check in self.checks if not check.passed]
+
+    @property
+    def verdict(self) -> str:
+        """Whether it passed, and how many checks say nothing."""
+        verdict = "passed" if self.passed else f"FAILED ({len(self.failures)} of {len(self.checks)} checks)"
+        untried = f"; {len(self.untried)} of {len(self.checks)} checks had nothing to compare" if self.untried else ""
+        return verdict + untried
+
+    @property
+    def untried(self) -> list[Check]:
+        """The checks that passed because there was nothing to compare."""
+        return [check for check in self.checks if not check.tried]
 
     @property
     def min_cosine(self) -> float:
@@ -154,8 +211,9 @@ class ParityReport:
         lines = [check.row(width) for check in self.checks]
         if self.parts_at and not self.passed:
             lines.append(f"they part at: {self.parts_at}")
-        verdict = "passed" if self.passed else f"FAILED ({len(self.failures)} of {len(self.checks)} checks)"
-        return "\n".join([*lines, *(f"note: {note}" for note in self.notes), f"parity on {len(self.crops)} crops: {verdict}"])
+        lines += [str(ranking) for ranking in self.rankings]
+        lines += [f"note: {note}" for note in self.notes]
+        return "\n".join([*lines, f"parity on {len(self.crops)} crops: {self.verdict}"])
 
     def raise_if_failed(self) -> None:
         """Do nothing if it passed.

@@ -38,8 +38,8 @@ MANIFEST = Manifest(
         "trained": True,
         "epoch": 7,
         "checkpoint_sha256": "a" * 64,
-        "metrics": {"val_mAP": 0.5},
-        "training": {"dataset": "MARS | evil\n# title", "train_images": 12},
+        "metrics": {"val_mAP": 0.5, "val_rank1": 0.75},
+        "training": {"dataset": "MARS | evil\n# title", "train_images": 12, "val_queries": 8},
     },
 )
 REPORT = ParityReport(
@@ -64,9 +64,10 @@ def test_everything_is_there(result: Path) -> None:
         "4 recommended",
         "| Market-1501 | 87.50 | 90.00 |",
         "Protocol of Market-1501: metric cosine, flip False.",
-        "mAP 0.5",
+        "mAP 0.5, rank-1 0.75.",
         "| epochs | 7 |",
-        "| train images | 12 |",
+        "| training samples | 12 |",
+        "| queries held back for validation | 8 |",
         "0.9999991",
         "* something",
         "| computes in | fp32 |",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ ANGLES = (0, 20, 45, 75, 110, 150, 195, 250)
 
 def test_equal_tables_pass() -> None:
     assert failures(Table(circle(*ANGLES)), Table(circle(*ANGLES)), Tolerance()) == []
+
+
+def test_crops_all_within_the_tie_leave_no_ranking_to_compare() -> None:
+    reference, candidate = Table(circle(*ANGLES)), Table(circle(*ANGLES[::-1]))
+    files = [Path(f"{index}.png") for index in range(len(CROPS))]
+    comparison = Comparison(reference, candidate, files, CROPS, replace(LOOSE, tie=3))
+    found = {check.name: check for check in comparison.checks()}
+    for name in ("swapped pairs", "Kendall's tau", "top-1"):
+        assert found[f"ranking: {name}"].verdict == "n/a"
+    (ranking,) = comparison.rankings
+    assert ranking.pairs_judged == 0
+    assert ranking.same_first < ranking.queries
 
 
 def test_a_swapped_ranking_fails() -> None:

@@ -17,7 +17,8 @@ from stcanet_export.calibration import MIN_CROPS, Calibration
 from stcanet_export.graph import verify
 from stcanet_export.half import to_half
 from stcanet_export.package import ExportResult, export_package
-from stcanet_export.precision import Precision, lower
+from stcanet_export.parity import check_parity
+from stcanet_export.precision import TOLERANCES, Precision, lower, tolerance_between
 from stcanet_export.probes import procedural
 from stcanet_export.quantize import Scheme
 from stcanet_export.units import unit_of, units_of
@@ -73,6 +74,15 @@ def test_half_passes_its_bar(half: ExportResult) -> None:
     assert half.manifest.precision == "fp16"
     assert verify_package(half.path, "cpu").bound == 0.9995
     assert (half.path / "model.onnx").stat().st_size < 0.55 * 46e6
+
+
+def test_the_lower_precision_of_the_two_sets_the_bounds(half: ExportResult, image_package: Path) -> None:
+    bounds = tolerance_between((image_package, "cpu"), (half.path, "cpu"))
+    assert bounds == tolerance_between((half.path, "cpu"), (image_package, "cpu")) == TOLERANCES["fp16"]
+    assert tolerance_between((image_package, "openvino-bf16"), (half.path, "cpu")) == TOLERANCES["bf16"]
+    assert tolerance_between((image_package, "cpu")) == TOLERANCES["fp32"]
+    for sides in ((image_package, half.path), (half.path, image_package)):
+        assert check_parity(*sides).passed
 
 
 def test_half_keeps_the_attention_and_what_is_sensitive_in_float32(half: ExportResult) -> None:
@@ -203,13 +213,17 @@ def test_logits_beyond_float16_do_not_overflow() -> None:
     [
         ("bf16", None, "no bfloat16 convolution"),
         ("fp8", None, "'fp32', 'fp16' or 'int8'"),
-        ("int8", None, "calibration must be given for int8"),
         ("fp16", Calibration("crops"), "only int8 is calibrated"),
     ],
 )
 def test_options(name: str, calibration: Calibration | None, message: str) -> None:
     with pytest.raises(OptionError, match=message):
         Precision(name, calibration)
+
+
+def test_int8_without_crops_says_what_to_give() -> None:
+    with pytest.raises(DataError, match="folder of them, or a data set, as --calibration"):
+        Precision("int8")
 
 
 def test_too_few_crops(drawn: Path, tmp_path: Path) -> None:
