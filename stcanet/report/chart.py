@@ -16,12 +16,13 @@ _COLORS = ((45, 95, 180), (214, 96, 40), (30, 140, 80), (150, 70, 160), (190, 15
 Point = tuple[float, float]
 
 
-def line_chart(title: str, series: Mapping[str, Sequence[Point]]) -> Image.Image:
+def line_chart(title: str, series: Mapping[str, Sequence[Point]], epochs: Sequence[float] = ()) -> Image.Image:
     """Draw curves over epochs.
 
     Args:
         title: Headline.
         series: Points (epoch, value) of each curve by its name, in ascending order; values that are not finite are left out.
+        epochs: What the axis goes over besides the epochs of the points: all of the run, of which a curve may have a few.
 
     Returns:
         RGB, twice WIDTH by HEIGHT.
@@ -34,7 +35,7 @@ def line_chart(title: str, series: Mapping[str, Sequence[Point]]) -> Image.Image
     if not curves:
         _text(draw, (WIDTH / 2, HEIGHT / 2), "no values", _FAINT, 14, "mm")
         return image
-    x_ticks, y_ticks = _axes(list(curves.values()))
+    x_ticks, y_ticks = _axes(list(curves.values()), epochs)
     place = _Plane(x_ticks, y_ticks)
     _draw_grid(draw, place, x_ticks, y_ticks)
     _draw_legend(draw, list(curves))
@@ -65,15 +66,16 @@ class _Plane:
         return _LEFT + x * (WIDTH - _LEFT - _RIGHT), HEIGHT - _BOTTOM - y * (HEIGHT - _TOP - _BOTTOM)
 
 
-def _axes(curves: Sequence[Sequence[Point]]) -> tuple[list[float], list[float]]:
-    epochs = [epoch for points in curves for epoch, _ in points]
+def _axes(curves: Sequence[Sequence[Point]], more: Sequence[float] = ()) -> tuple[list[float], list[float]]:
+    epochs = [*more, *(epoch for points in curves for epoch, _ in points)]
     values = [value for points in curves for _, value in points]
     low = min(values)
     if 0.0 < low < 0.6 * max(values):
         low = 0.0
     x_ticks = [tick for tick in ticks(min(epochs), max(epochs), 8) if tick == round(tick)]
     # Epochs are whole: the axis goes from the first to the last, not to round numbers beyond them.
-    first, last = min(epochs), max(max(epochs), min(epochs) + 1)
+    last = max(epochs)
+    first = min(*epochs, last - 1)  # a single one ends where it began: at the epoch before
     return [first, *(tick for tick in x_ticks if first < tick < last), last], ticks(low, max(values))
 
 

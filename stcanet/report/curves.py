@@ -13,6 +13,7 @@ from stcanet.report.chart import Point, line_chart
 def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
     """A chart for each kind of figure that the run recorded, by a short name; kinds that it did not record have none."""
     names = list(dict.fromkeys(name for row in metrics for name in row))
+    epochs = [float(row["epoch"]) for row in metrics]
     charts = {}
     for kind, title, belongs in (
         ("loss", "Loss", lambda name: name == "loss" or name.endswith("_loss")),
@@ -22,7 +23,7 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
         ("lr", "Learning rate", lambda name: name == "lr" or name.startswith("lr_")),
     ):
         if chosen := [name for name in names if belongs(name)]:
-            charts[kind] = line_chart(title, {_label(name): _points(metrics, name) for name in chosen})
+            charts[kind] = line_chart(title, {_label(name): _points(metrics, name) for name in chosen}, epochs)
     return charts
 
 

@@ -27,7 +27,7 @@ from stcanet.losses import part_targets
 from stcanet.model import STCANet, build_model
 from stcanet.report import write_report
 from stcanet.report.attention import draw_part_maps
-from stcanet.report.chart import HEIGHT, WIDTH, line_chart, ticks
+from stcanet.report.chart import HEIGHT, WIDTH, _axes, line_chart, ticks
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.run import read_run
@@ -290,6 +290,12 @@ def test_a_falling_curve_falls() -> None:
     rows = [np.flatnonzero(blue[:, column]).mean() for column in (150, 550, 950)]
     assert rows == sorted(rows)
     assert rows[2] - rows[0] > 200
+
+
+def test_the_axis_goes_over_the_epochs_of_the_run_and_no_others() -> None:
+    assert _axes([[(2, 0.5)]], [1, 2])[0] == [1, 2]
+    assert _axes([[(1, 0.5)]])[0] == [0, 1]
+    assert _axes([[(3, 0.5), (6, 0.5)]], [1, 2, 3, 4, 5, 6])[0][::5] == [1, 6]
 
 
 @pytest.mark.parametrize(
