@@ -26,7 +26,7 @@ _MAX_AUTO_WORKERS = 8
     stcanet synth people/ --size 256x128 --masks --json
 """)
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or an earlier dataset made here.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or the same dataset made here before.")],
     identities: Annotated[int, typer.Option(help="People, training and test together.")] = _DEFAULTS.identities,
     test_identities: Annotated[
         int | None, typer.Option(help="How many of them are for query and gallery only.", show_default="a third")
@@ -42,6 +42,7 @@ def synth(
         str, typer.Option(help="'indexed': one palette PNG per image; 'reference': five PNGs per training image.")
     ] = MaskLayout.INDEXED.value,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that was made here with other settings.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Generate a synthetic dataset in the Market-1501 layout.
@@ -64,7 +65,7 @@ def synth(
         masks=_parse_layout(mask_layout) if masks else MaskLayout.NONE,
     )
     with progress_bar("drawing") as progress:
-        counts = generate(out, config, progress, workers=_cores() if workers is None else workers)
+        counts = generate(out, config, progress, workers=_cores() if workers is None else workers, force=force)
     typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
 
 

@@ -288,11 +288,26 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
         generate(tmp_path / "people", SMALL)
 
 
+def test_a_dataset_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> None:
+    root = tmp_path / "people"
+    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
+    before = _files(root)
+    with pytest.raises(DataError, match=r"\(masks indexed, now none\); replace it with --force"):
+        generate(root, SMALL)
+    assert _files(root) == before
+    (root / MARKER).write_text("{}")
+    with pytest.raises(DataError, match="seed None, now"):
+        generate(root, SMALL)
+    generate(root, SMALL, force=True)
+    assert not (root / "masks").exists()
+
+
 def test_an_own_or_empty_folder_is_replaced(tmp_path: Path) -> None:
     root = tmp_path / "people"
     root.mkdir()
     generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
-    generate(root, replace(SMALL, cameras=2))
+    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
+    generate(root, replace(SMALL, cameras=2), force=True)
     assert not (root / "masks").exists()
     assert {camera for _, camera in _names(root / "query")} == {1, 2}
     assert [path.name for path in tmp_path.iterdir()] == ["people"]
@@ -308,7 +323,7 @@ def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path) -> None:
 
     for target in (root, tmp_path / "other"):
         with pytest.raises(KeyboardInterrupt):
-            generate(target, replace(SMALL, seed=1), progress=interrupt)
+            generate(target, replace(SMALL, seed=1), progress=interrupt, force=True)
     assert [path.name for path in tmp_path.iterdir()] == ["people"]
     assert _files(root) == before
 

@@ -29,30 +29,35 @@ Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
 
 
-def generate(root: Path, config: SynthConfig, progress: Progress | None = None, workers: int = 1) -> SynthCounts:
+def generate(
+    root: Path, config: SynthConfig, progress: Progress | None = None, workers: int = 1, force: bool = False
+) -> SynthCounts:
     """Generate a dataset.
 
     The images are written to a temporary folder beside ``root``, which is renamed at the end: when this is interrupted,
     ``root`` is as it was before.
 
     Args:
-        root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset, which is
-            then replaced.
+        root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset of the same
+            configuration, or with `force` of any other, which is then replaced.
         config: What to generate.
         progress: Told how far it is.
         workers: Number of processes. The pictures do not depend on it.
+        force: Replace a dataset of another configuration.
 
     Returns:
         What the folder holds.
 
     Raises:
-        DataError: ``root`` holds something that was not made here, or is a file, or cannot be written.
+        DataError: ``root`` holds something that was not made here, or another dataset, or is a file, or cannot be written.
         OptionError: ``workers`` is less than 1.
     """
     if workers < 1:
         raise OptionError("workers", workers, "an integer of at least 1")
     root = root.expanduser().resolve()
     _check_replaceable(root)
+    if not force:
+        _check_same(root, config)
     try:
         with _replacing(root) as folder:
             _write(folder, root.name, config, progress, workers)
@@ -118,6 +123,21 @@ def _check_replaceable(root: Path) -> None:
         raise DataError(
             f"the folder {root} is not empty and '{foreign[0]}' was not made by this generator; "
             "name a new folder, or empty this one first"
+        )
+
+
+def _check_same(root: Path, config: SynthConfig) -> None:
+    """Refuse an earlier dataset of ours that is another: it took as long to make as this one will."""
+    if not (root / MARKER).exists():
+        return
+    try:
+        before = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["config"])
+    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
+        before = {}
+    differing = [f"{name} {before.get(name)}, now {now}" for name, now in config.to_dict().items() if before.get(name) != now]
+    if differing:
+        raise DataError(
+            f"{root} holds a dataset of other settings ({'; '.join(differing)}); replace it with --force, or name a new folder"
         )
 
 
