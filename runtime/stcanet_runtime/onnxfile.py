@@ -7,6 +7,7 @@ milliseconds for any size. Field numbers are those of onnx.proto (https://github
 from __future__ import annotations
 
 import mmap
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def inspect_onnx(path: str | Path) -> OnnxFile:
     """Read the metadata of an ONNX file and look for tensors outside of it.
 
     Raises:
-        PackageError: There is no such file, or it is not an ONNX model.
+        PackageError: There is no such file, or it is not an ONNX model; a checkpoint is named as such.
     """
     path = Path(path)
     try:
@@ -68,7 +69,18 @@ def inspect_onnx(path: str | Path) -> OnnxFile:
     except FileNotFoundError:
         raise PackageError(f"{path}: no such file") from None
     except (_MalformedError, ValueError):  # ValueError: text that is not UTF-8; an empty file, which cannot be mapped
+        if _is_checkpoint(path):
+            raise PackageError(f"{path} is a checkpoint of PyTorch; make a package of it with 'stcanet export'") from None
         raise PackageError(f"{path} is not an ONNX model, or it is truncated") from None
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether PyTorch saved it: a zip file with ``NAME/data.pkl``, of which only the list of contents is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return False
 
 
 def _inspect(data: mmap.mmap) -> OnnxFile:

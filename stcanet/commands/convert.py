@@ -27,7 +27,7 @@ def convert(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of every entry as JSON.")] = False,
 ) -> None:
-    """Make a checkpoint for `evaluate`, `export` and `infer` from weights of another program.
+    """Make a checkpoint for `evaluate` and `export` from weights of another program.
 
     Fails if anything is missing that retrieval needs, or a layer has no place here; says what was taken and what was left out.
     A checkpoint does not tell the last stride of its network: it is 1 here, whatever it was there.

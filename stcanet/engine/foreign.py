@@ -120,10 +120,18 @@ def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
     nn.init.ones_(model.head.neck.weight)
     state = read_state_dict(path)
     report = _fill(model, state, path)
+    layers = [*report.unfit, *_needed(report.unknown, state, model.feature_dim)]
     necks = [name for name in report.missing if name.startswith("head.neck.")]
     if len(report.missing) > len(necks) or len(necks) not in (0, 4):
-        raise CheckpointError(f"{path} does not fill '{config.preset}': {report}")
-    if layers := [*report.unfit, *_needed(report.unknown, state, model.feature_dim)]:
+        others = [name for name in report.missing if not name.startswith(("blocks.", "head.neck."))]
+        attends = any(name.startswith("blocks.") for name in report.matched)
+        hint = (
+            ""
+            if others or layers or attends
+            else "; what is missing is attention alone: for the plain backbone take --blocks none"
+        )
+        raise CheckpointError(f"{path} does not fill '{config.preset}': {report}{hint}")
+    if layers:
         raise CheckpointError(
             f"{path} has layers that '{config.preset}' has no place for: {_first(layers)}; without them "
             "the features would be others"

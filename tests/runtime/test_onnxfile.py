@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,17 @@ def test_not_onnx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
     with pytest.raises(PackageError, match="not an ONNX model"):
         inspect_onnx(tmp_path / "m.onnx")
+
+
+def test_a_checkpoint_is_told_what_to_do(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "best.pt", "w") as archive:
+        archive.writestr("best/data.pkl", b"")
+    with pytest.raises(PackageError, match=r"best\.pt is a checkpoint of PyTorch; make a package of it with 'stcanet export'"):
+        inspect_onnx(tmp_path / "best.pt")
+    with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
+        archive.writestr("readme.txt", b"")
+    with pytest.raises(PackageError, match="not an ONNX model"):
+        inspect_onnx(tmp_path / "other.pt")
 
 
 def test_truncated(tmp_path: Path) -> None:

@@ -131,8 +131,12 @@ def test_a_plain_resnet_without_a_neck_converts(tmp_path: Path, prefix: str) -> 
 
 def test_a_conversion_with_holes_is_refused(tmp_path: Path) -> None:
     torch.save(published(model(1, blocks=())), tmp_path / "x.pth")
-    with pytest.raises(CheckpointError, match=r"does not fill 'stcanet-tiny'.*missing: blocks\.2"):
+    with pytest.raises(CheckpointError, match=r"does not fill 'stcanet-tiny'.*missing: blocks\.2.*take --blocks none"):
         convert(tmp_path / "x.pth", preset_config("stcanet-tiny"))
+    torch.save(published(model(1, blocks=(2,))), tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"missing: blocks\.3") as error:
+        convert(tmp_path / "x.pth", preset_config("stcanet-tiny"))
+    assert "--blocks none" not in str(error.value)
 
 
 @pytest.mark.parametrize(
