@@ -27,6 +27,7 @@ from stcanet.engine.foreign import LoadReport, load_foreign
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.part_maps import record_part_maps
+from stcanet.engine.places import located
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
 from stcanet.engine.validation import choose_validation, embed
@@ -66,9 +67,10 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         OptionError: There is an earlier run where none should be or none where one should; or a run is to be resumed
             with settings that would make it another run.
     """
+    config = located(config)
     changed, state = None, None
     if resume:
-        changed, state = changes(run_config(out), config), saved_state(out)
+        changed, state = changes(located(run_config(out)), config), saved_state(out)
     else:
         check_unused(out)
     with joined(config.device) as (world, device):
@@ -99,7 +101,8 @@ class _Run:
         start = replace(config, backbone_weights="none", init="") if learnt else config
         model, taken = _build(start, len(self.batches.labels))
         if taken:
-            self.progress.init = f"{config.init}: {taken}"
+            # It goes into packages, to which the folders of this machine are of no concern.
+            self.progress.init = f"{Path(*Path(config.init).parts[-2:])}: {taken}"
         self.learner = Learner(model, config, device, world)
         if learnt:
             self.learner.load_state_dict(learnt)

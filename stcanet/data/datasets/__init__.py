@@ -10,7 +10,7 @@ from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Layout, count_notes, plain, subfolders
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
-__all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "find_layout", "load_dataset"]
+__all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "find_layout", "load_dataset", "parse_source"]
 
 LAYOUTS = tuple(module.LAYOUT for module in (market1501, dukemtmcreid, msmt17, cuhk03, mars, dukemtmcvidreid))
 """Every published layout; a CSV manifest takes any other data."""
@@ -29,7 +29,7 @@ def load_dataset(source: Path | str) -> ReIDDataset:
         DataError: There is nothing, or it is not as expected.
         OptionError: There is no such variant.
     """
-    layout, variant, path = _parse(str(source))
+    layout, variant, path = parse_source(str(source))
     if path.suffix.lower() == ".csv" and layout is None:
         return manifest.read_manifest(path)
     if not path.is_dir():
@@ -48,8 +48,12 @@ def find_layout(name: str) -> Layout | None:
     return next((lay for lay in LAYOUTS if plain(name) in {plain(known) for known in (lay.name, *lay.aliases)}), None)
 
 
-def _parse(source: str) -> tuple[Layout | None, str, Path]:
-    """``NAME[:VARIANT]=PATH`` or ``PATH``; what exists is a path, whatever signs it has."""
+def parse_source(source: str) -> tuple[Layout | None, str, Path]:
+    """Layout, variant and path of ``NAME[:VARIANT]=PATH``, or of ``PATH`` alone; what exists is a path, whatever signs it has.
+
+    Raises:
+        OptionError: There is no such layout.
+    """
     label, equals, rest = source.partition("=")
     if not equals or Path(source).exists():
         return None, "", Path(source)
