@@ -107,9 +107,10 @@ def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
     lines = [f"{dataset.name} ({kind}), {dataset.root}"]
     for split, numbers in dataset.describe().items():
         images = f" of {numbers['images']:,} images" if dataset.tracklets else ""
+        apart = f", {distractors:,} distractors" if (distractors := numbers.get("distractors")) else ""
         lines.append(
             f"  {split:8} {numbers['samples']:7,} {kind}{images}, "
-            f"{numbers['identities']:,} identities, {numbers['cameras']} cameras"
+            f"{numbers['identities']:,} identities, {numbers['cameras']} cameras{apart}"
         )
     lines += [f"  {name}: {value}" for name, value in dataset.protocol.items()]
     for finding in findings:

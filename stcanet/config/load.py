@@ -7,12 +7,15 @@ A file has the shape of :class:`~stcanet.config.TrainConfig`: its keys at the to
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import is_dataclass
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
+from stcanet.config.model import ModelConfig
 from stcanet.config.training import TrainConfig
-from stcanet.config.values import typed
+from stcanet.config.values import UnknownSettingError, typed
 from stcanet_runtime.errors import ConfigError
 from stcanet_runtime.files import read_toml
 
@@ -34,7 +37,11 @@ def make_config(*layers: Mapping[str, Any]) -> TrainConfig:
         _merge(merged, layer)
     if "data" not in merged:
         raise ConfigError("no training data: pass --data PATH, or set data in the configuration file")
-    return TrainConfig(**typed(TrainConfig, merged))
+    try:
+        return TrainConfig(**typed(TrainConfig, merged))
+    except UnknownSettingError as error:
+        near = _nearest(error.name)
+        raise ConfigError(f"unknown setting {error.name}; did you mean {near}?") if near else error from None
 
 
 def parse_override(text: str) -> dict[str, Any]:
@@ -53,6 +60,21 @@ def parse_override(text: str) -> dict[str, Any]:
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}
     return parsed  # type: ignore[no-any-return]
+
+
+def _nearest(name: str) -> str:
+    """The setting whose last name is that of `name`, or the most like it; empty where none is."""
+    known = {full.rpartition(".")[2]: full for full in [*_names(ModelConfig, "model."), *_names(TrainConfig)]}
+    return next((known[last] for last in get_close_matches(name.rpartition(".")[2], known, 1, 0.75)), "")
+
+
+def _names(kind: type, prefix: str = "") -> Iterator[str]:
+    """The whole names of all settings below a dataclass."""
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            yield from _names(hint, f"{prefix}{name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{name}"
 
 
 def _merge(base: dict[str, Any], layer: Mapping[str, Any]) -> None:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import UnionType
 from typing import Any, get_origin, get_type_hints
 
 from stcanet_runtime.errors import ConfigError, quote_choices
+
+
+class UnknownSettingError(ConfigError):
+    """There is no setting of that name."""
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        self.name = name
+        super().__init__(f"unknown setting {name}; known are {quote_choices(known)}")
+
 
 _VALUES = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
@@ -21,12 +30,13 @@ def typed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, 
         prefix: Before the names in messages, such as ``model.``.
 
     Raises:
-        ConfigError: There is no such field, or a value is of another type.
+        UnknownSettingError: There is no such field.
+        ConfigError: A value is of another type.
     """
     hints = get_type_hints(kind)
     known = [item.name for item in fields(kind)]
     if unknown := sorted(map(str, set(values) - set(known))):
-        raise ConfigError(f"unknown setting {prefix}{unknown[0]}; known are {quote_choices(known)}")
+        raise UnknownSettingError(f"{prefix}{unknown[0]}", known)
     return {name: _convert(hints[name], value, f"{prefix}{name}") for name, value in values.items()}
 
 

@@ -31,7 +31,9 @@ class PKSampler:
         for index, pid in enumerate(pids):
             self._indices[pid].append(index)
         if len(self._indices) < identities:
-            raise DataError(f"a batch takes {identities} identities, but there are only {len(self._indices)} to train on")
+            count = len(self._indices)
+            remedy = f"set fewer with --set identities={count}" if count > 1 else "it takes two at least"
+            raise DataError(f"a batch takes {identities} identities, but there are only {count} to train on; {remedy}")
         self._identities, self._instances, self._seed = identities, instances, seed
 
     def batches(self, epoch: int) -> Iterator[list[int]]:

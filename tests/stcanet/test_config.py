@@ -51,7 +51,11 @@ def test_resolved_configuration_can_be_read_back() -> None:
     ("layer", "message"),
     [
         ({}, "no training data"),
-        ({"data": "x", "epoch": 3}, "unknown setting epoch"),
+        ({"data": "x", "epoch": 3}, r"unknown setting epoch; did you mean epochs\?"),
+        ({"data": "x", "warmup_epochs": 0}, r"unknown setting warmup_epochs; did you mean optim\.warmup_epochs\?"),
+        ({"data": "x", "optim": {"epochs": 3}}, r"unknown setting optim\.epochs; did you mean epochs\?"),
+        ({"data": "x", "heigth": 3}, r"unknown setting heigth; did you mean model\.height\?"),
+        ({"data": "x", "nonsense": 3}, "unknown setting nonsense; known are 'data'"),
         ({"data": "x", "optim": {"rate": 3}}, r"unknown setting optim\.rate"),
         ({"data": "x", "optim": 3}, "optim must be a table"),
         ({"data": "x", "epochs": "many"}, "epochs must be a whole number, got 'many'"),

@@ -37,7 +37,13 @@ def test_market_layout(market: Path) -> None:
     assert [(sample.pid, sample.camid) for sample in dataset.query] == [(7, 2)]
     assert sorted((sample.pid, sample.camid) for sample in dataset.gallery) == [(0, 1), (7, 2), (7, 3)]
     assert dataset.has_cameras
-    assert dataset.describe()["gallery"] == {"samples": 3, "images": 3, "identities": 2, "cameras": 3}
+    assert dataset.describe()["gallery"] == {
+        "samples": 3,
+        "images": 3,
+        "identities": 1,
+        "cameras": 3,
+        "distractors": 1,
+    }
 
 
 def test_people_counted_from_0_are_people(market: Path) -> None:
@@ -117,7 +123,7 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,pid,split\na.jpg,1,train\n", "missing 'camid'"),
+        ("path,pid,split\na.jpg,1,train\n", "missing 'camid'; camid may stay empty"),
         ("", "missing 'path', 'pid', 'camid' or 'split'"),
         ("path,pid,camid,split\n", "lists no images"),
         ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),

@@ -52,7 +52,9 @@ def test_all_images_are_seen_over_some_epochs() -> None:
 
 
 def test_too_few_identities() -> None:
-    with pytest.raises(DataError, match="a batch takes 16 identities, but there are only 9"):
+    with pytest.raises(
+        DataError, match="a batch takes 16 identities, but there are only 9 to train on; set fewer with --set identities=9"
+    ):
         PKSampler(PIDS, 16, 4, 0)
 
 

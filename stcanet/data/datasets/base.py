@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stcanet_runtime.evaluate import DISTRACTOR_PID
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -49,9 +51,14 @@ class ReIDDataset:
         return all(sample.camid >= 0 for sample in (*self.query, *self.gallery))
 
     def describe(self) -> dict[str, dict[str, int]]:
-        """Samples, images, identities and cameras of each split."""
+        """Samples, images, identities and cameras of each split; of the gallery distractors too, which are no identity."""
         splits = {"train": self.train, "val": self.val, "query": self.query, "gallery": self.gallery}
-        return {split: count(samples) for split, samples in splits.items() if samples or split != "val"}
+        counts = {split: count(samples) for split, samples in splits.items() if samples or split != "val"}
+        distractors = 0
+        if all(sample.pid != DISTRACTOR_PID for sample in self.query):  # or else it is a person as any other
+            distractors = sum(sample.pid == DISTRACTOR_PID for sample in self.gallery)
+        counts["gallery"] |= {"identities": counts["gallery"]["identities"] - bool(distractors), "distractors": distractors}
+        return counts
 
 
 def count(samples: Sequence[Sample]) -> dict[str, int]:

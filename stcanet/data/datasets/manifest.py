@@ -87,7 +87,8 @@ def _read_lines(path: Path) -> list[_Line]:
             columns = reader.fieldnames or []
             if missing := [column for column in REQUIRED if column not in columns]:
                 header = f"'{','.join(REQUIRED)}[,{','.join(OPTIONAL)}]'"
-                raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)}")
+                hint = "; camid may stay empty where cameras are not known" if "camid" in missing else ""
+                raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)}{hint}")
             return [_parse(row, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error

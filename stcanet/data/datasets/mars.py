@@ -21,7 +21,7 @@ mars/
 
 _INFO = ("train_name.txt", "test_name.txt", "tracks_train_info.mat", "tracks_test_info.mat", "query_IDX.mat")
 _GALLERY = {
-    "official": "the gallery keeps the query tracklets, as the authors evaluate: without them 140 queries have no match",
+    "official": "the gallery keeps the query tracklets, as the authors evaluate: without them queries may have no match",
     "torchreid": "the gallery is without the query tracklets; queries without a match are left out",
 }
 
