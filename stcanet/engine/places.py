@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,4 +36,4 @@ def _if_there(path: str) -> str:
 
 
 def _whole(path: str | Path) -> str:
-    return os.path.normpath(Path(path).absolute())
+    return str(Path(path).absolute())  # with .. in it: after a link that is not the folder above
