@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
+#include <chrono>
 #include <functional>
 #include <optional>
 #include <string>
@@ -89,6 +90,18 @@ inline std::function<void(std::size_t, std::size_t)> watch(const py::object& pro
         const py::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
         if (!progress.is_none()) progress(done, total);
+    };
+}
+
+// The same for calls that report nothing. Only now and then: units may be short, and while other threads compute in
+// Python, the GIL takes milliseconds to come.
+inline Watch watch_signals() {
+    using Clock = std::chrono::steady_clock;
+    return [next = Clock::time_point::min()](std::size_t) mutable {
+        if (Clock::now() < next) return;
+        const py::gil_scoped_acquire acquire;
+        if (PyErr_CheckSignals() != 0) throw py::error_already_set();
+        next = Clock::now() + std::chrono::milliseconds(20);
     };
 }
 

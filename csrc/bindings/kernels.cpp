@@ -24,7 +24,7 @@ py::array_t<float> distance_matrix(const py::array& query, const py::array& gall
     const Matrix<float> out = output(result);
     {
         const py::gil_scoped_release release;
-        stcanet::distance_matrix(q, g, which, options, scratch, out);
+        stcanet::distance_matrix(q, g, which, options, scratch, out, watch_signals());
     }
     return result;
 }
@@ -43,7 +43,7 @@ py::tuple top_k(const py::array& query, const py::array& gallery, std::size_t k,
     const Matrix<std::int64_t> out_indices = output(indices);
     {
         const py::gil_scoped_release release;
-        stcanet::top_k(q, g, which, groups, options, scratch, out_distances, out_indices);
+        stcanet::top_k(q, g, which, groups, options, scratch, out_distances, out_indices, watch_signals());
     }
     return py::make_tuple(distances, indices);
 }

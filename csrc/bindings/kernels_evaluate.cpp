@@ -44,7 +44,7 @@ py::object ranks(const py::array_t<Real, py::array::c_style>& distances, const I
     bool sound = false;
     {
         const py::gil_scoped_release release;
-        sound = stcanet::ranks<Real>({distances.data(), rows, cols}, truth, options, out);
+        sound = stcanet::ranks<Real>({distances.data(), rows, cols}, truth, options, out, watch_signals());
     }
     return sound ? py::object(result) : py::none();
 }

@@ -76,7 +76,7 @@ py::array_t<float> pair_distances(const FloatArray& query, const FloatArray& gal
     {
         const py::gil_scoped_release release;
         stcanet::pair_distances(q, g, which, options, rows.data(), cols.data(), static_cast<std::size_t>(rows.size()),
-                                out);
+                                out, watch_signals());
     }
     return result;
 }
@@ -92,7 +92,7 @@ py::tuple smallest(const FloatArray& values, std::size_t k, std::size_t threads)
     const Matrix<std::int32_t> out_indices = output(indices);
     {
         const py::gil_scoped_release release;
-        stcanet::smallest(rows, k, threads, out, out_indices);
+        stcanet::smallest(rows, k, threads, out, out_indices, watch_signals());
     }
     return py::make_tuple(found, indices);
 }
@@ -126,7 +126,7 @@ py::tuple expand(const ListArray& neighbours, std::size_t half, std::size_t thre
     SparseRows rows;
     {
         const py::gil_scoped_release release;
-        rows = stcanet::expand(view, half, threads);
+        rows = stcanet::expand(view, half, threads, watch_signals());
     }
     return py::make_tuple(to_array(rows.start), to_array(rows.indices));
 }
@@ -138,7 +138,7 @@ py::tuple average(const IndexArray& indptr, const ListArray& indices, const Floa
     SparseRows rows;
     {
         const py::gil_scoped_release release;
-        rows = stcanet::average(view, means, threads);
+        rows = stcanet::average(view, means, threads, watch_signals());
     }
     return py::make_tuple(to_array(rows.start), to_array(rows.indices), to_array(rows.values));
 }
@@ -151,7 +151,7 @@ py::tuple overlaps(const IndexArray& indptr, const ListArray& indices, const Flo
     SparseRows rows;
     {
         const py::gil_scoped_release release;
-        rows = stcanet::overlaps(view, num_query, start, last, threads);
+        rows = stcanet::overlaps(view, num_query, start, last, threads, watch_signals());
     }
     return py::make_tuple(to_array(rows.start), to_array(rows.indices), to_array(rows.values));
 }
@@ -166,7 +166,7 @@ void blend(FloatArray distances, const IndexArray& indptr, const ListArray& colu
     require(power == 1 || power == 2 || power == 4, "power must be 1, 2 or 4");
     const float* scale = farthest.data();
     const py::gil_scoped_release release;
-    stcanet::blend(out, view, scale, power, lambda_value, threads);
+    stcanet::blend(out, view, scale, power, lambda_value, threads, watch_signals());
 }
 
 py::tuple select_best(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name,

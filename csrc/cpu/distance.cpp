@@ -22,12 +22,13 @@ float exact_distance(const Kernels& kernels, Metric metric, const float* q, cons
 }
 
 void distance_matrix(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                     Matrix<float> out) {
-    const Screen screen(query, gallery, metric, options, options.kernels->accurate);
-    sweep(screen, scratch, [&](const Block& block) {
+                     Matrix<float> out, const Watch& watch) {
+    const Screen screen(query, gallery, metric, options, options.kernels->accurate, watch);
+    const auto write = [&](const Block& block) {
         for (std::size_t i = block.row; i < block.row + block.rows; ++i)
             screen.distances(i, block.col, block.cols, block.products(i), out.row(i) + block.col);
-    });
+    };
+    sweep(screen, scratch, write, as_progress(watch));
 }
 
 }  // namespace stcanet

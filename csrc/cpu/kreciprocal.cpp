@@ -34,19 +34,20 @@ void reciprocal(Lists neighbours, std::size_t i, std::size_t k, Ids& out) {
 }
 
 // Puts rows together that were made in chunks, in any order.
-SparseRows join(std::size_t rows, std::size_t threads, bool with_values,
+SparseRows join(std::size_t rows, std::size_t threads, bool with_values, const Watch& watch,
                 const std::function<void(std::size_t row, Entries& out)>& make_row) {
     std::vector<Entries> entries((rows + kChunk - 1) / kChunk);
     SparseRows result;
     result.start.assign(rows + 1, 0);
-    parallel_ranges(rows, kChunk, threads, [&](std::size_t begin, std::size_t end) {
+    const auto make_rows = [&](std::size_t begin, std::size_t end) {
         Entries& chunk = entries[begin / kChunk];
         for (std::size_t i = begin; i < end; ++i) {
             const std::size_t before = chunk.size();
             make_row(i, chunk);
             result.start[i + 1] = static_cast<std::int64_t>(chunk.size() - before);
         }
-    });
+    };
+    parallel_ranges(rows, kChunk, threads, make_rows, watch);
     for (std::size_t i = 0; i < rows; ++i) result.start[i + 1] += result.start[i];
     result.indices.reserve(static_cast<std::size_t>(result.start[rows]));
     if (with_values) result.values.reserve(static_cast<std::size_t>(result.start[rows]));
@@ -62,13 +63,14 @@ SparseRows join(std::size_t rows, std::size_t threads, bool with_values,
 
 }  // namespace
 
-SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads) {
+SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads, const Watch& watch) {
     const std::size_t n = neighbours.rows, k = neighbours.cols, small = std::min(half + 1, k);
     std::vector<Ids> halves(n);
-    parallel_ranges(n, kChunk, threads, [&](std::size_t begin, std::size_t end) {
+    const auto halve = [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) reciprocal(neighbours, i, small, halves[i]);
-    });
-    return join(n, threads, false, [&](std::size_t i, Entries& out) {
+    };
+    parallel_ranges(n, kChunk, threads, halve, watch);
+    return join(n, threads, false, watch, [&](std::size_t i, Entries& out) {
         Ids own;
         reciprocal(neighbours, i, k, own);
         Ids all = own;
@@ -85,8 +87,8 @@ SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads) {
     });
 }
 
-SparseRows average(SparseView rows, Lists neighbours, std::size_t threads) {
-    return join(neighbours.rows, threads, true, [&](std::size_t i, Entries& out) {
+SparseRows average(SparseView rows, Lists neighbours, std::size_t threads, const Watch& watch) {
+    return join(neighbours.rows, threads, true, watch, [&](std::size_t i, Entries& out) {
         Entries gathered;
         for (std::size_t r = 0; r < neighbours.cols; ++r) {
             const auto j = static_cast<std::size_t>(neighbours.row(i)[r]);
@@ -105,9 +107,10 @@ SparseRows average(SparseView rows, Lists neighbours, std::size_t threads) {
     });
 }
 
-SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, std::size_t last, std::size_t threads) {
+SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, std::size_t last, std::size_t threads,
+                    const Watch& watch) {
     const GalleryColumns columns(rows, num_query);
-    return join(last - first, threads, true, [&](std::size_t offset, Entries& out) {
+    return join(last - first, threads, true, watch, [&](std::size_t offset, Entries& out) {
         thread_local OverlapSums sums;
         sums.gather(rows, columns, first + offset);
         Ids touched = sums.touched();
@@ -117,9 +120,9 @@ SparseRows overlaps(SparseView rows, std::size_t num_query, std::size_t first, s
 }
 
 void blend(Matrix<float> distances, SparseView overlap, const float* farthest, int power, double lambda,
-           std::size_t threads) {
+           std::size_t threads, const Watch& watch) {
     const std::size_t cols = distances.cols;
-    parallel_ranges(distances.rows, 16, threads, [&](std::size_t begin, std::size_t end) {
+    const auto blend_rows = [&](std::size_t begin, std::size_t end) {
         for (std::size_t i = begin; i < end; ++i) {
             float* row = distances.row(i);
             // Divided by, and not multiplied with its inverse, which may overflow. x / infinity is 0.
@@ -134,7 +137,8 @@ void blend(Matrix<float> distances, SparseView overlap, const float* farthest, i
                 row[overlap.indices[e]] -= rest * (m / (2.0F - m));
             }
         }
-    });
+    };
+    parallel_ranges(distances.rows, 16, threads, blend_rows, watch);
 }
 
 }  // namespace stcanet

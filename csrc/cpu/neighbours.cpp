@@ -137,10 +137,10 @@ void neighbours(Features query, Features gallery, Metric metric, Options options
 }
 
 void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,
-                    const std::int64_t* cols, std::size_t count, float* out) {
+                    const std::int64_t* cols, std::size_t count, float* out, const Watch& watch) {
     const Features all = Features::joint(query, gallery);
     const Kernels& kernels = *options.kernels;
-    parallel_ranges(count, kChunk, options.threads, [&](std::size_t begin, std::size_t end) {
+    const auto measure = [&](std::size_t begin, std::size_t end) {
         for (std::size_t p = begin; p < end; ++p) {
             const float* x = all.row(static_cast<std::size_t>(rows[p]));
             const float* y = all.row(static_cast<std::size_t>(cols[p]));
@@ -148,11 +148,13 @@ void pair_distances(Features query, Features gallery, Metric metric, Options opt
             out[p] = exact_distance(kernels, metric, x, y, all.cols, cosine ? kernels.dot(x, x, all.cols) : 0.0,
                                     cosine ? kernels.dot(y, y, all.cols) : 0.0);
         }
-    });
+    };
+    parallel_ranges(count, kChunk, options.threads, measure, watch);
 }
 
-void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices) {
-    parallel_for(values.rows, threads, [&](std::size_t i) {
+void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices,
+              const Watch& watch) {
+    const auto select = [&](std::size_t i) {
         Smallest smallest(k);
         for (std::size_t j = 0; j < values.cols; ++j) smallest.offer({values.row(i)[j], static_cast<std::int32_t>(j)});
         const std::vector<Hit>& best = smallest.sorted();
@@ -160,7 +162,8 @@ void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float>
             found.row(i)[r] = best[r].value;
             indices.row(i)[r] = best[r].index;
         }
-    });
+    };
+    parallel_for(values.rows, threads, select, watch);
 }
 
 }  // namespace stcanet

@@ -48,9 +48,9 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
 }
 
 void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,
-                     const std::function<void(std::size_t begin, std::size_t end)>& work) {
+                     const std::function<void(std::size_t begin, std::size_t end)>& work, const Watch& watch) {
     parallel_for((count + size - 1) / size, threads,
-                 [&](std::size_t unit) { work(unit * size, std::min(count, (unit + 1) * size)); });
+                 [&](std::size_t unit) { work(unit * size, std::min(count, (unit + 1) * size)); }, watch);
 }
 
 }  // namespace stcanet

@@ -115,16 +115,17 @@ bool rank_rows(Matrix<const Real> distances, std::size_t begin, std::size_t end,
 }  // namespace
 
 template <typename Real>
-bool ranks(Matrix<const Real> distances, const Truth& truth, Options options, std::int64_t* ranks) {
+bool ranks(Matrix<const Real> distances, const Truth& truth, Options options, std::int64_t* ranks, const Watch& watch) {
     const std::size_t rows = std::max<std::size_t>(1, kUnit / std::max<std::size_t>(1, distances.cols));
     std::atomic<bool> sound{true};
-    parallel_ranges(distances.rows, rows, options.threads, [&](std::size_t begin, std::size_t end) {
+    const auto rank = [&](std::size_t begin, std::size_t end) {
         if (!rank_rows(distances, begin, end, truth, counting(*options.kernels, Real{}), ranks)) sound = false;
-    });
+    };
+    parallel_ranges(distances.rows, rows, options.threads, rank, watch);
     return sound;
 }
 
-template bool ranks(Matrix<const float>, const Truth&, Options, std::int64_t*);
-template bool ranks(Matrix<const double>, const Truth&, Options, std::int64_t*);
+template bool ranks(Matrix<const float>, const Truth&, Options, std::int64_t*, const Watch&);
+template bool ranks(Matrix<const double>, const Truth&, Options, std::int64_t*, const Watch&);
 
 }  // namespace stcanet

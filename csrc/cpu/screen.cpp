@@ -80,36 +80,38 @@ double squared_from(const double* centre, const float* x, double scale, std::siz
 
 }  // namespace
 
-Screen::Screen(Features query, Features gallery, Metric metric_, Options options_, const Product& product_)
+Screen::Screen(Features query, Features gallery, Metric metric_, Options options_, const Product& product_,
+               const Watch& watch)
     : metric(metric_), options(options_), product(product_), query_{}, gallery_{}, symmetric_(false) {
     query_.rows = query;
     gallery_.rows = gallery;
-    scale_rows();
+    scale_rows(watch);
 }
 
 Screen::Screen(Features all, Metric metric_, Options options_, const Product& product_)
     : metric(metric_), options(options_), product(product_), query_{}, gallery_{}, symmetric_(true) {
     query_.rows = all;
-    scale_rows();
+    scale_rows({});
 }
 
 // Calls visit(i, row as float32) for all rows of the side, from several threads.
 template <typename Visit>
-void Screen::visit_rows(const Side& side, const Visit& visit) const {
+void Screen::visit_rows(const Side& side, const Watch& watch, const Visit& visit) const {
     const Features& x = side.rows;
-    parallel_ranges(x.rows, 256, options.threads, [&](std::size_t begin, std::size_t end) {
+    const auto visit_range = [&](std::size_t begin, std::size_t end) {
         std::vector<float> room(x.half != nullptr ? x.cols : 0);
         for (std::size_t i = begin; i < end; ++i) visit(i, options.kernels->floats(x, i, 0, x.cols, room.data()));
-    });
+    };
+    parallel_ranges(x.rows, 256, options.threads, visit_range, watch);
 }
 
-void Screen::scale_rows() {
+void Screen::scale_rows(const Watch& watch) {
     const std::size_t depth = query_.rows.cols;
     double longest = 0.0;
     for (Side* side : {&query_, &gallery_}) {
         const std::size_t rows = side->rows.rows;
         side->squared.resize(rows);
-        visit_rows(*side,
+        visit_rows(*side, watch,
                    [&](std::size_t i, const float* row) { side->squared[i] = options.kernels->dot(row, row, depth); });
         side->scale.assign(rows, 1.0);
         side->length = side->squared;
@@ -121,7 +123,7 @@ void Screen::scale_rows() {
         for (const double length : side->length) longest = std::max(longest, length);
     }
     centre_.assign(depth + kMaxSlice, 0.0);
-    const double seen = centre_rows(longest);
+    const double seen = centre_rows(longest, watch);
     unit_ = scale_of(std::sqrt(seen));
     for (double& value : centre_) value *= unit_;
     for (Side* side : {&query_, &gallery_}) {
@@ -139,7 +141,7 @@ void Screen::scale_rows() {
 
 // Embeddings of an untrained or collapsed model are nearly the same direction, and what they share drowns what they
 // differ in. Distances do not change when it is taken away. Any centre is as right as any other, so a few rows will do.
-double Screen::centre_rows(double longest) {
+double Screen::centre_rows(double longest, const Watch& watch) {
     const std::size_t depth = query_.rows.cols;
     const std::vector<double> mean = mean_of_some();
     double common = 0.0;
@@ -150,7 +152,7 @@ double Screen::centre_rows(double longest) {
     for (Side* side : {&query_, &gallery_}) {
         std::vector<double>& length = lengths[side == &gallery_];
         length.resize(side->rows.rows);
-        visit_rows(*side, [&](std::size_t i, const float* row) {
+        visit_rows(*side, watch, [&](std::size_t i, const float* row) {
             length[i] = side->scale[i] > 0.0 ? squared_from(mean.data(), row, side->scale[i], depth) : longest;
         });
         for (const double value : length) seen = std::max(seen, value);

@@ -189,19 +189,44 @@ void test_counting(const Data& data, std::size_t q, Metric metric, const Options
     check(!ranks<double>({wide.data(), q, g}, truth, options, same.data()), "ranks: NaN", options);
 }
 
-void test_cancellation(const Data& data, const Options& options) {
-    const std::size_t n = data.rows;
-    std::vector<std::int32_t> indices(n);
-    std::vector<float> distances(n), farthest(n);
+template <typename Call>
+void check_stops(const char* what, const Options& options, const Call& call) {
     bool stopped = false;
     try {
-        neighbours(data.view(0, 1), data.view(1, n - 1), Metric::cosine, options, 1,
-                   {{indices.data(), n, 1}, {distances.data(), n, 1}, farthest.data()}, {}, {},
-                   [](std::size_t, std::size_t) { throw std::runtime_error("enough"); });
+        call();
     } catch (const std::runtime_error&) {
         stopped = true;
     }
-    check(stopped, "cancellation", options);
+    check(stopped, what, options);
+}
+
+void test_cancellation(const Data& data, const Options& options) {
+    const std::size_t n = data.rows, q = 8, g = n - q;
+    std::vector<std::int32_t> indices(n);
+    std::vector<std::int64_t> found(q), start(n + 1);
+    std::vector<float> distances(n), farthest(n), dense(q * g);
+    const Features queries = data.view(0, q), gallery = data.view(q, g);
+    const Watch enough = [](std::size_t) { throw std::runtime_error("enough"); };
+    check_stops("cancellation of neighbours", options, [&] {
+        neighbours(queries, gallery, Metric::cosine, options, 1,
+                   {{indices.data(), n, 1}, {distances.data(), n, 1}, farthest.data()}, {}, {}, as_progress(enough));
+    });
+    check_stops("cancellation of distance_matrix", options,
+                [&] { distance_matrix(queries, gallery, Metric::cosine, options, 1, {dense.data(), q, g}, enough); });
+    for (const std::size_t rows : {std::size_t{1}, q})
+        check_stops("cancellation of top_k", options, [&] {
+            top_k(data.view(0, rows), gallery, Metric::cosine, {}, options, 1, {distances.data(), rows, 1},
+                  {found.data(), rows, 1}, enough);
+        });
+    const Lists lists{indices.data(), n, 1};
+    const SparseView none{start.data(), nullptr, nullptr, n};
+    check_stops("cancellation of expand", options, [&] { expand(lists, 1, options.threads, enough); });
+    check_stops("cancellation of average", options, [&] { average(none, lists, options.threads, enough); });
+    check_stops("cancellation of overlaps", options, [&] { overlaps(none, q, 0, q, options.threads, enough); });
+    check_stops("cancellation of blend", options, [&] {
+        blend({dense.data(), q, g}, {start.data(), nullptr, nullptr, q}, farthest.data(), 1, 0.3, options.threads,
+              enough);
+    });
 }
 
 }  // namespace

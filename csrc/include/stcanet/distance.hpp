@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "stcanet/isa.hpp"
+#include "stcanet/parallel.hpp"
 #include "stcanet/views.hpp"
 
 namespace stcanet {
@@ -27,6 +28,6 @@ float exact_cosine(double product, double q_sq, double g_sq);
 // exact_distance, since the tile formula cancels there. Error bound: Screen::error in screen.hpp. At most about
 // `scratch` bytes of packed rows are held at a time.
 void distance_matrix(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                     Matrix<float> out);
+                     Matrix<float> out, const Watch& watch = {});
 
 }  // namespace stcanet

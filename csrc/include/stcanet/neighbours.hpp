@@ -29,9 +29,10 @@ void neighbours(Features query, Features gallery, Metric metric, Options options
 
 // Distances of the pairs (rows[p], cols[p]) of the joint set, by definition.
 void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,
-                    const std::int64_t* cols, std::size_t count, float* out);
+                    const std::int64_t* cols, std::size_t count, float* out, const Watch& watch = {});
 
 // The k smallest values of each row of [R, N], by (value, index).
-void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices);
+void smallest(Features values, std::size_t k, std::size_t threads, Matrix<float> found, Matrix<std::int32_t> indices,
+              const Watch& watch = {});
 
 }  // namespace stcanet

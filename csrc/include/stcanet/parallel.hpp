@@ -18,9 +18,9 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
                   const Watch& watch = {});
 
 // The same for many small pieces of work: calls work(begin, end) for consecutive ranges of `size`, the last may be
-// shorter.
+// shorter. A range is a unit.
 void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,
-                     const std::function<void(std::size_t begin, std::size_t end)>& work);
+                     const std::function<void(std::size_t begin, std::size_t end)>& work, const Watch& watch = {});
 
 std::size_t resolve_threads(std::size_t threads);
 

@@ -24,6 +24,7 @@ struct Truth {
 // ranks[k], from 1: place of the matches of each query among what it sees, in the order of (distance, gallery index);
 // ascending within a query. Returns false, with ranks that mean nothing, when any of the distances is NaN.
 template <typename Real>
-bool ranks(Matrix<const Real> distances, const Truth& truth, Options options, std::int64_t* ranks);
+bool ranks(Matrix<const Real> distances, const Truth& truth, Options options, std::int64_t* ranks,
+           const Watch& watch = {});
 
 }  // namespace stcanet

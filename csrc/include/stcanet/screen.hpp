@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "stcanet/distance.hpp"
+#include "stcanet/parallel.hpp"
 
 namespace stcanet {
 
@@ -27,7 +28,9 @@ struct Side {
 
 class Screen {
   public:
-    Screen(Features query, Features gallery, Metric metric, Options options, const Product& product);
+    // Reads all rows once or twice; `watch` is told in between.
+    Screen(Features query, Features gallery, Metric metric, Options options, const Product& product,
+           const Watch& watch = {});
     // Every row against every row.
     Screen(Features all, Metric metric, Options options, const Product& product);
 
@@ -60,9 +63,9 @@ class Screen {
 
   private:
     template <typename Visit>
-    void visit_rows(const Side& side, const Visit& visit) const;
-    void scale_rows();
-    double centre_rows(double longest);  // returns the longest squared length that is left
+    void visit_rows(const Side& side, const Watch& watch, const Visit& visit) const;
+    void scale_rows(const Watch& watch);
+    double centre_rows(double longest, const Watch& watch);  // returns the longest squared length that is left
     std::vector<double> mean_of_some() const;
 
     Side query_, gallery_;

@@ -30,6 +30,12 @@ struct Block {
 // Told (blocks done, of how many) from the calling thread; what it throws ends the work. May be empty.
 using Progress = std::function<void(std::size_t done, std::size_t total)>;
 
+// For a watch that has no use for the total.
+inline Progress as_progress(const Watch& watch) {
+    if (!watch) return {};
+    return [&watch](std::size_t done, std::size_t) { watch(done); };
+}
+
 struct Range {
     std::size_t first, count;
 };

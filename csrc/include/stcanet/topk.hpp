@@ -13,6 +13,6 @@ namespace stcanet {
 // result does not depend on instruction set, threads or block sizes. Values must be finite and at most 1e30 in
 // magnitude (a larger distance would overflow float32).
 void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t scratch,
-           Matrix<float> distances, Matrix<std::int64_t> indices);
+           Matrix<float> distances, Matrix<std::int64_t> indices, const Watch& watch = {});
 
 }  // namespace stcanet
