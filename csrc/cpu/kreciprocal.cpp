@@ -33,6 +33,47 @@ void reciprocal(Lists neighbours, std::size_t i, std::size_t k, Ids& out) {
     }
 }
 
+// The expanded set of one row after the other. A byte for every row says whether it is a member, and of which kind, so
+// that asking takes one step, however long the lists are.
+class ExpandedSet {
+  public:
+    // Ascending; `halves` are the sets that may join.
+    const Ids& gather(Lists neighbours, const std::vector<Ids>& halves, std::size_t i) {
+        for (const std::int32_t id : members_) mark(id) = kOutside;
+        members_.clear();
+        if (marks_.size() < neighbours.rows) marks_.resize(neighbours.rows, kOutside);
+        reciprocal(neighbours, i, neighbours.cols, members_);
+        for (const std::int32_t id : members_) mark(id) = kOriginal;
+        const std::size_t originals = members_.size();
+        for (std::size_t c = 0; c < originals; ++c) {
+            const Ids& set = halves[static_cast<std::size_t>(members_[c])];
+            const auto shared =
+                std::count_if(set.begin(), set.end(), [&](std::int32_t id) { return mark(id) == kOriginal; });
+            if (3 * shared > 2 * static_cast<std::ptrdiff_t>(set.size())) unite(set);
+        }
+        if (members_.empty()) members_.push_back(static_cast<std::int32_t>(i));  // more than k copies: not even itself
+        std::sort(members_.begin(), members_.end());
+        members_.erase(std::unique(members_.begin(), members_.end()), members_.end());  // of a list with repetitions
+        return members_;
+    }
+
+  private:
+    enum Mark : std::uint8_t { kOutside, kOriginal, kJoined };
+
+    Mark& mark(std::int32_t id) { return marks_[static_cast<std::size_t>(id)]; }
+
+    void unite(const Ids& set) {
+        for (const std::int32_t id : set) {
+            if (mark(id) != kOutside) continue;
+            members_.push_back(id);
+            mark(id) = kJoined;
+        }
+    }
+
+    std::vector<Mark> marks_;  // kOutside but for members
+    Ids members_;
+};
+
 // Puts rows together that were made in chunks, in any order.
 SparseRows join(std::size_t rows, std::size_t threads, bool with_values, const Watch& watch,
                 const std::function<void(std::size_t row, Entries& out)>& make_row) {
@@ -71,19 +112,8 @@ SparseRows expand(Lists neighbours, std::size_t half, std::size_t threads, const
     };
     parallel_ranges(n, kChunk, threads, halve, watch);
     return join(n, threads, false, watch, [&](std::size_t i, Entries& out) {
-        Ids own;
-        reciprocal(neighbours, i, k, own);
-        Ids all = own;
-        for (const std::int32_t candidate : own) {
-            const Ids& set = halves[static_cast<std::size_t>(candidate)];
-            const auto shared = std::count_if(set.begin(), set.end(),
-                                              [&](std::int32_t id) { return contains(own.data(), own.size(), id); });
-            if (3 * shared > 2 * static_cast<std::ptrdiff_t>(set.size())) all.insert(all.end(), set.begin(), set.end());
-        }
-        if (all.empty()) all.push_back(static_cast<std::int32_t>(i));  // more than k copies: not even itself
-        std::sort(all.begin(), all.end());
-        all.erase(std::unique(all.begin(), all.end()), all.end());
-        for (const std::int32_t id : all) out.emplace_back(id, 0.0F);
+        thread_local ExpandedSet set;
+        for (const std::int32_t id : set.gather(neighbours, halves, i)) out.emplace_back(id, 0.0F);
     });
 }
 

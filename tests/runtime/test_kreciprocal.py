@@ -341,6 +341,14 @@ def test_expand_equals_reference(implementation: Any, problem: dict[str, Any], h
     assert_same(implementation.bind("expand")(*lists), reference.expand(*lists))
 
 
+def test_expand_of_long_lists_and_then_of_short_ones(implementation: Any) -> None:
+    """A thread keeps marks of the rows from one call to the next."""
+    for total, places, half in ((200, 101, 50), (150, 140, 70), (60, 4, 2)):
+        joint = np.repeat(gaussian(total, total // 10, 6), 10, axis=0) + gaussian(1, total, 6)
+        lists = reference.neighbours(joint[:9], joint[9:], places, "cosine").indices
+        assert_same(implementation.bind("expand", threads=1)(lists, half), reference.expand(lists, half))
+
+
 def test_a_set_without_members_is_the_row_itself(implementation: Any) -> None:
     """Ten copies and lists of four: rows 4 to 9 are in no list, not even in their own."""
     lists = np.tile(np.arange(4, dtype=np.int32), (10, 1))
