@@ -20,6 +20,10 @@ namespace py = pybind11;
 using FloatArray = py::array_t<float, py::array::c_style>;
 using IndexArray = py::array_t<std::int64_t, py::array::c_style>;
 
+inline void require(bool condition, const char* message) {
+    if (!condition) throw py::value_error(message);
+}
+
 inline std::string shape_of(const py::array& array) { return py::str(array.attr("shape")).cast<std::string>(); }
 
 // A view of no data yet.
@@ -44,6 +48,9 @@ inline Features any_features(const py::array& array, const char* name) {
     view.half = static_cast<const std::uint16_t*>(array.data());
     return view;
 }
+
+// Lists hold indices of 32 bits.
+inline void require_indexable(std::size_t rows) { require(rows <= 0x7FFFFFFF, "at most 2^31 - 1 rows"); }
 
 inline void require_same_depth(Features query, Features gallery) {
     if (query.cols != gallery.cols)

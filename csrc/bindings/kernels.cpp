@@ -34,6 +34,7 @@ py::tuple top_k(const py::array& query, const py::array& gallery, std::size_t k,
                 std::size_t scratch, std::size_t threads, const std::string& isa) {
     const Features q = any_features(query, "query"), g = any_features(gallery, "gallery");
     require_same_depth(q, g);
+    require_indexable(g.rows);
     const Metric which = metric(metric_name);
     const Groups groups = as_groups(q_groups, g_groups, q.rows, g.rows);
     const Options options{find_kernels(isa), threads};

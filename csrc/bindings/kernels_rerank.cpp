@@ -14,10 +14,6 @@ namespace {
 
 using ListArray = py::array_t<std::int32_t, py::array::c_style>;
 
-void require(bool condition, const char* message) {
-    if (!condition) throw py::value_error(message);
-}
-
 using ListOutputs = std::tuple<FloatArray, IndexArray, std::optional<IndexArray>, std::optional<IndexArray>>;
 
 GalleryLists gallery_lists(std::optional<ListOutputs>& given, Features query, Features gallery) {
@@ -39,7 +35,7 @@ py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::si
     require_same_depth(q, g);
     const std::size_t n = q.rows + g.rows;
     require(k >= 1 && k <= n, "k must be between 1 and the number of rows");
-    require(n <= 0x7FFFFFFF, "at most 2^31 - 1 rows");
+    require_indexable(n);
     const Metric which = metric(metric_name);
     const Options options{find_kernels(isa), threads};
     Matrix<float> out;
@@ -86,6 +82,7 @@ py::tuple smallest(const FloatArray& values, std::size_t k, std::size_t threads)
     const Features rows{values.data(), static_cast<std::size_t>(values.shape(0)),
                         static_cast<std::size_t>(values.shape(1))};
     require(k >= 1 && k <= rows.cols, "k must be between 1 and N");
+    require_indexable(rows.cols);
     py::array_t<float> found({rows.rows, k});
     ListArray indices({rows.rows, k});
     const Matrix<float> out = output(found);
@@ -175,6 +172,7 @@ py::tuple select_best(const FloatArray& query, const FloatArray& gallery, const 
                       double lambda_value, const py::object& progress, std::size_t threads, const std::string& isa) {
     const Features q = features(query, "query"), g = features(gallery, "gallery");
     require_same_depth(q, g);
+    require_indexable(q.rows + g.rows);
     const SparseView rows = sparse(indptr, indices, values, q.rows + g.rows);
     require(
         rows.rows == q.rows + g.rows && farthest.ndim() == 1 && static_cast<std::size_t>(farthest.size()) == rows.rows,

@@ -11,7 +11,7 @@
 namespace stcanet {
 
 std::size_t resolve_threads(std::size_t threads) {
-    return threads != 0 ? threads : std::max<std::size_t>(1, std::thread::hardware_concurrency());
+    return std::min(kMaxThreads, threads != 0 ? threads : std::max(1U, std::thread::hardware_concurrency()));
 }
 
 void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -323,12 +324,47 @@ def test_forced_instruction_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @needs_compiled
-@pytest.mark.parametrize("threads", ["-1", "two", "1.5"])
+@pytest.mark.parametrize("threads", ["-1", "two", "1.5", "65537", str(2**62), str(2**64)])
 def test_bad_thread_count(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
     monkeypatch.setenv("STCANET_NUM_THREADS", threads)
     with pytest.raises(OptionError, match="STCANET_NUM_THREADS"):
         compiled.resolve_threads()
     assert compiled.resolve_threads(3) == 3
+    assert compiled.resolve_threads(65536) == 65536
+    if threads.isdigit():
+        with pytest.raises(OptionError, match="STCANET_NUM_THREADS"):
+            compiled.resolve_threads(int(threads))
+
+
+@needs_compiled
+@pytest.mark.parametrize("threads", [2**62, 2**64 - 1])
+def test_kernels_bear_any_number_of_threads(threads: int) -> None:
+    """Multiplied by four it is 0, or nearly, in 64 bits."""
+    from stcanet_runtime import _kernels
+
+    x = gaussian(0, 300, 8)
+    found = _kernels.top_k(x[:1], x, 3, "cosine", None, None, 1 << 20, threads)
+    np.testing.assert_array_equal(found[1], compiled.top_k(x[:1], x, 3, "cosine", threads=1)[1])
+
+
+@needs_compiled
+def test_more_rows_than_indices_of_32_bits(tmp_path: Path) -> None:
+    """Refused before anything is read: the files have no contents."""
+    from stcanet_runtime import _kernels
+
+    def rows(dtype: type, *shape: int) -> Any:
+        return np.memmap(tmp_path / f"{len(list(tmp_path.iterdir()))}.bin", dtype, "w+", shape=shape)
+
+    one, many = np.ones((1, 1), np.float32), rows(np.float32, 2**31, 1)
+    with pytest.raises(ValueError, match=r"at most 2\^31 - 1 rows"):
+        _kernels.top_k(one, rows(np.float16, 2**31, 1), 1, "cosine", None, None, 1 << 20)
+    with pytest.raises(ValueError, match=r"at most 2\^31 - 1 rows"):
+        _kernels.smallest(many.reshape(1, -1), 1)
+    with pytest.raises(ValueError, match=r"at most 2\^31 - 1 rows"):
+        _kernels.neighbours(one, many, 1, "cosine", None, None, None, 1 << 20)
+    sparse = np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    with pytest.raises(ValueError, match=r"at most 2\^31 - 1 rows"):
+        _kernels.select_best(one, many, "cosine", *sparse, one[0], (one, np.zeros((1, 1), np.int64), None, None), 1, 1, 0.3)
 
 
 # ---- CUDA: built on request only ----------------------------------------------------------------------------------

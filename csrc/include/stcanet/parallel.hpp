@@ -22,6 +22,10 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
 void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,
                      const std::function<void(std::size_t begin, std::size_t end)>& work, const Watch& watch = {});
 
+// More than any machine grants; a multiple of it does not overflow.
+constexpr std::size_t kMaxThreads = std::size_t{1} << 16;
+
+// At most kMaxThreads; 0 stands for one per processor.
 std::size_t resolve_threads(std::size_t threads);
 
 }  // namespace stcanet

@@ -26,6 +26,8 @@ from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, N
 from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
 
+MAX_THREADS = 1 << 16
+"""As in ``csrc``; more than any machine grants."""
 READS_FLOAT16 = True
 ON_DEVICE = False
 
@@ -61,15 +63,15 @@ def resolve_threads(threads: int | None = None) -> int:
         threads: a number, or None for the environment and then 0.
 
     Raises:
-        OptionError: not a number, or negative.
+        OptionError: not a number, negative, or above `MAX_THREADS`.
     """
     value: object = threads if threads is not None else os.environ.get("STCANET_NUM_THREADS") or 0
     try:
         number = int(str(value))
     except ValueError:
         number = -1
-    if number < 0:
-        raise OptionError("threads (STCANET_NUM_THREADS)", value, "a number of threads, or 0 for all")
+    if not 0 <= number <= MAX_THREADS:
+        raise OptionError("threads (STCANET_NUM_THREADS)", value, f"a number of threads up to {MAX_THREADS:,}, or 0 for all")
     return number
 
 
