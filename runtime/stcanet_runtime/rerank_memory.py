@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, stage_bytes
 from stcanet_runtime.errors import MemoryLimitError
 
 MIN_SCRATCH = 1 << 20
@@ -14,7 +14,6 @@ _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
 _GPU_SCRATCH = 1 << 30  # blocks that keep a large GPU busy
-_STAGE_BYTES = 32 << 20  # temporaries of the stages in NumPy, which work in blocks
 _SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places, the farthest, limits
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
 
@@ -66,7 +65,7 @@ class Task:
         # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.
         tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
         pairs = 40 * min(1 << 18, self.total * self.k * self.dim)
-        return 4 * self.total * self.dim + pairs + max(tiles, min(_STAGE_BYTES, 24 * self.total * self.k**2))
+        return 4 * self.total * self.dim + pairs + max(tiles, stage_bytes(self.total, self.k))
 
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""

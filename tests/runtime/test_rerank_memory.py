@@ -32,12 +32,14 @@ from stcanet_runtime.rerank_memory import MIN_SCRATCH, Task, plan_scratch
         (300, 1200, 48, {"out": "file.npy"}),
         (20, 280, 2048, {}),
         (5, 5000, 1500, {}),
+        (10, 5990, 16, {"k1": 1}),
     ],
 )
 def test_memory_limit_is_kept(
     rows: int, cols: int, depth: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As NumPy's own allocations show; `benchmarks` measures whole processes. The last case is nearly all copied rows."""
+    """As NumPy's own allocations show; `benchmarks` measures whole processes. The last but one is nearly all copied rows; a flag for
+    each pair of the last would take 36 MB."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     joint = rng.normal(size=(cols // 20, depth)).astype(np.float32)[np.arange(rows + cols) % (cols // 20)]
@@ -46,7 +48,8 @@ def test_memory_limit_is_kept(
     needed = needed_bytes(q, g, **options, backend="numpy")
     with pytest.raises(MemoryLimitError):
         rerank(q, g, **options, max_memory=needed - 1, backend="numpy")
-    estimate = rerank_memory(rows, cols, depth, top=options.get("top"), to_file="out" in options, backend="numpy")
+    given = {name: options[name] for name in options if name != "out"}
+    estimate = rerank_memory(rows, cols, depth, **given, to_file="out" in options, backend="numpy")
     for limit, allowed in ((needed, needed), (None, estimate)):
         tracemalloc.start()
         rerank(q, g, **options, max_memory=limit, backend="numpy")

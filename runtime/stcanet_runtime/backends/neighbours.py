@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 DEFAULT_SCRATCH = 128 << 20
 """Bytes for the blocks of a neighbour search when nothing else is asked for."""
 
+_STAGE_BYTES = 32 << 20
+
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` between blocks, from the calling thread; an exception from it stops the work."""
 
@@ -44,6 +46,11 @@ class Neighbours(NamedTuple):
     """[N, k]."""
     farthest: NDArray[np.float32]
     """[N], the largest distance of the row to any of the N rows."""
+
+
+def stage_bytes(total: int, k: int) -> int:
+    """Bytes for the temporaries of a stage in NumPy, which works in blocks: for N rows with lists of k."""
+    return min(_STAGE_BYTES, 24 * total * k**2)
 
 
 def joint_rows(query: NDArray[np.float32], gallery: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.float32]:

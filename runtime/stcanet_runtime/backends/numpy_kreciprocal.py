@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.neighbours import Sparse, row_groups
+from stcanet_runtime.backends.neighbours import Sparse, row_groups, stage_bytes
 
 _BLOCK = 1 << 19  # elements of a temporary array
 
@@ -29,7 +29,8 @@ def expand(neighbours: NDArray[np.int32], half: int) -> tuple[NDArray[np.int64],
     near_members = np.where(_reciprocal(near), near, outside)
     near_members = np.concatenate([near_members, np.full((1, near.shape[1]), outside)])  # the set of "outside" is empty
     counts, indices = np.empty(total, np.int64), []
-    step = max(1, _BLOCK // (places * near.shape[1]))
+    # Half of what a stage may take is for `inside`, half for what is made of the members.
+    step = max(1, min(_BLOCK // (places * near.shape[1]), stage_bytes(total, places) // 2 // (total + 1)))
     inside = np.zeros((min(step, total), total + 1), bool)
     for start in range(0, total, step):
         block = members[start : start + step]
