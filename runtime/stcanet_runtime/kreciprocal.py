@@ -6,8 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
+from fractions import Fraction
 
 from stcanet_runtime.backends import Backend
 from stcanet_runtime.backends.neighbours import Neighbours, PairDistances, Sparse
@@ -53,7 +52,7 @@ class Settings(Reranking):
     @property
     def half(self) -> int:
         """Neighbours of which the sets that may join are made: k1 / 2, a half rounded to the even number."""
-        return int(np.around(self.k1 / 2))
+        return round(Fraction(self.k1, 2))  # of any size, unlike a float
 
     def list_length(self, total: int) -> int:
         """Neighbours that are needed of every row, of `total` rows."""
@@ -80,9 +79,11 @@ def encode(backend: Backend, neighbours: Neighbours, settings: Settings, measure
         settings: k1, k2 and the power.
         measure: for members of a set that are not in the row's list.
     """
+    total = len(neighbours.indices)  # more neighbours than rows are all rows, and may be more than an array can count
     # A copy is contiguous, and where the array is: in memory or on a GPU.
-    indptr, indices = backend.expand(neighbours.indices[:, : settings.k1 + 1].copy(), settings.half)
+    lists = neighbours.indices[:, : min(settings.k1 + 1, total)].copy()
+    indptr, indices = backend.expand(lists, min(settings.half, total))
     values = backend.weights(neighbours, indptr, indices, settings.power, measure)
     if settings.k2 == 1:
         return indptr, indices, values
-    return backend.average(indptr, indices, values, neighbours.indices[:, : settings.k2].copy())
+    return backend.average(indptr, indices, values, neighbours.indices[:, : min(settings.k2, total)].copy())

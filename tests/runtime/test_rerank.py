@@ -17,11 +17,12 @@ from rerank_cases import (
     dense,
     expected_of,
     market_like,
+    noise,
     problems,
     stored_distances,
 )
 
-from stcanet_runtime import evaluate, rerank, rerank_distances
+from stcanet_runtime import evaluate, rerank, rerank_distances, rerank_memory
 from stcanet_runtime.backends import get_backend, numpy_kreciprocal, reference, weights
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.kreciprocal import Settings
@@ -65,6 +66,7 @@ def test_every_choice_shows_in_the_stored_case(but: str) -> None:
 
 def test_parameters() -> None:
     assert [Settings(k1).half for k1 in (1, 3, 15, 19, 20, 21, 23, 25)] == [0, 2, 8, 10, 10, 10, 12, 12]
+    assert [Settings(k1).half for k1 in range(1, 999)] == [int(np.around(k1 / 2)) for k1 in range(1, 999)]
     assert Reranking() == Reranking(20, 6, 0.3)
     assert str(Reranking(5, 2, 0.25)) == "re-ranked (k1 5, k2 2, lambda 0.25)"
     assert Settings(20, 6).list_length(1000) == 21
@@ -209,6 +211,17 @@ def test_fewer_rows_than_neighbours(backend: str, rows: int, cols: int) -> None:
     actual = rerank(joint[:rows], joint[rows:], backend=backend)
     expected = rerank(joint[:rows], joint[rows:], rows + cols - 1, rows + cols, backend="reference")
     np.testing.assert_allclose(actual, expected, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("many", [2**63, 2**70, 10**400])
+def test_more_neighbours_than_an_integer_counts(backend: str, many: int) -> None:
+    joint = noise(4, 30, 5).astype(np.float32)
+    q, g = joint[:9], joint[9:]
+    for name in (backend, "reference"):
+        expected = rerank(q, g, 1000, 1000, backend=name)
+        np.testing.assert_array_equal(rerank(q, g, many, many, backend=name), expected)
+        assert_same_result(rerank(q, g, many, many, top=5, backend=name), rerank(q, g, 1000, 1000, top=5, backend=name))
+    assert rerank_memory(9, 21, 5, many, many) == rerank_memory(9, 21, 5, 1000, 1000)
 
 
 def test_k2_may_exceed_k1(backend: str) -> None:

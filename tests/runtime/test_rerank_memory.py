@@ -38,8 +38,8 @@ from stcanet_runtime.rerank_memory import MIN_SCRATCH, Task, plan_scratch
 def test_memory_limit_is_kept(
     rows: int, cols: int, depth: int, options: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As NumPy's own allocations show; `benchmarks` measures whole processes. The last but one is nearly all copied rows; a flag for
-    each pair of the last would take 36 MB."""
+    """As NumPy's own allocations show; `benchmarks` measures whole processes. The last case but one is nearly all copied rows;
+    a flag for each pair of the last would take 36 MB."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     joint = rng.normal(size=(cols // 20, depth)).astype(np.float32)[np.arange(rows + cols) % (cols // 20)]

@@ -12,6 +12,8 @@ Memory and time are those of the definition: use it for checking, and `numpy_` w
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -151,7 +153,7 @@ def rerank(
         [Q, N - Q] float64; smaller is closer.
     """
     working, order = _working(distances, power)
-    half = int(np.around(k1 / 2))
+    half = round(Fraction(k1, 2))
     v = np.zeros(working.shape)
     for i in range(len(v)):
         members = reference_stages.expanded_set(order, i, k1, half)
