@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.backends import Backend, get_backend, gpu_device
-from stcanet_runtime.embeddings import as_embeddings, as_rows, check_form, check_same_depth
+from stcanet_runtime.backends import Backend, get_backend
+from stcanet_runtime.embeddings import as_embeddings, as_rows, check_same_depth
 from stcanet_runtime.errors import OptionError, quote_choices
 
 METRICS = ("cosine", "euclidean")
@@ -24,17 +24,14 @@ def check_metric(metric: str) -> str:
 
 def form_pair(query: ArrayLike, gallery: ArrayLike, backend: Backend) -> tuple[NDArray[Any], NDArray[Any]]:
     """Query [Q, D] and gallery [G, D] as arrays for `as_pair`: only the form is checked, and nothing is converted yet."""
-    q, g = _as_rows(query, "query", backend), _as_rows(gallery, "gallery", backend)
+    if backend.ON_DEVICE:
+        from stcanet_runtime.backends import gpu
+
+        q, g = gpu.as_rows(query, "query"), gpu.as_rows(gallery, "gallery")
+    else:
+        q, g = as_rows(query, "query"), as_rows(gallery, "gallery")
     check_same_depth(q, g)
     return q, g
-
-
-def _as_rows(x: ArrayLike, name: str, backend: Backend) -> Any:
-    if not (backend.ON_DEVICE and gpu_device.is_on_gpu(x)):
-        return as_rows(x, name)
-    array = gpu_device.adopt(gpu_device.device(), x)
-    check_form(array, name)
-    return array
 
 
 def as_pair(

@@ -96,8 +96,8 @@ class MemoryLimitError(StcanetError):
     def __init__(self, needed: int, limit: int, hint: str) -> None:
         self.needed, self.limit = needed, limit
         # The need is rounded up and the limit down: what is told to be needed is enough, and more than what is allowed.
-        told = (f"{tenths / 10:,.1f} MiB" for tenths in (-(-10 * needed // 2**20), 10 * limit // 2**20))
-        super().__init__("needs {} besides the inputs, max_memory allows {}; {}".format(*told, hint))
+        least, most = -(-10 * needed // 2**20) / 10, 10 * limit // 2**20 / 10
+        super().__init__(f"needs {least:,.1f} MiB besides the inputs, max_memory allows {most:,.1f} MiB; {hint}")
 
 
 class DroppedError(StcanetError):

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.identities import Identities
@@ -145,13 +145,17 @@ def _query_figures(start: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArra
     return figures
 
 
+def count_distractors(q_pids: ArrayLike, g_pids: ArrayLike) -> int:
+    """Gallery images of pid 0; none where a query has it too, since it is a person there as any other."""
+    return 0 if np.any(np.equal(q_pids, DISTRACTOR_PID)) else int(np.count_nonzero(np.equal(g_pids, DISTRACTOR_PID)))
+
+
 def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None) -> Protocol:
-    distractors = 0 if DISTRACTOR_PID in people.q_pids else int(np.count_nonzero(people.g_pids == DISTRACTOR_PID))
     return Protocol(
         same_camera_rule=NO_CAMERA_RULE if people.cameras is None else CAMERA_RULE,
         num_query=len(people.q_pids),
         num_gallery=len(people.by_pid),
-        num_distractors=distractors,
+        num_distractors=count_distractors(people.q_pids, people.g_pids),
         num_junk=len(people.junk),
         num_skipped_queries=len(people.q_pids) - num_valid,
         metric=metric,

@@ -32,6 +32,15 @@ ON_DEVICE = True
 resize_boxes = gpu_crops.resize_boxes
 
 
+def as_rows(x: ArrayLike | Array, name: str) -> Array:
+    """Embeddings where they are, as `embeddings.as_rows`: what lies on the device stays there."""
+    if not is_on_gpu(x):
+        return embeddings.as_rows(x, name)
+    array = adopt(gpu_device.device(), x)
+    embeddings.check_form(array, name)
+    return array
+
+
 def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
     """Check embeddings and bring them to the device.
 
@@ -45,11 +54,9 @@ def as_embeddings(x: ArrayLike | Array, name: str) -> Array:
     Raises:
         ShapeError: as `embeddings.as_embeddings`.
     """
-    device = gpu_device.device()
-    if not is_on_gpu(x):
-        return put(device, embeddings.as_embeddings(x, name), np.float32)
-    array = adopt(device, x)
-    embeddings.check_form(array, name)
+    device, array = gpu_device.device(), as_rows(x, name)
+    if not is_on_gpu(array):
+        return put(device, embeddings.as_embeddings(array, name), np.float32)
     if array.size and not float(device.xp.abs(array).max()) <= embeddings.MAX_MAGNITUDE:
         raise ShapeError(f"{name} must be finite and at most {embeddings.MAX_MAGNITUDE:g} in magnitude")
     return put(device, array, np.float32)

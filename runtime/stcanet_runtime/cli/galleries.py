@@ -147,7 +147,7 @@ def find(
 
 def _tell_what_is_not_there(gallery: Gallery, where: Where) -> None:
     """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
-    known = gallery.stats()["cameras"]
+    known = gallery.stats()["cameras"] if where.cameras else []
     for camera in where.cameras or ():
         if camera not in known:
             there = f"; there are {quote_choices(known)}" if known else ""

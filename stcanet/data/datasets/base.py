@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stcanet_runtime.evaluate import DISTRACTOR_PID
+from stcanet_runtime.figures import count_distractors
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,7 @@ class ReIDDataset:
         """Samples, images, identities and cameras of each split; of the gallery distractors too, which are no identity."""
         splits = {"train": self.train, "val": self.val, "query": self.query, "gallery": self.gallery}
         counts = {split: count(samples) for split, samples in splits.items() if samples or split != "val"}
-        distractors = 0
-        if all(sample.pid != DISTRACTOR_PID for sample in self.query):  # or else it is a person as any other
-            distractors = sum(sample.pid == DISTRACTOR_PID for sample in self.gallery)
+        distractors = count_distractors([sample.pid for sample in self.query], [sample.pid for sample in self.gallery])
         counts["gallery"] |= {"identities": counts["gallery"]["identities"] - bool(distractors), "distractors": distractors}
         return counts
 
