@@ -66,6 +66,11 @@ def test_parse_sees_what_is_wrong() -> None:
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
+def test_options_of_all_commands_stand_before_them(name: str) -> None:
+    parse(program(name), [name, "--config", "box.toml", "--log-level", "info", "--log-json", "health", "watch.json"])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_no_paragraph_of_a_help_text_is_indented(name: str) -> None:
     for path, command in below(program(name)):
         text = (command.help or "").partition("\b")[0]

@@ -201,6 +201,7 @@ def test_embeddings_bear_their_own_name(run: Run, package: Path, crops: Path, tm
     fails(run(package, crops, "-o", tmp_path / "q.csv"), "must be a name that ends with .npz")
     (tmp_path / "a.npz").mkdir()
     fails(run(package, crops, "-o", tmp_path / "a.npz"), "Is a directory")
+    fails(run(tmp_path / "no package", crops, "-o", tmp_path / "a.npz"), "Is a directory")  # before anything is opened
 
 
 def test_missing_argument(run: Run, package: Path) -> None:

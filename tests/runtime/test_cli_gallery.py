@@ -78,6 +78,20 @@ def test_what_a_filter_names_and_is_not_there_is_said(
     assert err.splitlines()[-1] == "error: there is nothing to draw: the gallery has no entry that these options allow"
 
 
+def test_a_sheet_says_who_it_is_and_by_which_threshold(
+    filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("stcanet_runtime.cli.galleries.ranked_sheet", lambda *sheet: drawn.append(sheet))
+    for threshold in (2, 0):
+        options = ("--package", package, "--threshold", threshold, "--other-cameras", "--sheet", tmp_path / "a.png")
+        assert cli("gallery", "search", filled, crops, *options)[0] == 0
+    near, far = drawn
+    assert [row.label for row in near[0]] == [str(int(row.query.name[:4])) for row in near[0]]
+    assert {row.label for row in far[0]} == {"unknown"}
+    assert near[3] == "6 queries, who is within 2.0000"
+
+
 def test_a_stranger_is_unknown(filled: Path, package: Path, tmp_path: Path, cli: Run) -> None:
     Image.new("RGB", (20, 40), (255, 0, 255)).save(tmp_path / "stranger.png")
     _, out, _ = cli("gallery", "search", filled, tmp_path / "stranger.png", "--package", package, "--threshold", "0.0001")

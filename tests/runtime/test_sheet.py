@@ -40,6 +40,14 @@ def test_frames_say_right_wrong_and_unknown(tmp_path: Path) -> None:
     assert pixels(unknown, _RIGHT) == pixels(unknown, _WRONG) == 0
 
 
+def test_the_legend_has_every_colour_that_is_there(tmp_path: Path) -> None:
+    crop = np.full((20, 10, 3), 90, np.uint8)
+    for name, verdicts in (("known", (True, False)), ("mixed", (True, None))):
+        sheet(tmp_path / f"{name}.png", crop, *verdicts)
+        legend = np.asarray(Image.open(tmp_path / f"{name}.png"))[:60]
+        assert (legend == _UNKNOWN).all(axis=2).any() == (None in verdicts)
+
+
 def test_the_crops_are_on_it(tmp_path: Path) -> None:
     red = np.zeros((20, 10, 3), np.uint8)
     red[:, :, 0] = 255

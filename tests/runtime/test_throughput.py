@@ -34,10 +34,16 @@ def test_command(package: Path, tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     assert report == json.loads(out.read_text())
     assert [(row["provider"], row["batch"]) for row in report["results"]] == [("cpu", 1), ("cpu", 2)]
+    assert {row["package"] for row in report["results"]} == {str(package)}
     assert report["threads"] == 1
     table = CliRunner().invoke(app, ["bench", str(package), *options]).stdout
     assert "p99 ms" in table
     assert len(table.splitlines()) == 3
+
+
+def test_where_nothing_can_be_written_nothing_is_measured(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["bench", str(tmp_path / "no package"), "-o", str(tmp_path)])
+    assert isinstance(done.exception, IsADirectoryError)
 
 
 def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
