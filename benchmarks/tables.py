@@ -1,4 +1,4 @@
-"""The tables of BENCHMARKS.md and README.md, from benchmarks/results/*.json.
+"""The tables and the chart of BENCHMARKS.md and README.md, from benchmarks/results/*.json.
 
 python benchmarks/tables.py            # write them
 python benchmarks/tables.py --check    # status 1 where they are out of date
@@ -23,6 +23,7 @@ import tables_preprocess
 import tables_rerank
 import tables_soak
 import tables_training
+from chart_rerank import rerank_chart
 
 ROOT = Path(__file__).parents[1]
 MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
@@ -103,7 +104,7 @@ TABLES: dict[str, Table] = {
 }
 """By the ``benchmark`` of a result file; those without one are of `deployed`."""
 
-README_TABLES: dict[str, Table] = {"rerank": tables_rerank.rerank_brief}
+README_TABLES: dict[str, Table] = {"rerank": tables_rerank.rerank_picture}
 """What README.md shows, by the name of the file, followed by those of `deployed`."""
 
 
@@ -130,7 +131,8 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     precisions = "\n\n".join(
         table(report, tables_precision.precision) for name, report in reports.items() if kinds[name] == "precision"
     )
-    return {
+    charts = {ROOT / "benchmarks" / tables_rerank.CHART: rerank_chart(reports["rerank"])} if "rerank" in reports else {}
+    return charts | {
         ROOT / "export" / "README.md": MARKS.sub(lambda match: f"{match[1]}{precisions}\n{match[2]}", export),
         ROOT / "BENCHMARKS.md": "\n".join([INTRO, *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),

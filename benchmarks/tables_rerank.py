@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+CHART = "rerank.svg"
+"""Name of the picture that `chart_rerank` draws."""
+
 _GIB = 2**30
 _PHASES = {
     "search_s": "neighbours",
@@ -18,7 +21,7 @@ _PLAIN = "NumPy, as published"
 
 def rerank(report: dict[str, Any]) -> Iterator[str]:
     """Re-ranking, then the neighbour search alone."""
-    yield from rerank_brief(report)
+    yield from _rerank_table(report)
     yield from _searches(report["results"]["neighbours"], report["sizes"]["k1"] + 1)
 
 
@@ -27,8 +30,23 @@ def repeats(sizes: dict[str, Any]) -> str:
     return "One run" if sizes["repeats"] == 1 else f"Medians of {sizes['repeats']}, taking turns"
 
 
-def rerank_brief(report: dict[str, Any]) -> Iterator[str]:
-    """Re-ranking alone."""
+def rerank_picture(report: dict[str, Any]) -> Iterator[str]:
+    """The chart, and what has to be read beside it."""
+    sizes, data = report["sizes"], report["data"]
+    rows = [row for row in report["results"]["rerank"].values() if "error" not in row]
+    after = sorted({f"{100 * row['mAP']:.2f}" for row in rows if "mAP" in row})
+    difference = max(row.get("max_difference", 0.0) for row in rows)
+    yield f"![Seconds and GiB of re-ranking, ours and others](benchmarks/{CHART})"
+    yield ""
+    yield (
+        f"Embeddings like those of a trained model: mAP {100 * data['mAP']:.1f} before, {' to '.join(after)} after, whichever "
+        f"computed it; distances differ by {difference:.1e} at most. k1 = {sizes['k1']}, k2 = {sizes['k2']}, "
+        f"λ = {sizes['lambda_value']}. {repeats(sizes)}, each in a process of its own; [the whole table](BENCHMARKS.md#rerank)."
+    )
+    yield ""
+
+
+def _rerank_table(report: dict[str, Any]) -> Iterator[str]:
     sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
     yield (
         f"Re-ranking of {_shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "

@@ -149,7 +149,7 @@ def parity(
         float | None, typer.Option(help="Largest difference of a component.", show_default="by precision")
     ] = None,
     max_layer: Annotated[float | None, typer.Option(help="Relative error of any layer.", show_default="by precision")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the report here as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the report here as JSON.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report here as one HTML page, with a plot by layer.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:

@@ -46,7 +46,7 @@ def cross(
     device: DEVICE = "auto",
     provider: PROVIDER = "auto",
     batch_size: BATCH_SIZE = 64,
-    out: Annotated[Path | None, typer.Option(help="Write all results here (.json), after each cell.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write all results here (.json), after each cell.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the matrix as a heat map (.png).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one row per cell, as evaluate does.")] = False,

@@ -56,7 +56,7 @@ def evaluate(
     device: DEVICE = "auto",
     provider: PROVIDER = "auto",
     batch_size: BATCH_SIZE = 64,
-    out: Annotated[Path | None, typer.Option(help="Write the result here too (.json).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the result here too (.json).")] = None,
     save_embeddings: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write query.npz and gallery.npz there, as infer -o does.")
     ] = None,

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     stcanet masks --parser schp.onnx --images market1501/bounding_box_train --out market1501/masks --provider cuda
 """)
 def masks(
-    out: Annotated[Path, typer.Option(help="Mask folder: one indexed PNG per image; what is there already is kept.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Mask folder: one indexed PNG per image; what is there already is kept.")
+    ],
     labels: Annotated[
         Path | None, typer.Argument(help="Folder of human-parsing label maps (PNG or .mat), named as the images.")
     ] = None,

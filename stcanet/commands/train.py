@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 """)
 def train(
     out: Annotated[
-        Path | None, typer.Option(help="Run folder to make: checkpoints, figures, log, report.html. Needed, or else --resume.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="Run folder to make: checkpoints, figures, log, report.html. Needed, or else --resume."
+        ),
     ] = None,
     resume: Annotated[
         Path | None,

@@ -84,8 +84,8 @@ def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, 
     [
         (["--video", "."], "'--video': door.mp4 is an input and would be written over"),
         (["--video", "link"], "'--video': link/door.mp4 is an input"),
-        (["-o", "yard.txt"], "'--output': yard.txt is an input"),
-        (["-o", "package"], "'--output': package is an input"),
+        (["-o", "yard.txt"], "'--out': yard.txt is an input"),
+        (["-o", "package"], "'--out': package is an input"),
         (["-o", "seen/yard.mp4", "--video", "seen"], "'--video': seen/yard.mp4 would be written twice"),
     ],
 )

@@ -30,7 +30,7 @@ def bench(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of a run. Default: the provider's choice.")] = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time for each provider and batch; five runs at least.")] = 2.0,
     cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="JSON file to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure latency and throughput of packages, by provider and batch size."""
@@ -39,13 +39,13 @@ def bench(
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.files import check_writable, write_json
 
-    if output is not None:
-        check_writable(output)
+    if out is not None:
+        check_writable(out)
     with progress_bar("measuring") as progress:
         results = _measure_all(packages, provider or _here(), batch or [1, 8], threads, seconds, cache, progress)
     report = _report(results, threads)
-    if output is not None:
-        write_json(output, report)
+    if out is not None:
+        write_json(out, report)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:

@@ -36,7 +36,7 @@ def calibrate(
     ] = "search",
     package: PACKAGE = None,
     gallery: Annotated[Path | None, typer.Option(help="Gallery to keep the threshold in.")] = None,
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Curves to draw (.png).")] = None,
     metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
     same_camera: Annotated[bool, typer.Option(help="Also compare images of the same camera.")] = False,

@@ -203,7 +203,7 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
 """)
 def export(
     gallery: GALLERY,
-    output: Annotated[Path, typer.Argument(help="File to write (.npz): embeddings, and what is known of each.")],
+    out: Annotated[Path, typer.Argument(help="File to write (.npz): embeddings, and what is known of each.")],
     camera: CAMERAS = None,
     identity: IDENTITIES = None,
     after: AFTER = None,
@@ -215,8 +215,8 @@ def export(
     from stcanet_runtime.cli import galleries
 
     with galleries.opened(gallery, read_only=True) as made:
-        count = galleries.export(made, output, galleries.where(identity, camera, after, before, meta))
-    galleries.say({"exported": count, "output": str(output)}, as_json, f"wrote {count} entries to {output}")
+        count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
+    galleries.say({"exported": count, "output": str(out)}, as_json, f"wrote {count} entries to {out}")
 
 
 @app.command()

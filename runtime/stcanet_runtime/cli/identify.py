@@ -25,9 +25,7 @@ def identify(
         list[str],
         typer.Argument(metavar="VIDEO=BOXES...", help="Videos that begin together, each with its boxes in MOT format."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON lines to write, one for each box.")] = Path(
-        "identities.jsonl"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write, one for each box.")] = Path("identities.jsonl"),
     threshold: Annotated[
         float | None, typer.Option(help="Mean distance up to which tracks are one person. Default: the gallery's, else 0.3.")
     ] = None,
@@ -56,7 +54,7 @@ def identify(
     pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
     if video is not None and (pipe := next((source for source, _ in pairs if source.exists() and not source.is_file()), None)):
         raise typer.BadParameter(f"{pipe} is no file, and would be read twice", param_hint="'--video'")
-    _check_outputs([output, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
+    _check_outputs([out, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
     sources = [identification.Source.load(*pair) for pair in pairs]
     times = _travel(travel or [], [source.camera for source in sources])
     encoder = Encoder.load(package, provider)
@@ -66,11 +64,11 @@ def identify(
         with progress_bar("embedding") as progress:
             found = identification.identify_sources(encoder, sources, identifier, every, progress)
         names = {identity: identifier.name(identity) for identity in identifier.identities}
-    count = identification.write_lines(sources, found, names.get, output)
+    count = identification.write_lines(sources, found, names.get, out)
     for source, picture in zip(sources, pictures, strict=False):  # none without --video
         identification.annotate(source, found, names.get, picture)
-    facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(output)}
-    text = f"{len(found)} tracks of {len(sources)} videos are {len(names)} identities; wrote {count} boxes to {output}"
+    facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(out)}
+    text = f"{len(found)} tracks of {len(sources)} videos are {len(names)} identities; wrote {count} boxes to {out}"
     typer.echo(json.dumps(facts, indent=2) if as_json else text)
 
 
@@ -87,7 +85,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
     """Footage is not made twice: nothing that is read may be written over, under whatever name."""
     present = [path for path in inputs if path.exists()]
     for index, path in enumerate(outputs):
-        hint = "'--video'" if index else "'--output'"
+        hint = "'--video'" if index else "'--out'"
         if path.exists() and any(path.samefile(one) for one in present):
             raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
         if path.resolve() in [one.resolve() for one in outputs[:index]]:

@@ -41,11 +41,9 @@ def infer(
             help="A crop, or a folder of crops (searched recursively); with --boxes or --detector a video, or a camera's URL."
         ),
     ],
-    output: Annotated[
+    out: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Where the embeddings go (.npz). Default: embeddings.npz, or nowhere with --gallery."
-        ),
+        typer.Option("--out", "-o", help="Where the embeddings go (.npz). Default: embeddings.npz, or nowhere with --gallery."),
     ] = None,
     gallery: Annotated[Path | None, typer.Option(help="A crop or folder to rank for each image.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Matches per image.")] = 10,
@@ -97,17 +95,17 @@ def infer(
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
-    if gallery is None or output is not None:
-        output = output or _DEFAULT_OUTPUT
-        ranks.check_output(output)
+    if gallery is None or out is not None:
+        out = out or _DEFAULT_OUTPUT
+        ranks.check_output(out)
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
         queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
     else:
         queries, more = ranks.embed(encoder, Path(images), batch_size, skip_bad), {}
-    if output is not None:
-        ranks.save(queries, output, more)
+    if out is not None:
+        ranks.save(queries, out, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
@@ -118,11 +116,11 @@ def infer(
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
             ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
     what = "tracks" if "starts" in more else "boxes" if video else "images"
-    _report(encoder, queries, what, found, output, sheet, as_json)
+    _report(encoder, queries, what, found, out, sheet, as_json)
 
 
 def _report(
-    encoder: Encoder, queries: Crops, what: str, found: Ranks | None, output: Path | None, sheet: Path | None, as_json: bool
+    encoder: Encoder, queries: Crops, what: str, found: Ranks | None, out: Path | None, sheet: Path | None, as_json: bool
 ) -> None:
     from stcanet_runtime.cli import ranks
 
@@ -132,7 +130,7 @@ def _report(
         "provider_why": encoder.session.explain(),
         "dim": encoder.dim,
         "images": len(queries.paths),
-        "output": None if output is None else str(output),
+        "output": None if out is None else str(out),
         "sheet": None if sheet is None else str(sheet),
         "skipped": queries.skipped + (found.gallery.skipped if found else []),
     }

@@ -24,9 +24,7 @@ def watch(
         Path | None, typer.Option(help="Gallery of people who are known. Without: embeddings are written.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Distance up to which it is them. Default: the gallery's.")] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="File to append JSON lines to. Default: stdout.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="File to append JSON lines to. Default: stdout.")] = None,
     health: Annotated[Path | None, typer.Option(help="File that says every 5 seconds how it goes; see `health`.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,
     metrics_address: Annotated[str | None, typer.Option(help="Address of the metrics. Default: 127.0.0.1.")] = None,
@@ -60,7 +58,7 @@ def watch(
     finder = Detector.load(detector, provider, threads, min_score, cache=cache)
     with ExitStack() as stack:
         known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
-        lines = stack.enter_context(output.open("a", encoding="utf-8")) if output else sys.stdout
+        lines = stack.enter_context(out.open("a", encoding="utf-8")) if out else sys.stdout
         watched = Watch(encoder, finder, sources, _writer(lines), known, threshold, metrics)
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
