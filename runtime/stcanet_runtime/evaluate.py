@@ -17,7 +17,7 @@ from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric
-from stcanet_runtime.embeddings import as_embeddings, check_embeddings, check_same_depth
+from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, Evaluation, Protocol, Ranks, summarise
 from stcanet_runtime.identities import JUNK_PID, Identities, identify
@@ -82,7 +82,7 @@ def evaluate_embeddings(
     distances are float64 sums rounded to float32 once, ranked by (distance, gallery index).
 
     Args:
-        query: ``[Q, D]``.
+        query: ``[Q, D]``; a copy is made unless it is float32, within `max_memory`.
         gallery: ``[G, D]``; as float32 it is not copied, so a memory-mapped file may be larger than the memory. Other types
             are converted piece by piece.
         q_pids: ``[Q]``; this and the following as for `evaluate`.
@@ -102,7 +102,7 @@ def evaluate_embeddings(
         BackendError: The named backend cannot run here.
         MemoryLimitError: It cannot be done in `max_memory`.
     """
-    q, g = as_embeddings(query, "query"), check_embeddings(gallery, "gallery")
+    q, g = check_embeddings(query, "query"), check_embeddings(gallery, "gallery")
     check_same_depth(q, g)
     people = identify(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
     places, chosen = check_count(max_rank, "max_rank"), get_backend(backend)

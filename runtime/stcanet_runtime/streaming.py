@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import Backend
 from stcanet_runtime.backends.matches import Thresholds
 from stcanet_runtime.backends.neighbours import Progress
+from stcanet_runtime.embeddings import conversion_bytes
 from stcanet_runtime.errors import MemoryLimitError
 from stcanet_runtime.figures import Ranks
 from stcanet_runtime.identities import Identities
@@ -35,7 +36,7 @@ _HINT = "give more; or convert the embeddings to float32, since those are not co
 
 
 def embedding_ranks(
-    query: NDArray[np.float32],
+    query: NDArray[Any],
     gallery: NDArray[Any],
     people: Identities,
     metric: str,
@@ -46,8 +47,8 @@ def embedding_ranks(
     """Ranks of all queries, some queries at a time.
 
     Args:
-        query: ``[Q, D]``
-        gallery: ``[G, D]`` of any real type, checked.
+        query: ``[Q, D]`` of any real type, checked; copied if it is not float32.
+        gallery: ``[G, D]`` likewise, copied piece by piece.
         people: Who is on them.
         metric: ``"cosine"`` or ``"euclidean"``.
         backend: Compares and counts.
@@ -58,6 +59,7 @@ def embedding_ranks(
         MemoryLimitError: It cannot be done in `max_memory`.
     """
     budget = _plan(query, people, max_memory)
+    query = np.require(query, np.float32, ["C", "ALIGNED"])
     rows = _GalleryRows(gallery, people.junk, budget // 4)
     groups = list(people.groups(1, budget // 4 // _PAIR_BYTES))
     for number, queries in enumerate(groups):
@@ -65,12 +67,12 @@ def embedding_ranks(
         yield _group_ranks(query[queries], rows, _pairs(people, queries, rows), metric, backend, budget // 2, report)
 
 
-def _plan(query: NDArray[np.float32], people: Identities, max_memory: int | None) -> int:
+def _plan(query: NDArray[Any], people: Identities, max_memory: int | None) -> int:
     """Bytes for everything whose size can be chosen."""
     if max_memory is None:
         return DEFAULT_BUDGET
     most_pairs = int((people.stop - people.start).max(initial=0))
-    fixed = _IMAGE_BYTES * (len(people.q_pids) + len(people.g_pids))
+    fixed = _IMAGE_BYTES * (len(people.q_pids) + len(people.g_pids)) + conversion_bytes(query)
     smallest = max(_MIN_BUDGET, 4 * _PAIR_BYTES * most_pairs, 64 * query.shape[1])
     if fixed + smallest > max_memory:
         raise MemoryLimitError(fixed + smallest, max_memory, _HINT)

@@ -141,6 +141,9 @@ def test_memory_limit() -> None:
     assert_same(evaluate_embeddings(q, g, **who, max_memory=10**30), expected)
     with pytest.raises(MemoryLimitError):
         evaluate_embeddings(q, g, **who, max_memory=caught.value.needed - 1)
+    with pytest.raises(MemoryLimitError) as converted:  # the queries are copied to float32, the gallery in pieces
+        evaluate_embeddings(q.astype(np.float64), g.astype(np.float64), **who, max_memory=caught.value.needed)
+    assert converted.value.needed - caught.value.needed == 4 * q.size
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
