@@ -87,6 +87,7 @@ TORCH = ["torch>=2.8", "torchvision>=0.23"]
 RUNTIME_EXTRAS = {
     # Never in the base: the wheels of onnxruntime and onnxruntime-gpu overwrite each other.
     "cpu": ["onnxruntime>=1.22"],
+    # Not cupy-cuda12x[ctk]: where onnxruntime-gpu runs, most of CUDA's libraries are there, in whatever way they came.
     "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
     "video": ["av>=14.1"],
     "metrics": ["prometheus-client"],

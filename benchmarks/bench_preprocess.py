@@ -142,6 +142,9 @@ def main() -> None:
         report["check"] = {"boxes": arguments.check, "differing": check(arguments.check, rng)}
         print(f"{report['check']['differing']} of {arguments.check} random boxes differ from Pillow")
     write_result(arguments.out, report)
+    ours = ((name, row) for rows in results.values() for name, row in rows.items() if name.startswith("ours"))
+    if wrong := sorted({name for name, row in ours if row["max_difference"]}):
+        raise SystemExit(f"not the bytes of Pillow: {', '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -34,10 +34,14 @@ def environment(*packages: str) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit, with "-dirty" where the tree differs from it."""
+    """The commit, with "-dirty" where the tree differs from it; ``STCANET_COMMIT`` where it is no checkout."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    return result.stdout.strip() or "unknown"
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        found = result.stdout.strip()
+    except OSError:  # no git on this machine
+        found = ""
+    return found or os.environ.get("STCANET_COMMIT", "unknown")
 
 
 def write_result(path: Path, report: dict[str, Any]) -> None:

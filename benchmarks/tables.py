@@ -94,6 +94,7 @@ TABLES: dict[str, Table] = {
     "gallery_kills": tables_gallery.kills,
     "gpu_rerank": tables_cuda.rerank,
     "kill_and_resume": tables_training.kills,
+    "model": tables_cuda.model,
     "precision": tables_precision.precision,
     "preprocess": tables_preprocess.preprocess,
     "rerank": tables_rerank.rerank,

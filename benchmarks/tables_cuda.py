@@ -38,6 +38,26 @@ def attention(report: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
+def model(report: dict[str, Any]) -> Iterator[str]:
+    """Images or clips per second of whole models by attention."""
+    yield (
+        f"On {report['device']}: batches that are on it already, random; medians of {report['repeats']} times "
+        f"{report['steps']} steps, taking turns. Peak: weights and all."
+    )
+    yield ""
+    yield "| | batch | precision | | attention | images or clips/s | times eager | peak MiB |"
+    yield "|---|---|---|---|---|---|---|---|"
+    rows = report["rows"]
+    eager = {(row["preset"], row["what"]): row["per_second"] for row in rows if row["attention"] == "eager"}
+    for row in rows:
+        ratio = row["per_second"] / eager[row["preset"], row["what"]]
+        place = (
+            f"`{row['preset']}` | {'×'.join(map(str, row['shape']))} | {row['precision']} | {row['what']} | {row['attention']}"
+        )
+        yield f"| {place} | {row['per_second']:,.1f} | {ratio:.2f} | {row['peak_mib']:,.0f} |"
+    yield ""
+
+
 def rerank(report: dict[str, Any]) -> Iterator[str]:
     """Time and memory of re-ranking on a GPU, and whether the lists are those of the processor."""
     yield (

@@ -15,8 +15,9 @@ namespace stcanet::bindings {
 namespace {
 
 void check(cudaError_t status, const char* what) {
-    if (status != cudaSuccess)
-        throw std::runtime_error(std::string("CUDA: ") + what + " failed: " + cudaGetErrorString(status));
+    if (status == cudaSuccess) return;
+    cudaGetLastError();  // it would be that of the next launch, too
+    throw std::runtime_error(std::string("CUDA: ") + what + " failed: " + cudaGetErrorString(status));
 }
 
 int device_count() {

@@ -7,6 +7,7 @@
 
 #include <cmath>
 #include <cstddef>
+#include <type_traits>
 
 #include "fragments.hpp"
 
@@ -43,20 +44,40 @@ struct Share {
 };
 
 // mixed += weights · columns, for all rows of the block and the columns of this warp.
+//
+// Tensor cores cut off, where float32 rounds, each time that they add to a sum. Where float32 accuracy is wanted, their
+// sums are those of one tile, and what they come to is added as float32 is.
 template <class Exec, class E, class S>
 STCANET_DEVICE void add_mixed(Exec& exec, Square (&mixed)[S::kDown][S::kAcross], Tile<E, S::kCols> weights,
                               Tile<E, S::kWidth> columns, int width) {
     const int first = exec.thread() / kWarp * S::kAcross * kSide;
-    for (int k = 0; k < S::kCols; k += E::kStep) {
-        Fragment a[S::kDown];
-        STCANET_UNROLL
-        for (int d = 0; d < S::kDown; ++d) a[d] = load_rows(exec, weights, d * kSide, k);
+    if constexpr (std::is_same_v<E, Tf32x3>) {
         STCANET_UNROLL
         for (int x = 0; x < S::kAcross; ++x) {
             if (first + x * kSide >= width) continue;
-            const Fragment b = load_across(exec, columns, k, first + x * kSide);
+            Square of_tile[S::kDown] = {};
+            for (int k = 0; k < S::kCols; k += E::kStep) {
+                const Fragment b = load_across(exec, columns, k, first + x * kSide);
+                STCANET_UNROLL
+                for (int d = 0; d < S::kDown; ++d)
+                    multiply(exec, E{}, of_tile[d], load_rows(exec, weights, d * kSide, k), b);
+            }
             STCANET_UNROLL
-            for (int d = 0; d < S::kDown; ++d) multiply(exec, E{}, mixed[d][x], a[d], b);
+            for (int d = 0; d < S::kDown; ++d) STCANET_UNROLL
+            for (int e = 0; e < 8; ++e) mixed[d][x].sums[e] += of_tile[d].sums[e];
+        }
+    } else {
+        for (int k = 0; k < S::kCols; k += E::kStep) {
+            Fragment a[S::kDown];
+            STCANET_UNROLL
+            for (int d = 0; d < S::kDown; ++d) a[d] = load_rows(exec, weights, d * kSide, k);
+            STCANET_UNROLL
+            for (int x = 0; x < S::kAcross; ++x) {
+                if (first + x * kSide >= width) continue;
+                const Fragment b = load_across(exec, columns, k, first + x * kSide);
+                STCANET_UNROLL
+                for (int d = 0; d < S::kDown; ++d) multiply(exec, E{}, mixed[d][x], a[d], b);
+            }
         }
     }
 }
@@ -318,13 +339,22 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
     store_mixed<Exec, E, S>(exec, mixed, nullptr, args.grad_rows + clip * depth, num_rows, depth, place);
 }
 
-// δ [rows] of two matrices [rows, depth], one warp for each row.
+// A value as the products of E see it.
 template <class Exec, class E>
-STCANET_DEVICE void dot_rows(Exec& exec, E, const typename E::Storage* a, const typename E::Storage* b, float* out,
-                             std::size_t row, int depth) {
+STCANET_DEVICE float as_multiplied(Exec& exec, E, float value) {
+    if constexpr (std::is_same_v<E, Tf32>) return bits_float(exec.round_tf32(value));
+    return value;
+}
+
+// δ [rows] = dY · Y of two matrices [rows, depth], one warp for each row. dY is rounded as for the products dY · G that
+// δ is taken from: they differ by little, and what rounding moves them by has to cancel.
+template <class Exec, class E>
+STCANET_DEVICE void dot_rows(Exec& exec, E, const typename E::Storage* grad, const typename E::Storage* mixed,
+                             float* out, std::size_t row, int depth) {
     float sum = 0.0F;
     for (int p = exec.thread() % kWarp; p < depth; p += kWarp)
-        sum += load_value(exec, E{}, a + row * depth + p) * load_value(exec, E{}, b + row * depth + p);
+        sum += as_multiplied(exec, E{}, load_value(exec, E{}, grad + row * depth + p)) *
+               load_value(exec, E{}, mixed + row * depth + p);
     sum = row_sum<kWarp>(exec, sum);
     if (exec.thread() % kWarp == 0) out[row] = sum;
 }

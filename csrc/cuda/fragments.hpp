@@ -98,6 +98,14 @@ STCANET_DEVICE std::uint32_t float_bits(float value) {
     return both.u;
 }
 
+STCANET_DEVICE float bits_float(std::uint32_t bits) {
+    union {
+        std::uint32_t u;
+        float f;
+    } both = {bits};
+    return both.f;
+}
+
 template <class Exec, class E, int Cols>
 STCANET_DEVICE Fragment load_rows(Exec& exec, Tile<E, Cols> tile, int row, int k) {
     Fragment f;
@@ -147,12 +155,9 @@ STCANET_DEVICE Fragment round_fragment(Exec& exec, const Fragment& f, Fragment* 
     Fragment rounded;
     STCANET_UNROLL
     for (int r = 0; r < 4; ++r) {
-        union {
-            std::uint32_t u;
-            float f;
-        } whole = {f.bits[r]}, high;
-        high.u = rounded.bits[r] = exec.round_tf32(whole.f);
-        if (rest != nullptr) rest->bits[r] = exec.round_tf32(whole.f - high.f);
+        const float whole = bits_float(f.bits[r]);
+        rounded.bits[r] = exec.round_tf32(whole);
+        if (rest != nullptr) rest->bits[r] = exec.round_tf32(whole - bits_float(rounded.bits[r]));
     }
     return rounded;
 }

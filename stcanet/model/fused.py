@@ -7,7 +7,6 @@ Formulas: csrc/README.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -84,7 +83,7 @@ def _(rows: Tensor, mixed: Tensor, log_sum: Tensor, grad: Tensor) -> Tensor:  # 
 def _(rows: Tensor) -> tuple[Tensor, Tensor]:
     rows = rows.contiguous()
     mixed, log_sum = torch.empty_like(rows), rows.new_empty(rows.shape[:2], dtype=torch.float32)
-    launch("channel_forward", (rows, mixed, log_sum), _precisions())
+    launch("channel_forward", (rows, mixed, log_sum), _precision(rows.dtype))
     return mixed, log_sum
 
 
@@ -92,17 +91,17 @@ def _(rows: Tensor) -> tuple[Tensor, Tensor]:
 def _(rows: Tensor, mixed: Tensor, log_sum: Tensor, grad: Tensor) -> Tensor:
     rows, grad = rows.contiguous(), grad.to(rows.dtype).contiguous()
     result, scratch = torch.empty_like(rows), torch.empty_like(log_sum)
-    launch("channel_backward", (rows, mixed, log_sum, grad, result, scratch), _precisions())
+    launch("channel_backward", (rows, mixed, log_sum, grad, result, scratch), _precision(rows.dtype))
     return result
 
 
-def launch(function: str, arrays: tuple[Tensor, ...], names: Mapping[torch.dtype, str]) -> None:
+def launch(function: str, arrays: tuple[Tensor, ...], name: str) -> None:
     """Call a kernel on the stream that PyTorch uses.
 
     Args:
         function: Its name in the module of the kernels.
-        arrays: What it reads and writes, contiguous and on one device; shape and dtype of the first go with them.
-        names: What the kernel calls a dtype.
+        arrays: What it reads and writes, contiguous and on one device; the shape of the first goes with them.
+        name: What the kernel calls its dtype.
 
     Raises:
         BackendError: The kernels cannot take this.
@@ -110,16 +109,19 @@ def launch(function: str, arrays: tuple[Tensor, ...], names: Mapping[torch.dtype
     first = arrays[0]
     if (problem := why_not(first)) is not None:
         raise BackendError(_NAME, problem)
+    if (elsewhere := next((array.device for array in arrays if array.device != first.device), None)) is not None:
+        raise BackendError(_NAME, f"one tensor is on {first.device}, another on {elsewhere}")
     kernels = cuda.require(_NAME)
     with torch.cuda.device(first.device):
         stream = torch.cuda.current_stream().cuda_stream
         pointers = [array.data_ptr() for array in arrays]
-        getattr(kernels, function)(*pointers, tuple(first.shape), names[first.dtype], first.device.index, stream)
+        getattr(kernels, function)(*pointers, tuple(first.shape), name, first.device.index, stream)
 
 
-def _precisions() -> dict[torch.dtype, str]:
-    exact = torch.get_float32_matmul_precision() == "highest"
-    return {torch.float16: "fp16", torch.bfloat16: "bf16", torch.float32: "tf32x3" if exact else "tf32"}
+def _precision(dtype: torch.dtype) -> str:
+    if dtype == torch.float32:  # asked for float32 only: PyTorch has two ways to set it, and minds if both are used
+        return "tf32x3" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+    return {torch.float16: "fp16", torch.bfloat16: "bf16"}.get(dtype, "")  # `launch` refuses the others
 
 
 def _keep(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:

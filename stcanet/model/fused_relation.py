@@ -70,7 +70,7 @@ def _(nodes: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:  # 
 def _(nodes: Tensor, weight: Tensor) -> Tensor:
     nodes, weight = nodes.contiguous(), weight.float().contiguous()
     logits = nodes.new_empty((nodes.shape[0], nodes.shape[1], nodes.shape[1]), dtype=torch.float32)
-    launch("relation_forward", (nodes, weight, logits), _STORAGE)
+    launch("relation_forward", (nodes, weight, logits), _STORAGE.get(nodes.dtype, ""))
     return logits
 
 
@@ -78,7 +78,7 @@ def _(nodes: Tensor, weight: Tensor) -> Tensor:
 def _(nodes: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:
     nodes, grad = nodes.contiguous(), grad.float().contiguous()
     of_nodes, of_weight = torch.empty_like(nodes), torch.empty_like(nodes, dtype=torch.float32)
-    launch("relation_backward", (nodes, weight.float().contiguous(), grad, of_nodes, of_weight), _STORAGE)
+    launch("relation_backward", (nodes, weight.float().contiguous(), grad, of_nodes, of_weight), _STORAGE.get(nodes.dtype, ""))
     return of_nodes, of_weight.sum(dim=(0, 1)).to(weight.dtype)
 
 

@@ -213,11 +213,18 @@ class Thread {
             for (int lane = 0; lane < kWarp; ++lane)
                 for (int e = 0; e < 4; ++e) {
                     const int row = lane / 4 + 8 * (e / 2), col = 2 * (lane % 4) + e % 2;
-                    float sum = all[lane]->c[e];
-                    for (int k = 0; k < E::kStep; ++k) sum += left[row][k] * right[k][col];
-                    all[lane]->c[e] = sum;
+                    double sum = all[lane]->c[e];
+                    for (int k = 0; k < E::kStep; ++k) sum += static_cast<double>(left[row][k]) * right[k][col];
+                    all[lane]->c[e] = cut_off(sum);
                 }
         });
+    }
+
+    // Tensor cores do not round sums to float32 but cut them off (Fasi, Higham, Mikaitis and Pranesh, "Numerical
+    // behavior of NVIDIA tensor cores", PeerJ Computer Science, 2021).
+    static float cut_off(double x) {
+        const auto rounded = static_cast<float>(x);
+        return std::abs(static_cast<double>(rounded)) > std::abs(x) ? std::nextafter(rounded, 0.0F) : rounded;
     }
 
     static std::uint32_t round_tf32(float x) { return (float_bits(x) + 0x1000U) & ~0x1fffU; }  // ties away from zero

@@ -99,6 +99,21 @@ def test_negative_logits_and_zero_rows(kernels: ctypes.CDLL) -> None:
     assert largest_error(mixed, torch.softmax(exact @ exact.mT, -1) @ exact) < problem.element.error
 
 
+def test_float32_accuracy_with_many_rows(kernels: ctypes.CDLL) -> None:
+    """Sums over all rows of a clip are not left to tensor cores, which cut them off at every step."""
+    problem = Problem(ELEMENTS["tf32x3"], 1, 1500, 8)
+    mixed, _ = run_forward(kernels, problem, NARROW32)
+    assert largest_error(mixed, problem.mixed) < 2e-6
+
+
+def test_a_gradient_that_only_rounding_keeps_from_cancelling(kernels: ctypes.CDLL) -> None:
+    """The softmax of one row is 1 whatever its logit, so the gradient is dY; what δ is taken from is rounded to TF32."""
+    for _ in range(20):
+        problem = Problem(ELEMENTS["tf32"], 1, 1, 1)
+        result = run_backward(kernels, problem, NARROW32, run_forward(kernels, problem, NARROW32))
+        assert largest_error(result, problem.grad_rows) < 1e-3
+
+
 @pytest.mark.parametrize(("name", "shape"), [("bf16", NARROW16), ("fp16", WIDE16), ("tf32x3", NARROW32)])
 def test_the_order_of_threads_does_not_matter(kernels: ctypes.CDLL, name: str, shape: int) -> None:
     """Every run lets them take turns in another order."""
@@ -133,10 +148,11 @@ def run_forward(kernels: ctypes.CDLL, problem: Problem, shape: int) -> tuple[Ten
     return out.result(), log_sum.result()
 
 
-def run_backward(kernels: ctypes.CDLL, problem: Problem, shape: int) -> Tensor:
-    """dG, from the exact Y and L rounded as they are stored, and from the kernel's own δ."""
+def run_backward(kernels: ctypes.CDLL, problem: Problem, shape: int, forward: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """dG, from Y and L (exact if they are not given) rounded as they are stored, and from the kernel's own δ."""
     element, (clips, num_rows, depth) = problem.element, problem.shape
-    mixed = Guarded(problem.mixed.to(element.dtype), element.dtype)
+    mixed_of_forward, log_sum_of_forward = forward or (problem.mixed, problem.log_sum)
+    mixed = Guarded(mixed_of_forward.to(element.dtype), element.dtype)
     out, dot = Guarded(problem.shape, element.dtype), Guarded(problem.shape[:2], torch.float32)
     kernels.dot_rows_on_cpu(
         element.number,
@@ -145,7 +161,7 @@ def run_backward(kernels: ctypes.CDLL, problem: Problem, shape: int) -> Tensor:
         depth,
     )
     dot.result()
-    log_sum = Guarded(problem.log_sum.float(), torch.float32)
+    log_sum = Guarded(log_sum_of_forward.float(), torch.float32)
     call = problem.call(out, log_sum, dot)
     assert kernels.channel_backward_on_cpu(element.number, shape, ctypes.byref(call)) == 0
     return out.result()

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import gpu_model
+import numpy as np
 
 from stcanet_runtime import backends
 
@@ -52,3 +53,10 @@ def _implementations() -> dict[Implementation, str | None]:
 
 IMPLEMENTATIONS = _implementations()
 """All of them, with the reason why one cannot run here."""
+
+# CuPy has all kernels take subnormal float32 for zero (see backends/gpu.py), so with a GPU the tests stay above them.
+_ON_DEVICE = IMPLEMENTATIONS[Implementation("gpu", "device")] is None
+SMALLEST = float(np.finfo(np.float32).tiny if _ON_DEVICE else np.finfo(np.float32).smallest_subnormal)
+"""The smallest float32 that all implementations here tell from zero."""
+TINIEST = 1e-30 if _ON_DEVICE else 1e-42
+"""The smallest scale of embeddings that is tried; 1e-42 makes all of them subnormal."""

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from implementations import IMPLEMENTATIONS
+from implementations import IMPLEMENTATIONS, TINIEST
 from numpy.typing import NDArray
 
 from stcanet_runtime import backends
@@ -111,7 +111,7 @@ def problems(draw: st.DrawFn) -> dict[str, Any]:
         "binary": lambda: rng.integers(0, 2, size=(rows + cols, depth)),
         "near": lambda: 1.0 + 1e-6 * rng.normal(size=(rows + cols, depth)),
     }[kind]().astype(np.float32)
-    everything *= np.float32(draw(st.sampled_from([1.0, 1e-42, 1e-30, 1e-3, 1e4, 1e29])))
+    everything *= np.float32(draw(st.sampled_from([1.0, TINIEST, 1e-30, 1e-3, 1e4, 1e29])))
     if rows + cols > 3:
         count = draw(st.integers(0, rows + cols))
         everything[rng.integers(0, rows + cols, count)] = everything[rng.integers(0, rows + cols, count)]
@@ -279,7 +279,7 @@ def test_distance_matrix_of_near_copies(implementation: Any, metric: str) -> Non
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_distance_matrix_at_the_ends_of_the_range(implementation: Any, metric: str) -> None:
-    for scale in (1e-42, 1e-30, 1e29):
+    for scale in (TINIEST, 1e-30, 1e29):
         q, g = (np.float32(scale) * gaussian(seed, 5, 33) for seed in (17, 18))
         expected = reference.distance_matrix(q, g, metric)
         actual = implementation.bind("distance_matrix")(q, g, metric)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from implementations import TINIEST
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend, reference
@@ -60,7 +61,7 @@ def joint_sets(draw: st.DrawFn, tiny: bool = True) -> dict[str, Any]:
         "clusters": lambda: rng.normal(size=(9, depth))[rng.integers(0, 9, total)] + 0.2 * rng.normal(size=(total, depth)),
         "identical": lambda: np.ones((total, depth)),
     }[kind]().astype(np.float32)
-    joint *= np.float32(draw(st.sampled_from([1.0, 1e-30, 1e-3, 1e4, 1e29] + [1e-42] * tiny)))
+    joint *= np.float32(draw(st.sampled_from([1.0, 1e-30, 1e-3, 1e4, 1e29] + [TINIEST] * tiny)))
     if kind != "identical":
         count = draw(st.integers(0, total))
         joint[rng.integers(0, total, count)] = joint[rng.integers(0, total, count)]
@@ -395,7 +396,7 @@ def test_blend_equals_reference(implementation: Any, problem: dict[str, Any], po
 
 def test_blend_of_tiny_distances(implementation: Any) -> None:
     """1 / farthest is not a float32."""
-    dense = np.array([[0, 1e-42, 2e-42]], np.float32)
+    dense = np.array([[0, TINIEST, 2 * TINIEST]], np.float32)
     nothing = np.zeros(2, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)
     implementation.bind("blend")(dense, nothing, dense[:, 2].copy(), 1, 0.5)
     np.testing.assert_allclose(dense, [[0.5, 0.75, 1.0]], atol=1e-3)

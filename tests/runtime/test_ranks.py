@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from implementations import SMALLEST, TINIEST
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import numpy_, reference
@@ -16,7 +17,6 @@ from stcanet_runtime.backends.matches import Thresholds, Truth
 
 METRICS = ("cosine", "euclidean")
 INF = np.inf
-TINY = float(np.finfo(np.float32).smallest_subnormal)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def matrices(draw: st.DrawFn) -> tuple[NDArray[Any], Truth]:
     values = {
         "few": lambda: rng.integers(0, 4, (rows, cols)).astype(np.float64),
         "random": lambda: rng.normal(size=(rows, cols)),
-        "special": lambda: rng.choice([0.0, -0.0, INF, -INF, TINY, -TINY, 1.0, -1.0, 3.4e38], (rows, cols)),
+        "special": lambda: rng.choice([0.0, -0.0, INF, -INF, SMALLEST, -SMALLEST, 1.0, -1.0, 3.4e38], (rows, cols)),
     }[kind]()
     sizes = [draw(st.sampled_from([0, 1, 3, 8, 9, 20])) for _ in range(3)]
     return values.astype(draw(st.sampled_from([np.float32, np.float64]))), make_truth(rng, rows, cols, *sizes)
@@ -189,6 +189,7 @@ def thresholds_of(
         own = rng.integers(0, max(1, len(gallery)), n)
         d = reference.distance_matrix(row[None], gallery, metric)[0][own] if n else np.empty(0, np.float32)
         d = np.nextafter(d, rng.choice(np.array([0, INF], np.float32), n)) if rng.random() < 0.3 else d
+        d = np.where(d < SMALLEST, np.float32(0), d)
         p = np.where(rng.random(n) < 0.7, own, rng.integers(-5, len(gallery) + 5, n))
         order = np.lexsort((p, d))
         counts.append(n)
@@ -207,7 +208,7 @@ def embeddings(draw: st.DrawFn) -> dict[str, Any]:
         "near": lambda: 1.0 + 1e-6 * rng.normal(size=(rows + cols, depth)),
         "clusters": lambda: rng.normal(size=(4, depth))[rng.integers(0, 4, rows + cols)],
     }[draw(st.sampled_from(["gaussian", "integers", "near", "clusters"]))]().astype(np.float32)
-    both *= np.float32(draw(st.sampled_from([1.0, 1e-42, 1e-3, 1e29])))
+    both *= np.float32(draw(st.sampled_from([1.0, TINIEST, 1e-3, 1e29])))
     metric = draw(st.sampled_from(METRICS))
     query, gallery = both[:rows], both[rows:]
     return {

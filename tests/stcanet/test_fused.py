@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
-from stcanet.model import fused
+from stcanet.config.model import Attention
+from stcanet.model import STCABlock, fused
+from stcanet.model.fused_relation import part_relation
 from stcanet.model.mixing import channel_mix, choose
 from stcanet_runtime import cuda
 from stcanet_runtime.errors import BackendError, ShapeError
@@ -93,6 +97,36 @@ def test_the_eager_path_computes_half_precision_in_float32() -> None:
     torch.testing.assert_close(channel_mix(rows), channel_mix(rows.float()), atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+def test_a_block_with_sdpa_equals_the_eager_one(frames: int, half: bool) -> None:
+    compare_blocks("sdpa", "cpu", frames, half)
+
+
+def compare_blocks(attention: Attention, device: str, frames: int, half: bool) -> None:
+    """As the model calls it: channels last, under autocast or not, with the gradients of activations and weights."""
+    torch.manual_seed(0)
+    eager = STCABlock(64, attention="eager")
+    for norm in (eager.channel.out_norm, eager.part.out_norm):
+        torch.nn.init.ones_(norm.weight)  # else the block is the identity
+    eager = eager.to(device).to(memory_format=torch.channels_last)
+    other = copy.deepcopy(eager)
+    other.channel.attention = other.part.attention = attention
+    x = torch.rand(2 * frames, 64, 16, 8).to(device).to(memory_format=torch.channels_last)
+    results = []
+    for block in (eager, other):
+        leaf = x.clone().requires_grad_()
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            mixed = block(leaf, frames)[0]
+        (mixed.float() * torch.linspace(-1, 1, mixed.numel(), device=device).view_as(mixed)).mean().backward()
+        results.append([mixed.detach().float(), leaf.grad, *(weight.grad for weight in block.parameters())])
+    largest = max(float(gradient.norm()) for gradient in results[0][1:])
+    pairs = list(zip(*results, strict=True))
+    for expected, result in pairs[:2] if half else pairs:  # the rounding of bfloat16 drowns small gradients of weights
+        # Others are zero but for rounding: of a bias ahead of a normalisation.
+        assert (result - expected).norm() <= (0.1 if half else 1e-4) * (expected.norm() + 0.1 * largest)
+
+
 def test_sdpa_equals_eager() -> None:
     rows = make_rows(2, 24, 32)
     torch.testing.assert_close(channel_mix(rows, "sdpa"), channel_mix(rows), atol=1e-5, rtol=1e-5)
@@ -131,9 +165,9 @@ def test_kernels_against_float64(shape: tuple[int, int, int], precision: str) ->
 @pytest.mark.gpu
 @needs_gpu
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("shape", [(2, 65, 40), (1, 33, 300), (1, 20, 131)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 65, 40), (1, 33, 300), (1, 20, 131), (1, 20, 600)], ids=str)
 def test_small_sizes_to_sanitize(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
-    """What `make gpu-bench` runs under compute-sanitizer: every kernel shape, few blocks."""
+    """What `make gpu-bench` runs under compute-sanitizer: depths of a narrow and a wide pass, and of several; few blocks."""
     rows = torch.rand(shape, device="cuda").to(dtype)
     assert all(torch.isfinite(result).all() for result in differentiate(fused.channel_attention, rows, rows))
 
@@ -144,6 +178,22 @@ def test_kernels_give_the_same_bits_every_time() -> None:
     rows = torch.rand(2, 300, 512, device="cuda").bfloat16()
     results = [differentiate(fused.channel_attention, rows, rows) for _ in range(3)]
     assert all(torch.equal(a, b) for result in results for a, b in zip(result, results[0], strict=True))
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("frames", [1, 4])
+@pytest.mark.parametrize("half", [False, True], ids=["fp32", "bf16"])
+def test_a_block_with_fused_attention_equals_the_eager_one(frames: int, half: bool) -> None:
+    compare_blocks("fused", "cuda", frames, half)
+
+
+@pytest.mark.gpu
+@needs_gpu
+def test_tensors_of_two_devices_are_refused() -> None:
+    """The kernel would read an address of the other one's memory."""
+    with pytest.raises(BackendError, match="one tensor is on cuda:0, another on cpu"):
+        part_relation(torch.rand(1, 4, 8, device="cuda"), torch.rand(8))
 
 
 def differentiate(function, rows: Tensor, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,10 @@ Rows and lists of neighbours have the bits of `reference`: the tensor cores only
 what they cannot exclude is measured by the definition. `distance_matrix` comes from a float64 product, with the bound of
 `numpy_`. Memory is linear in the number of images: blocks of products, lists, sparse rows, and a float16 copy of the rows.
 
+Subnormal float32 (below 1.2e-38) count as zero, in embeddings and in distances: CuPy compiles every kernel so, its own and
+ours (``-ftz=true``, which it appends to the options that it is given). Where rows have a value above 1e-30 that moves no
+distance which is not subnormal itself.
+
 Limits of memory count these, not the rows that are brought to the device.
 
 Arguments are NumPy's or the device's, and results are NumPy's unless the docstring says otherwise.

@@ -143,10 +143,10 @@ def _centre(joint: JointRows, factors: Array, longest: float) -> tuple[Array | N
     """The centre [D] and the squared lengths [N] from there, as `screen` has them; None where none is worth it."""
     xp, total = joint.device.xp, len(factors)
     count = min(total, screen.MEAN_OF)
-    mean = xp.zeros(joint.depth, np.float64)
-    for i in (np.arange(count) * total // max(1, count)).tolist():
-        row = joint.query[i] if i < joint.num_query else joint.gallery[i - joint.num_query]
-        mean += row.astype(np.float64) * factors[i] / count
+    chosen = np.arange(count) * total // max(1, count)
+    in_query = chosen < joint.num_query
+    some = xp.concatenate([joint.query[chosen[in_query]], joint.gallery[chosen[~in_query] - joint.num_query]])
+    mean = (some.astype(np.float64) * factors[chosen, None]).sum(axis=0) / max(1, count)
     if not float(mean @ mean) >= screen.WORTH_IT * longest > 0.0:
         return None, None
     lengths = xp.empty(total, np.float64)

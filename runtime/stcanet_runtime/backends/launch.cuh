@@ -3,7 +3,7 @@
 // Bodies are templates over Exec, which is one thread:
 //   thread()  threads()  sync()  shared()    of the block, for BLOCK_KERNEL alone
 //   add(p, x)  raise(p, x)                   atomics; add gives the value before
-//   exp(x)  sqrt(x)                          of float64
+//   exp(x)                                   of float64
 //   kLanes  shuffle_xor(x, mask)             threads that share a sum, 16 or 1
 // CuPy compiles the files when they are first used, with this one in the place of its #include; the tests compile them
 // for the CPU, and define what Exec and the entries are there. Without fused multiply-adds: the sums of the definitions

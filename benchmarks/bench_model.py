@@ -1,0 +1,125 @@
+"""Whole models by implementation of their attention: images per second of training and of inference, and peak memory.
+
+    python benchmarks/bench_model.py                                                   # on a GPU, bf16, under a minute
+    python benchmarks/bench_model.py --device cpu --presets stcanet-tiny --batch 8     # to try it out
+
+Images are random and already on the device, so this is the network alone: forward, losses, backward and optimiser as `train`
+does them, then the embedding of images. Implementations that cannot run are said and left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from provenance import RESULTS, environment, write_result
+
+from stcanet.config import make_config
+from stcanet.config.model import Attention
+from stcanet.engine.batches import Batch
+from stcanet.engine.devices import resolve_device
+from stcanet.engine.learner import Learner
+from stcanet.model import build_model
+from stcanet_runtime.errors import BackendError
+
+IDENTITIES = 751  # of Market-1501
+ATTENTION: tuple[Attention, ...] = ("eager", "fused", "sdpa")
+_WARM_UP = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", nargs="+", default=["stcanet-image", "stcanet-video"])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--batch", type=int, help="images, or clips; default: what the preset is trained with")
+    parser.add_argument("--steps", type=int, default=10, help="of a repeat")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--out", type=Path, default=RESULTS / "model_gpu.json")
+    options = parser.parse_args()
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        print("nothing measured: torch sees no GPU")
+        return
+    device = resolve_device(options.device)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    facts = {"device": name, "steps": options.steps, "repeats": options.repeats}
+    report: dict[str, Any] = {"benchmark": "model", "environment": environment("torch"), **facts, "rows": []}
+    for preset in options.presets:
+        report["rows"] += compare(preset, device, options)
+        write_result(options.out, report)  # what comes after may fail
+
+
+def compare(preset: str, device: torch.device, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each implementation, in turns."""
+    config = make_config({"data": "none, it is random", "preset": preset, "backbone_weights": "none", "device": str(device)})
+    count, model = options.batch or config.identities * config.instances, config.model_config
+    shape = (count, *((model.clip_length,) if model.clip_length else ()), 3, model.height, model.width)
+    batch = Batch(torch.rand(shape, device=device), torch.arange(count, device=device) // config.instances)
+    tasks: dict[tuple[str, str], Callable[[], object]] = {}
+    peaks: dict[tuple[str, str], float] = {}
+    precision = "fp32"
+    for attention in ATTENTION:
+        learner = Learner(build_model(preset, IDENTITIES, attention=attention), config, device)
+        learner.begin_epoch(1)
+        precision = "bf16" if learner.autocast else "fp32"
+        calls = {
+            "training": lambda learner=learner: learner.step(batch, 1, 0, 1),
+            "inference": lambda learner=learner: infer(learner, batch),
+        }
+        try:
+            peaks |= {(attention, what): peak(call, device) for what, call in calls.items()}
+        except BackendError as error:
+            print(f"  {attention}: {error}")
+            continue
+        tasks |= {(attention, what): call for what, call in calls.items()}
+    rates: dict[tuple[str, str], list[float]] = {name: [] for name in tasks}
+    for _ in range(options.repeats):
+        for name, task in tasks.items():
+            rates[name].append(count * options.steps / seconds(task, device, options.steps))
+    rows = []
+    for (attention, what), found in rates.items():
+        figures = {"per_second": statistics.median(found), "peak_mib": peaks[attention, what]}
+        rows.append({"preset": preset, "shape": shape, "precision": precision, "what": what, "attention": attention, **figures})
+        print(f"{preset} {list(shape)} {precision} {what:9} {attention:6} {figures['per_second']:10.1f} /s", flush=True)
+    return rows
+
+
+def infer(learner: Learner, batch: Batch) -> None:
+    model = learner.model.eval()
+    with torch.inference_mode(), torch.autocast(learner.device.type, torch.bfloat16, enabled=learner.autocast):
+        model(batch.images)
+    model.train()
+
+
+def peak(call: Callable[[], object], device: torch.device) -> float:
+    """MiB of the device at most, weights and all, after some calls that warm up; 0 on a processor."""
+    for _ in range(_WARM_UP):
+        call()
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.reset_peak_memory_stats(device)
+    call()
+    torch.cuda.synchronize(device)
+    return torch.cuda.max_memory_allocated(device) / 2**20
+
+
+def seconds(call: Callable[[], object], device: torch.device, steps: int) -> float:
+    synchronise(device)
+    start = time.perf_counter()
+    for _ in range(steps):
+        call()
+    synchronise(device)
+    return time.perf_counter() - start
+
+
+def synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+if __name__ == "__main__":
+    main()
