@@ -6,11 +6,15 @@ embeddings that is 1 minus the product of their weighted means, so that no pair 
 The policy of ids: they count up from 1 and are never given twice. Where two identities become one, the older id stays and
 `Identifier.resolve` leads from the other to it. Where a track leaves an identity, the tracks that stay keep its id. A track
 joins what is within `threshold`, and leaves only beyond ``threshold + hysteresis``, so that ids do not flutter.
+
+Trackers count from 1 again when they or their camera start anew. A track that begins after the known end of one of that name is
+another: the old one stays where it is under a key that no tracker can give, and the new one is looked at for itself.
 """
 
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -29,7 +33,7 @@ class Track:
 
     camera: str
     id: str
-    """The tracker's; together with the camera it names the track."""
+    """The tracker's; together with the camera it names the track, until one of that name begins after its end."""
     start: float
     """Seconds, by one clock for all cameras."""
     end: float
@@ -76,24 +80,31 @@ class Update:
     identity: int
     """Whose track it is now."""
     previous: int | None = None
-    """Whose it was before, where that is another: it was taken for the wrong person."""
+    """Whose it was before, where that is another person still: it was taken for the wrong one."""
     merged: tuple[int, ...] = ()
     """Ids that are this identity from now on."""
+
+
+_Key = tuple[str, str] | tuple[str, str, int]
+"""Camera and id; with a number where another track has that name now."""
+_Known = tuple[Track, NDArray[np.float64], float]
+"""A track, its embedding [D] and its weight."""
 
 
 class _Identity:
     """Tracks with the sum of their weighted embeddings."""
 
     def __init__(self, dim: int) -> None:
-        self.tracks: dict[tuple[str, str], tuple[Track, NDArray[np.float64], float]] = {}
+        self.tracks: dict[_Key, _Known] = {}
         self.total, self.weight = np.zeros(dim), 0.0
 
-    def put(self, track: Track, embedding: NDArray[np.float64], weight: float) -> None:
-        self.tracks[track.key] = (track, embedding, weight)
+    def put(self, key: _Key, known: _Known) -> None:
+        self.tracks[key] = known
         self._sum()
 
-    def take(self, key: tuple[str, str]) -> None:
-        del self.tracks[key]
+    def take(self, *keys: _Key) -> None:
+        for key in keys:
+            del self.tracks[key]
         self._sum()
 
     def _sum(self) -> None:
@@ -111,7 +122,7 @@ class _Identity:
 
 
 class Identifier:
-    """Gives tracks of several cameras global identities. Call it from one thread.
+    """Gives tracks of several cameras global identities. Safe to call from several threads, which take turns.
 
     Example:
         >>> identifier = Identifier(0.35, Travel({("door", "yard"): 20.0}))  # doctest: +SKIP
@@ -133,7 +144,8 @@ class Identifier:
             threshold: Largest mean cosine distance of tracks of one person; see `stcanet_runtime.calibrate`.
             travel: What is possible; by default, only that nobody is twice in one camera at once.
             hysteresis: How much farther than `threshold` a track must be to leave its identity.
-            max_age: Seconds after which an identity that is not seen is dropped, so that memory is bounded; None keeps all.
+            max_age: Seconds after its end at which a track is dropped, and with its last one an identity, so that memory is
+                bounded; None keeps all.
             gallery: People who are known by name, for `name`; of cosine distance.
 
         Raises:
@@ -147,30 +159,33 @@ class Identifier:
         self.threshold, self.hysteresis, self.max_age = float(threshold), float(hysteresis), max_age
         self.travel, self.gallery = travel or Travel(), gallery
         self._identities: dict[int, _Identity] = {}
-        self._owner: dict[tuple[str, str], int] = {}
+        self._owner: dict[_Key, int] = {}
         self._merged: dict[int, int] = {}
-        self._last = 0
+        self._last, self._replaced = 0, 0
+        self._lock = threading.Lock()
 
     @property
     def identities(self) -> dict[int, list[Track]]:
         """Tracks of each identity, by id."""
-        return {i: [track for track, _, _ in one.tracks.values()] for i, one in sorted(self._identities.items())}
+        with self._lock:
+            return {i: [track for track, _, _ in one.tracks.values()] for i, one in sorted(self._identities.items())}
 
     def resolve(self, identity: int) -> int:
         """The id that an identity has now: another where it was merged."""
-        while identity in self._merged:
-            identity = self._merged[identity]
-        return identity
+        with self._lock:
+            return self._resolve(identity)
 
     def name(self, identity: int) -> str | None:
         """Who it is in the gallery, or None: no gallery, or not near enough to anybody in it."""
-        one = self._identities.get(self.resolve(identity))
-        if one is None or self.gallery is None:
+        with self._lock:
+            one = self._identities.get(self._resolve(identity))
+            mean = None if one is None else (one.total / one.weight).astype(np.float32)
+        if mean is None or self.gallery is None:
             return None
-        return self.gallery.decide((one.total / one.weight)[None].astype(np.float32), self.threshold)[0].identity
+        return self.gallery.decide(mean[None], self.threshold)[0].identity
 
     def update(self, track: Track, embedding: ArrayLike, frames: float = 1.0) -> Update:
-        """Add a track, or replace what is known of it by more of it.
+        """Add a track, or replace what is known of it by more of it; one that begins after the known end is another track.
 
         Args:
             track: Camera, the tracker's id, and from when to when.
@@ -181,19 +196,44 @@ class Identifier:
             ShapeError: Not one embedding of the dimension of all before.
             OptionError: `frames` is not positive.
         """
-        x = self._checked(embedding)
         if not 0 < frames < math.inf:
             raise OptionError("frames", frames, "a positive number")
-        self._drop_old(track.end)
-        before = self._owner.get(track.key)
+        with self._lock:
+            return self._update(track.key, (track, self._checked(embedding), float(frames)))
+
+    def forget(self, identity: int) -> int:
+        """Drop the tracks of an identity, as one has to where :meth:`Gallery.forget` shall leave nothing of somebody here.
+
+        A track that still grows is a new one at its next update.
+
+        Returns:
+            Tracks dropped; 0 where there is no such identity.
+        """
+        with self._lock:
+            gone = self._identities.pop(self._resolve(identity), None)
+            for key in gone.tracks if gone else ():
+                del self._owner[key]
+            self._forget_merged()
+        return len(gone.tracks) if gone else 0
+
+    def _resolve(self, identity: int) -> int:
+        while identity in self._merged:
+            identity = self._merged[identity]
+        return identity
+
+    def _update(self, key: tuple[str, str], known: _Known) -> Update:
+        track, x, _ = known
+        self._set_aside(key, track.start)
+        self._drop_old(track.end, key)
+        before = self._owner.get(key)
         alone = _Identity(len(x))
-        alone.put(track, x, float(frames))
-        stays = before is not None and self._belongs(before, alone)
-        owner = before if stays and before is not None else self._place(before, alone)
-        self._identities[owner].put(track, x, float(frames))
-        self._owner[track.key] = owner
+        alone.put(key, known)
+        owner = before if before is not None and self._belongs(before, alone) else self._place(before, alone)
+        self._identities[owner].put(key, known)
+        self._owner[key] = owner
         owner, merged = self._merge(owner)
-        return Update(owner, None if stays else before, merged)
+        # After merging: it may have left somebody who is the same person as where it went.
+        return Update(owner, None if before is None or self._resolve(before) == owner else before, merged)
 
     def _checked(self, embedding: ArrayLike) -> NDArray[np.float64]:
         x = as_embeddings(as_array(embedding, "embedding")[None], "embedding")[0].astype(np.float64)
@@ -209,10 +249,10 @@ class Identifier:
         one, (key,) = self._identities[identity], alone.tracks
         if len(one.tracks) == 1:
             return True
-        track, old, weight = one.tracks[key]
+        known = one.tracks[key]
         one.take(key)
         fits = one.distance(alone) <= self.threshold + self.hysteresis and one.possible_with(alone, self.travel)
-        one.put(track, old, weight)
+        one.put(key, known)
         return fits
 
     def _place(self, before: int | None, alone: _Identity) -> int:
@@ -239,19 +279,36 @@ class Identifier:
         merged: list[int] = []
         while (other := self._nearest(self._identities[identity], exclude=identity)) is not None:
             kept, gone = sorted((identity, other))
-            for key, (track, embedding, weight) in self._identities.pop(gone).tracks.items():
-                self._identities[kept].put(track, embedding, weight)
+            for key, known in self._identities.pop(gone).tracks.items():
+                self._identities[kept].put(key, known)
                 self._owner[key] = kept
             self._merged[gone] = identity = kept
             merged.append(gone)
         return identity, tuple(merged)
 
-    def _drop_old(self, now: float) -> None:
+    def _set_aside(self, key: tuple[str, str], start: float) -> None:
+        """Give the known track of this name another one, where it ended before this start."""
+        owner = self._owner.get(key)
+        if owner is None or start <= self._identities[owner].tracks[key][0].end:
+            return
+        one, self._replaced = self._identities[owner], self._replaced + 1
+        aside = (*key, self._replaced)
+        one.tracks[aside] = one.tracks.pop(key)
+        self._owner[aside] = self._owner.pop(key)
+
+    def _drop_old(self, now: float, growing: tuple[str, str]) -> None:
+        """Drop tracks that ended too long ago; not the one that goes on now."""
         if self.max_age is None:
             return
-        for i, tracks in self.identities.items():
-            if max(track.end for track in tracks) < now - self.max_age:
-                for track in tracks:
-                    del self._owner[track.key]
-                del self._identities[i]
-        self._merged = {gone: kept for gone, kept in self._merged.items() if self.resolve(kept) in self._identities}
+        oldest = now - self.max_age
+        for i, one in list(self._identities.items()):
+            if old := [key for key, (track, _, _) in one.tracks.items() if track.end < oldest and key != growing]:
+                one.take(*old)
+                for key in old:
+                    del self._owner[key]
+                if not one.tracks:
+                    del self._identities[i]
+        self._forget_merged()
+
+    def _forget_merged(self) -> None:
+        self._merged = {gone: kept for gone, kept in self._merged.items() if self._resolve(kept) in self._identities}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -127,6 +129,98 @@ def test_memory_is_bounded() -> None:
     assert len(identifier._identities) <= 12
     assert len(identifier._owner) <= 12
     assert len(identifier._merged) <= 12
+
+
+def test_memory_is_bounded_for_somebody_who_is_always_there() -> None:
+    identifier = Identifier(0.3, max_age=100)
+    for step in range(300):
+        assert identifier.update(Track("door", str(step), step * 10.0, step * 10.0 + 5), A).identity == 1
+    (tracks,) = identifier.identities.values()
+    assert [track.id for track in tracks] == [str(step) for step in range(289, 300)]
+    assert set(identifier._owner) == {track.key for track in tracks}
+    assert identifier._identities[1].weight == len(tracks)
+
+
+def test_a_track_that_goes_on_is_not_too_old() -> None:
+    identifier = Identifier(0.3, max_age=100)
+    identifier.update(Track("door", "1", 0, 5), A)
+    identifier.update(Track("yard", "1", 9, 10), B)
+    assert identifier.update(Track("door", "1", 0, 500), A).identity == 1
+    assert list(identifier.identities) == [1]
+
+
+def test_a_track_of_the_same_name_after_the_end_is_another() -> None:
+    identifier = Identifier(0.3)
+    assert identifier.update(Track("door", "1", 0, 1), A).identity == 1
+    assert identifier.update(Track("door", "1", 1, 2), A).identity == 1  # the same one: it begins at the end, not after it
+    changed = identifier.update(Track("door", "1", 1000, 1001), -A)
+    assert (changed.identity, changed.previous) == (2, None)
+    assert identifier.update(Track("door", "1", 1000, 1002), -A).identity == 2
+    assert identifier.update(Track("door", "1", 2000, 2001), A).identity == 1  # who comes back
+    starts = {i: sorted(track.start for track in tracks) for i, tracks in identifier.identities.items()}
+    assert starts == {1: [1, 2000], 2: [1000]}
+
+
+def test_tracks_of_one_name_merge_and_go() -> None:
+    identifier = Identifier(0.3, max_age=3000)
+    identifier.update(Track("door", "1", 0, 1), A)
+    identifier.update(Track("door", "1", 1000, 1001), B)
+    changed = identifier.update(Track("door", "1", 1000, 1500), A, frames=99)  # it was the same person
+    assert (changed.identity, changed.previous, changed.merged) == (1, None, (2,))
+    identifier.update(Track("door", "1", 2000, 2001), A)
+    assert sorted(track.start for track in identifier.identities[1]) == [0, 1000, 2000]
+    identifier.update(Track("yard", "1", 4000, 4100), A)
+    assert sorted(track.start for track in identifier.identities[1]) == [1000, 2000, 4000]
+    assert len(identifier._owner) == 3
+
+
+def test_the_identity_that_was_left_may_become_the_same_again() -> None:
+    def turned(degrees: float) -> NDArray[np.float64]:
+        return np.cos(np.radians(degrees)) * A + np.sin(np.radians(degrees)) * B
+
+    identifier = Identifier(0.3)
+    identifier.update(Track("door", "1", 0, 5), turned(0))
+    identifier.update(Track("yard", "1", 9, 10), turned(-40))
+    assert identifier.update(Track("hall", "1", 20, 21), turned(35), frames=9).identity == 2  # too far from the two of 1
+    changed = identifier.update(Track("yard", "1", 9, 12), turned(60))  # from 1 to 2, which without it is near to 1
+    assert (changed.identity, changed.previous, changed.merged) == (1, None, (2,))
+
+
+def test_somebody_is_forgotten() -> None:
+    identifier = Identifier(0.3)
+    identifier.update(Track("door", "1", 0, 5), A)
+    identifier.update(Track("door", "2", 0, 5), B)
+    identifier.update(Track("yard", "1", 9, 10), -A)
+    identifier.update(Track("yard", "1", 9, 20), A)  # 3, which is 1
+    assert identifier.resolve(3) == 1
+    assert identifier.forget(3) == 2
+    assert [track.key for tracks in identifier.identities.values() for track in tracks] == [("door", "2")]
+    assert (set(identifier._owner), identifier._merged) == ({("door", "2")}, {})
+    assert identifier.name(1) is None
+    assert identifier.forget(1) == 0
+    assert identifier.update(Track("yard", "1", 9, 30), A).identity == 4  # never given twice
+
+
+def test_several_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    identifier, right = Identifier(0.3), Identifier._nearest
+
+    def slow(*args: Any, **options: Any) -> Any:
+        found = right(*args, **options)
+        time.sleep(1e-4)  # others would come in between
+        return found
+
+    monkeypatch.setattr(Identifier, "_nearest", slow)
+
+    def follow(camera: str) -> None:
+        for number in range(40):
+            for more in (1, 2):
+                track = Track(camera, str(number), 10.0 * number, 10.0 * number + more)
+                assert identifier.update(track, [A, B][number % 2]).identity in identifier.identities
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(follow, ("door", "yard", "hall", "roof")))
+    assert {i: len(tracks) for i, tracks in identifier.identities.items()} == {1: 80, 2: 80}
+    assert identifier._last == 2
 
 
 def test_known_people_have_names(tmp_path: Path) -> None:
