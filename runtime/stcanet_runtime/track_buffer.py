@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.encoder import Encoder, Float32Array
-from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.errors import OptionError, PackageError, ShapeError, StcanetError
 from stcanet_runtime.frames import FrameSource, UInt8Array
 from stcanet_runtime.preprocess import ImageSource, load_image, resize
 from stcanet_runtime.tracklets import Float64Array, clip_features, cut_clips, unit_rows
@@ -29,8 +29,14 @@ class _Track:
     """Those since the last full clip, fewer than T."""
     total: Float64Array | None = None
     """Sum of the features of the full clips ``[D]``."""
-    embedding: tuple[int, Float32Array] | None = None
-    """The last answer, and how many crops it was made of."""
+    embedding: Float32Array | None = None
+    """The last answer ``[D]``."""
+    asked: int = 0
+    """How many crops counted then."""
+
+
+_Fault = tuple[_Track, StcanetError]
+"""A track and why a clip of it cannot be embedded."""
 
 
 class TrackletBuffer:
@@ -85,10 +91,12 @@ class TrackletBuffer:
 
         Raises:
             ImageError: The crop cannot be read; the track is as it was.
+            PackageError: As of `embeddings`; the crop is added.
         """
         spec = self._encoder.manifest.input
         with self._lock:
             self._add(track, resize(load_image(crop, color), spec.height, spec.width))
+            self._embed_batch()
 
     def add_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, tracks: Sequence[Hashable]) -> NDArray[np.bool_]:
         """Add the boxes of a frame, one of each track; those that are not valid count for nothing.
@@ -104,6 +112,7 @@ class TrackletBuffer:
 
         Raises:
             ShapeError: Not as many tracks as boxes, or the frame or the boxes have an unexpected shape or type.
+            PackageError: As of `embeddings`; all boxes are added.
         """
         crops, valid = self._encoder.crop_boxes(frame, xyxy, format)
         crops = to_host(crops)  # crops of many frames would fill a GPU
@@ -112,6 +121,7 @@ class TrackletBuffer:
         with self._lock:
             for index, crop in zip(np.flatnonzero(valid).tolist(), crops, strict=True):
                 self._add(tracks[index], crop)
+            self._embed_batch()  # not before all are added: it may raise
         return valid
 
     def embeddings(self, tracks: Iterable[Hashable] | None = None) -> dict[Hashable, Float32Array]:
@@ -119,14 +129,19 @@ class TrackletBuffer:
 
         Args:
             tracks: Those that are asked for; None for all. A track that is unknown or not ready has no entry.
+
+        Raises:
+            PackageError: The model cannot embed a clip. Its track is named, once, and goes on as if the crops of a full clip
+                had not come. All other clips are embedded before, and are there at the next call.
         """
         with self._lock:
+            faults = self._embed_full()
             names = self._tracks if tracks is None else tracks
             wanted = {name: self._tracks[name] for name in names if name in self._tracks}
             ready = {name: track for name, track in wanted.items() if track.kept >= self._ready_after}
-            self._embed_full()
-            self._bring_up_to_date([track for track in ready.values() if _is_old(track)])
-            return {name: track.embedding[1].copy() for name, track in ready.items() if track.embedding}
+            faults += self._bring_up_to_date([track for track in ready.values() if _is_old(track)])
+            self._report(faults)
+            return {name: track.embedding.copy() for name, track in ready.items() if track.embedding is not None}
 
     def forget(self, track: Hashable) -> None:
         """Drop a track; nothing happens if there is none."""
@@ -147,24 +162,42 @@ class TrackletBuffer:
         if len(track.last) == self._length:
             self._full.append((track, np.stack(track.last)))
             track.last = []
+
+    def _embed_batch(self) -> None:
+        """Embed the clips that are full where they are enough for a run."""
         if len(self._full) >= self._encoder.batch_sizes[-1]:
-            self._embed_full()
+            self._report(self._embed_full())
 
-    def _embed_full(self) -> None:
+    def _embed_full(self) -> list[_Fault]:
         """Embed the clips that are full and wait for it."""
-        if not self._full:
-            return
-        features = self._features([clip for _, clip in self._full])
-        for (track, _), feature in zip(self._full, features, strict=True):
-            track.total = feature if track.total is None else track.total + feature
+        features, faults = self._features(self._full)
+        for (track, clip), feature in zip(self._full, features, strict=True):
+            if feature is not None:
+                track.first = list(clip) if track.total is None else track.first  # those before it could not be embedded
+                track.total = feature if track.total is None else track.total + feature
+            else:
+                track.kept, track.asked = track.kept - self._length, 0
+                track.first = track.last.copy() if track.total is None else track.first
         self._full = []
+        return faults
 
-    def _bring_up_to_date(self, tracks: list[_Track]) -> None:
-        partial = [track for track in tracks if track.last]
-        rest = dict(zip(map(id, partial), self._features([self._fill_up(track) for track in partial]), strict=True))
+    def _bring_up_to_date(self, tracks: list[_Track]) -> list[_Fault]:
+        partial = [(track, self._fill_up(track)) for track in tracks if track.last]
+        features, faults = self._features(partial)
+        rest = {id(track): feature for (track, _), feature in zip(partial, features, strict=True)}
         for track in tracks:
             parts = [part for part in (track.total, rest.get(id(track))) if part is not None]
-            track.embedding = track.kept, unit_rows(np.sum(parts, axis=0)).astype(np.float32)
+            track.asked = track.kept
+            if parts:
+                track.embedding = unit_rows(np.sum(parts, axis=0)).astype(np.float32)
+        return faults
+
+    def _report(self, faults: list[_Fault]) -> None:
+        """PackageError if there are any: all that could be done is done."""
+        if faults:
+            names = {id(track): name for name, track in self._tracks.items()}
+            which = ", ".join(repr(name) for name in dict.fromkeys(names[id(track)] for track, _ in faults))
+            raise PackageError(f"a clip is left out, of the track {which}: {faults[0][1]}") from faults[0][1]
 
     def _fill_up(self, track: _Track) -> UInt8Array:
         """The last clip of a track, ``[T, H, W, 3]``."""
@@ -172,9 +205,19 @@ class TrackletBuffer:
         indices = cut_clips(track.kept, self._length)[-1].tolist()
         return np.stack([track.last[i - start] if i >= start else track.first[i] for i in indices])
 
-    def _features(self, clips: list[UInt8Array]) -> Float64Array:
-        return clip_features(*self._encoder.embed_clips(np.stack(clips))) if clips else np.empty((0, self._encoder.dim))
+    def _features(self, clips: Sequence[tuple[_Track, UInt8Array]]) -> tuple[list[Float64Array | None], list[_Fault]]:
+        """Features [D] of the clips of tracks; None where the model cannot embed one, and why."""
+        if not clips:
+            return [], []
+        try:
+            return list(clip_features(*self._encoder.embed_clips(np.stack([clip for _, clip in clips])))), []
+        except StcanetError as error:
+            if len(clips) == 1:
+                return [None], [(clips[0][0], error)]
+        # One clip that gives no number fails those that are in its batch: each by itself, this once.
+        alone = [self._features([clip]) for clip in clips]
+        return [features[0] for features, _ in alone], [fault for _, faults in alone for fault in faults]
 
 
 def _is_old(track: _Track) -> bool:
-    return track.embedding is None or track.embedding[0] != track.kept
+    return track.asked != track.kept

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
-from stcanet_runtime import Encoder, ImageError, OptionError, ShapeError, TrackletBuffer
+from stcanet_runtime import Encoder, ImageError, OptionError, PackageError, ShapeError, TrackletBuffer
 
 MakeCrop = Callable[..., NDArray[np.uint8]]
 TOLERANCE = 1e-6
@@ -90,6 +91,96 @@ def test_forgotten_tracks_begin_anew(encoder: Encoder, frames: list[NDArray[np.u
     assert buffer.embeddings() == {}
     buffer.add(1, frames[7], "rgb")
     assert_allclose(buffer.embeddings()[1], encoder.encode_tracklets([[frames[7]]], "rgb")[0], atol=TOLERANCE)
+
+
+class Refusing:
+    """An encoder whose model gives no numbers for crops that are all white, as half precision may."""
+
+    def __init__(self, encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._right = encoder.embed_batch
+        monkeypatch.setattr(encoder, "embed_batch", self.embed_batch)
+
+    def embed_batch(self, batch: NDArray[np.uint8]) -> Any:
+        if (batch.reshape(-1, *batch.shape[-3:]) == 255).all(axis=(1, 2, 3)).any():
+            raise PackageError("the model gave embeddings that are not finite")
+        return self._right(batch)
+
+
+WHITE = np.full((40, 20, 3), 255, np.uint8)
+
+
+@pytest.mark.parametrize("bad", range(6))
+def test_a_clip_that_cannot_be_embedded_is_left_out(
+    encoder: Encoder, frames: list[NDArray[np.uint8]], bad: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Refusing(encoder, monkeypatch)
+    buffer, length = TrackletBuffer(encoder, ready_after=1), encoder.manifest.input.clip_length or 1
+    crops = [*frames[:bad], WHITE, *frames[bad + 1 :]]
+    said = []
+    for crop in crops:
+        for name, one in ((1, frames[0]), ("bad", crop), (2, frames[3])):
+            try:
+                buffer.add(name, one, "rgb")
+            except PackageError as error:
+                said.append(str(error))
+    assert len(buffer._full) < 3
+    try:
+        found = buffer.embeddings()
+    except PackageError as error:
+        said.append(str(error))
+        found = buffer.embeddings()
+    assert said == ["a clip is left out, of the track 'bad': the model gave embeddings that are not finite"]
+    start = bad // length * length
+    expected = [frames[:1] * 11, crops[:start] + crops[start + length :], frames[3:4] * 11]
+    assert_allclose([found[name] for name in (1, "bad", 2)], encoder.encode_tracklets(expected, "rgb"), atol=TOLERANCE)
+
+
+def test_the_first_crops_are_those_of_a_clip_that_was_embedded(
+    clip_package: Path, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(clip_package, "cpu", threads=1, batch_sizes=(1, 8))
+    Refusing(encoder, monkeypatch)
+    buffer = TrackletBuffer(encoder)
+    for crop in (WHITE, *frames[:9]):  # of two clips that are full the first cannot be
+        buffer.add(1, crop, "rgb")
+    with pytest.raises(PackageError, match="of the track 1: "):
+        buffer.embeddings()
+    assert_allclose(buffer.embeddings()[1], encoder.encode_tracklets([frames[3:9]], "rgb")[0], atol=TOLERANCE)
+
+
+def test_a_frame_is_added_whole_where_a_clip_cannot_be_embedded(
+    package: Path, make_crop: MakeCrop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(package, "cpu", threads=1, batch_sizes=(1, 2))
+    Refusing(encoder, monkeypatch)
+    frame, boxes = make_crop(height=60, width=80), [[20 * i, 0, 20 * i + 20, 40] for i in range(4)]
+    frame[:40, 20:40] = 255
+    buffer = TrackletBuffer(encoder)
+    with pytest.raises(PackageError, match="of the track 'b': "):
+        buffer.add_boxes(frame, boxes, "rgb", tracks=["a", "b", "c", "d"])
+    expected = encoder.encode_tracklets([[frame[:40, left : left + 20]] for left in (0, 40, 60)], "rgb")
+    found = buffer.embeddings()
+    assert list(found) == ["a", "c", "d"]
+    assert_allclose(list(found.values()), expected, atol=TOLERANCE)
+
+
+def test_a_clip_that_grows_is_tried_again(
+    clip_package: Path, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(clip_package, "cpu", threads=1)
+    Refusing(encoder, monkeypatch)
+    buffer = TrackletBuffer(encoder, ready_after=1)
+    buffer.add("good", frames[0], "rgb")
+    buffer.add("bad", WHITE, "rgb")
+    with pytest.raises(PackageError, match="of the track 'bad': "):
+        buffer.embeddings()
+    assert list(buffer.embeddings()) == ["good"]  # nothing is new: nothing is said
+    for frame in frames[:3]:  # the clip is full, and over
+        buffer.add("bad", frame, "rgb")
+    buffer.add("bad", frames[5], "rgb")
+    with pytest.raises(PackageError, match="of the track 'bad': "):
+        buffer.embeddings()
+    assert_allclose(buffer.embeddings()["bad"], encoder.encode_tracklets([[frames[5]]], "rgb")[0], atol=TOLERANCE)
 
 
 def test_several_threads(encoder: Encoder, frames: list[NDArray[np.uint8]]) -> None:
