@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     number: int
     """From 1, as in MOT files."""
     time: float
-    """Seconds since the first."""
+    """Seconds since the first; later than that of the frame before."""
     image: UInt8Array
     """RGB, ``[H, W, 3]``, upright."""
 
@@ -82,15 +82,37 @@ def read_video(path: str | Path) -> Iterator[Frame]:
             if not container.streams.video:
                 raise DataError(f"{shown} has no video stream")
             stream = container.streams.video[0]
-            rate = stream.average_rate or _DEFAULT_RATE
-            first: float | None = None
+            clock = _Clock(float(stream.average_rate or _DEFAULT_RATE))
             for number, frame in enumerate(container.decode(stream), 1):
-                time = float((number - 1) / rate) if frame.time is None else float(frame.time)
-                first = time if first is None else first
-                yield Frame(number, time - first, _upright(frame))
+                yield Frame(number, clock.tell(frame.time), _upright(frame))
     except av.error.FFmpegError as error:
         reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
         raise DataError(f"{shown} cannot be read as a video: {reason}") from None
+
+
+class _Clock:
+    """Seconds since the first frame, by the times in a file, which may be missing, or begin anew where recordings were joined.
+
+    A frame without a time, or with one at or before that of the last frame, is one frame later than the last; the times that
+    follow count from there.
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._rate = rate
+        self._shift: float | None = None  # from the times in the file to ours
+        self._told, self._untold = 0.0, -1  # ours of the last frame that had one, and how many came after it
+
+    def tell(self, time: float | None) -> float:
+        """The time of the next frame; `time` is that in the file."""
+        last = self._told + self._untold / self._rate
+        self._untold += 1
+        now = self._told + self._untold / self._rate
+        if time is None:
+            return now
+        if self._shift is None or time + self._shift <= last:
+            self._shift = now - time
+        self._told, self._untold = time + self._shift, 0
+        return self._told
 
 
 def _upright(frame: Any) -> UInt8Array:

@@ -16,6 +16,7 @@ import typer
 from detectors import write_detector
 
 from stcanet_runtime import DataError, Encoder, MissingDependencyError
+from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.mot import load_mot
 from stcanet_runtime.video import read_video, video_writer
@@ -195,6 +196,42 @@ def test_frames_are_turned_as_their_file_says(
     red = frame.image[..., 0] > 128
     assert red[corner].all()
     assert red.sum() == pytest.approx(32 * 48, rel=0.02)
+
+
+def test_recordings_that_were_joined_are_one_after_the_other(package: Path, tmp_path: Path) -> None:
+    pytest.importorskip("av")
+    with video_writer(tmp_path / "one.ts", Fraction(10)) as write:
+        for _ in range(5):
+            write(np.full((64, 64, 3), 99, np.uint8))
+    (tmp_path / "two.ts").write_bytes((tmp_path / "one.ts").read_bytes() * 2)
+    times = [frame.time for frame in read_video(tmp_path / "two.ts")]
+    assert times[:5] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4])
+    assert times[5:] == pytest.approx([times[5] + time for time in times[:5]])
+    assert 0.4 < times[5] <= 0.5 + 1e-9  # one frame of the rate that FFmpeg takes it for
+    (tmp_path / "two.txt").write_text("".join(f"{number},1,5,5,20,40\n" for number in range(3, 9)))
+    out = tmp_path / "tracks.npz"
+    assert call("infer", package, tmp_path / "two.ts", "--boxes", tmp_path / "two.txt", "-o", out, "--provider", "cpu") == 0
+    with np.load(out) as found:
+        assert (found["starts"].tolist(), found["ends"].tolist()) == ([times[2]], [times[7]])
+    assert call("identify", package, f"{tmp_path}/two.ts={tmp_path}/two.txt", "-o", tmp_path / "who.jsonl") == 0
+
+
+@pytest.mark.parametrize(
+    ("times", "expected"),
+    [
+        ([3.0, 3.5, 9.0], [0, 0.5, 6]),
+        ([3.0, 3.5, 3.5, 4.0], [0, 0.5, 0.75, 1.25]),
+        ([8.0, 9.0, 0.0, 1.0, 0.0, 0.5], [0, 1, 1.25, 2.25, 2.5, 3]),
+        ([None, None, None], [0, 0.25, 0.5]),
+        ([None, 7.0, 8.0], [0, 0.25, 1.25]),
+        ([2.0, None, None, 2.25, None, 9.0], [0, 0.25, 0.5, 0.75, 1, 7.5]),
+        ([2.0, None, 4.0], [0, 0.25, 2]),
+        ([], []),
+    ],
+)
+def test_time_never_stands_still(times: list[float | None], expected: list[float]) -> None:
+    clock = video_module._Clock(rate=4.0)
+    assert [clock.tell(time) for time in times] == expected
 
 
 def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
