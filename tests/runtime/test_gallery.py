@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
-from stcanet_runtime.gallery import database
+from stcanet_runtime.gallery import database, erasure
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces
 from stcanet_runtime.gallery.gallery import Reranking
@@ -238,6 +239,13 @@ def test_the_calibrated_threshold_is_taken(filled: Gallery, path: Path) -> None:
     with Gallery.open(path, read_only=True) as reader:
         assert reader.threshold == 0.25
         assert reader.decide(x[:1])[0].threshold == 0.25
+    filled.calibration = {"threshold": 0.5, "metric": "cosine", "model": MODEL}
+    for wrong, error in (({"metric": "euclidean"}, OptionError), ({"model": "b" * 64}, GalleryError)):
+        with pytest.raises(error, match=r"metric must be 'cosine'|embeddings of model aaaaaaaa"):
+            filled.calibration = {"threshold": 0.25, **wrong}
+    assert filled.threshold == 0.5
+    filled.calibration = {"threshold": 0.75, "metric": None, "model": None}
+    assert filled.threshold == 0.75
     filled.calibration = None
     assert filled.threshold is None
 
@@ -291,6 +299,103 @@ def test_forgotten_is_gone_from_every_file(path: Path, tmp_path: Path) -> None:
         assert {hit.identity for hit in gallery.search(rows["somebody-4"][0], 400)[0]} == {f"somebody-{i}" for i in range(4)}
         with pytest.raises(GalleryError, match="no identity 'somebody-4'"):
             gallery.forget("somebody-4")
+
+
+@pytest.mark.parametrize("length", [3, 14, 15, 16, 23, 32, 192])
+def test_pieces_are_found_wherever_they_lie(length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(erasure, "_CHUNK", 256)
+    rng, path = np.random.default_rng(length), tmp_path / "file"
+    pieces = [rng.integers(0, 256, length, np.uint8).tobytes() for _ in range(9)]
+    pieces[0] = bytes(length)
+    for place in range(0, 600 - length, 1 if length == 32 else 7):
+        data = rng.integers(1, 256, 600, np.uint8)
+        data[place : place + length] = np.frombuffer(pieces[place % 9], np.uint8)
+        path.write_bytes(data.tobytes())
+        assert find_traces([path, tmp_path / "none"], pieces) == [path]
+        data[place + (length - 1) * (place % 2)] ^= 1  # all but one bit of its first or last byte
+        path.write_bytes(data.tobytes())
+        assert find_traces([path], [piece for piece in pieces if piece not in data.tobytes()]) == []
+    assert find_traces([path], []) == []
+
+
+def test_rows_of_one_word_are_told_apart(tmp_path: Path) -> None:
+    x = np.eye(40, dtype=np.float32) + np.float32(0.5)
+    x[0, 1] = 1.5
+    (tmp_path / "file").write_bytes(b"\0" * 3 + x[1:].tobytes())
+    assert find_traces([tmp_path / "file"], [x[0].tobytes()]) == []
+    assert find_traces([tmp_path / "file"], [x[0].tobytes(), x[17].tobytes()]) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("way", ["link", "folder"])
+def test_the_proof_looks_at_the_files_that_there_are(
+    filled: Gallery, path: Path, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if way == "link":
+        (elsewhere / "link").symlink_to(path)
+    monkeypatch.chdir(elsewhere if way == "link" else tmp_path)
+    looked: list[list[Path]] = []
+    right = erasure.find_traces
+
+    def look(paths: list[Path], wanted: list[bytes]) -> list[Path]:
+        looked.append([place for place in paths if place.exists()])
+        return right(paths, wanted)
+
+    monkeypatch.setattr(erasure, "find_traces", look)
+    with Gallery.open("link" if way == "link" else path.name) as gallery:
+        monkeypatch.chdir(tmp_path.parent)
+        assert gallery.stats()["bytes"] == sum(place.stat().st_size for place in database.sidecars(path))
+        assert gallery.forget("p1") == 10
+        gallery.store.check()
+    assert looked == [database.sidecars(path)]
+
+
+def test_a_proof_without_the_file_is_none(filled: Gallery, path: Path) -> None:
+    path.unlink()
+    with pytest.raises(GalleryError, match="not the file any more that was opened"):
+        filled.store._prove_gone([bytes(range(32))])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("way", ["forget", "expire"])
+def test_what_comes_before_the_deletion_goes_with_it(
+    filled: Gallery, path: Path, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = np.random.default_rng(5).standard_normal((2, DIM)).astype(np.float32)
+    writing, late = SqliteStore._writing, [x[:1]]
+    with Gallery.open(path) as other:
+
+        def meanwhile(store: SqliteStore, edit: bool) -> Any:
+            if store is filled.store and late:
+                other.enrol(late.pop(), "p1", times=3.0)
+            return writing(store, edit)
+
+        monkeypatch.setattr(SqliteStore, "_writing", meanwhile)
+        assert (filled.forget("p1") if way == "forget" else filled.expire(before=10)) == 11
+        assert [len(rows.ids) for rows, _ in (filled.rows(), other.rows())] == [50, 50]
+    assert not find_traces(database.sidecars(path), [x[0].tobytes()])
+    filled.enrol(x[1:], "p1")
+    assert filled.decide(x[1:], 0.1)[0].identity == "p1"
+
+
+def test_nothing_of_the_forgotten_stays_in_memory(filled: Gallery, path: Path) -> None:
+    x, _ = make_people()
+    filled.enrol(x[:1], "anna", "hall")
+    with Gallery.open(path) as other:
+        for gallery in (filled, other):
+            gallery.search(x[:1], templates="mean")
+        filled.forget("anna")
+        assert filled._prepared is None
+        assert len(other.search(x[:1], 99)[0]) == 60
+        assert other._prepared is None
+        for gallery in (filled, other):
+            mirror = gallery.store._follower.mirror  # type: ignore[attr-defined]
+            assert "anna" not in mirror._identity_names._codes
+            assert set(mirror._camera_names._codes) == {None, "c0", "c1", "c2", "c3"}
+            assert {hit.entry.camera for hit in gallery.search(x[:1], 99, Where(cameras=("c1", "c3")))[0]} == {"c1", "c3"}
+            assert len(gallery.search(x[:1], 99, cameras=["c2"])[0]) == 45
+    filled.expire(before=1)
+    assert filled._prepared is None
 
 
 def test_a_file_that_was_not_overwritten_is_written_anew(filled: Gallery, path: Path) -> None:
@@ -366,6 +471,22 @@ def test_rename_merges_and_splits(filled: Gallery) -> None:
     assert filled.decide(x[[12]], 0.1)[0].identity == "p0"
 
 
+def test_rows_that_go_while_they_are_read_are_left_out(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    right = filled.store.entries
+    with Gallery.open(path) as other:
+
+        def entries(ids: list[int]) -> dict[int, Entry]:
+            other.expire(before=10)
+            return right(ids)
+
+        monkeypatch.setattr(filled.store, "entries", entries)
+        rows, found = filled.rows()
+    assert rows.ids.tolist() == [entry.id for entry in found] == list(range(11, 61))
+    x, identities = make_people()
+    assert rows.identities.tolist() == identities[10:]
+    np.testing.assert_array_equal(rows.embeddings, x[10:])
+
+
 # ---- processes and threads ----
 
 
@@ -403,6 +524,51 @@ def test_a_file_that_was_replaced_is_not_used_any_more(
     path.unlink()
     with pytest.raises(GalleryError, match="not the file any more"):
         filled.search(x[:1])
+
+
+def test_a_link_that_leads_elsewhere_is_noticed(filled: Gallery, path: Path, tmp_path: Path) -> None:
+    with Gallery.create(tmp_path / "other", DIM, MODEL):
+        pass
+    (tmp_path / "link").symlink_to(path)
+    with Gallery.open(tmp_path / "link") as gallery:
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to(tmp_path / "other")
+        with pytest.raises(GalleryError, match="not the file any more"):
+            gallery.stats()
+
+
+def test_a_closed_gallery_says_so(filled: Gallery) -> None:
+    x, _ = make_people()
+    filled.close()
+    filled.close()
+    for use in (lambda: filled.search(x[:1]), lambda: filled.enrol(x[:1], "p0"), lambda: filled.forget("p0"), filled.stats):
+        with pytest.raises(GalleryError, match="it is closed; open it again"):
+            use()
+
+
+CHILD = """
+import os, sys, threading
+from stcanet_runtime import Gallery, GalleryError
+gallery = Gallery.open(sys.argv[1])
+writer = threading.Thread(target=gallery.store._lock.acquire)  # and never released, as of a thread that writes at the fork
+writer.start()
+writer.join()
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+try:
+    with gallery:
+        gallery.forget("p0")
+except GalleryError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_does_not_use_the_gallery_of_its_parent(filled: Gallery, path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", CHILD, str(path)], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    assert "it was opened before this process was forked; open it again in each process" in done.stdout
+    assert filled.stats()["entries"] == 60
 
 
 def test_a_gallery_where_nothing_can_be_written(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

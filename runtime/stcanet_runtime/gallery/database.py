@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -74,18 +75,31 @@ class Opened:
         Raises:
             GalleryError: There is none, or it is not a gallery, of a newer version, or damaged.
         """
-        self._path, self._place, self._immutable = path, path.absolute(), False  # the current folder may change
+        self._path, self._immutable, self._process = path, False, os.getpid()
         _check_header(path)
+        self._named = path.absolute()  # the current folder may change
+        self.place = path.resolve()
+        """The file itself, beside which SQLite keeps its log: links may lead there."""
         self._seen = self._look()
         with explained(path):
             try:
-                self.connection = _connect(path, f"mode={'ro' if read_only else 'rw'}", timeout)
+                self.connection = self._connect(f"mode={'ro' if read_only else 'rw'}", timeout)
             except sqlite3.OperationalError:
-                if not read_only or not _is_unwritable(path.resolve()):
+                if not read_only or not _is_unwritable(self.place):
                     raise
                 self._immutable = True
                 self._seen = self._look()
-                self.connection = _connect(path, "mode=ro&immutable=1", timeout)
+                self.connection = self._connect("mode=ro&immutable=1", timeout)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it. SQLite must not be used by a child that was forked since: their locks are one."""
+        return os.getpid() == self._process
+
+    def check_process(self) -> None:
+        """GalleryError in a child that was forked since it was opened."""
+        if not self.is_ours:
+            raise GalleryError(self._path, "it was opened before this process was forked", "open it again in each process")
 
     def check(self) -> None:
         """GalleryError unless the file is the one that was opened: SQLite would go on with one that has no name any more."""
@@ -94,13 +108,31 @@ class Opened:
 
     def _look(self) -> tuple[int, ...]:
         try:
-            facts = self._place.stat()
+            named, facts = self._named.stat(), self.place.stat()
         except FileNotFoundError:
+            return ()
+        if (named.st_dev, named.st_ino) != (facts.st_dev, facts.st_ino):  # a link leads elsewhere now
             return ()
         if not self._immutable:
             return facts.st_dev, facts.st_ino
         # Then SQLite looks for no changes; by a mount that is not for reading only, there may be some.
-        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self._place.resolve())
+        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self.place)
+
+    def _connect(self, how: str, timeout: float) -> sqlite3.Connection:
+        uri = f"file:{quote(str(self.place))}?{how}"
+        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+        try:
+            # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.execute("PRAGMA cell_size_check = ON")
+            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
+            _check_version(self._path, connection)
+            _check_schema(self._path, connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _is_unwritable(path: Path) -> bool:
@@ -117,23 +149,6 @@ def _log_size(path: Path) -> int:
         return sidecars(path)[1].stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def _connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
-    uri = f"file:{quote(str(path.resolve()))}?{how}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
-    try:
-        # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("PRAGMA secure_delete = ON")
-        connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
-        _check_version(path, connection)
-        _check_schema(path, connection)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
 
 
 def _check_header(path: Path) -> None:
@@ -176,8 +191,10 @@ def explained(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_READONLY:
             raise GalleryError(path, "it was opened for reading only, or the file may not be written") from None
         raise GalleryError(path, f"it cannot be used: {error}") from None
-    except sqlite3.DatabaseError as error:
-        raise GalleryError(path, f"it is damaged: {error}", "restore a copy") from None
+    except sqlite3.Error as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise GalleryError(path, f"it is damaged: {error}", "restore a copy") from None
+        raise GalleryError(path, f"it cannot be used: {error}") from None
 
 
 @contextmanager

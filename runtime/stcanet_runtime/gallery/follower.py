@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,12 @@ class Follower:
         self._version = -1
 
     def refresh(self) -> None:
-        """Make the mirror what the file is now."""
+        """Make the mirror what the file is now; within a transaction, what it was when that began."""
         version = self._one("PRAGMA data_version")
         if version == self._version:
             return
-        with database.transaction(self._connection, "DEFERRED"):
+        within = self._connection.in_transaction
+        with nullcontext() if within else database.transaction(self._connection, "DEFERRED"):
             edits = self._one("SELECT value FROM settings WHERE name = 'edits'")
             if edits != self._edits and len(self.mirror):
                 self.mirror.keep(dict(self._connection.execute("SELECT id, identity FROM entries")))

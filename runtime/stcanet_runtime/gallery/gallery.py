@@ -33,6 +33,13 @@ def _check_threshold(value: Any) -> float:
     return number
 
 
+def _check_model(path: object, space: Space, model: Any) -> None:
+    """GalleryError where embeddings are of another model; None does not say of which."""
+    if model is not None and model != space.model:
+        reason = f"it holds embeddings of model {space.model[:16]}, this one is {str(model)[:16]}"
+        raise GalleryError(path, reason, "embeddings of different models cannot be compared; enrol into a gallery of its own")
+
+
 class _Prepared(NamedTuple):
     """Templates that the last search made, and what they were made of."""
 
@@ -96,12 +103,11 @@ class Gallery:
             GalleryError: No gallery, damaged, of a newer version, or of another model.
         """
         store = SqliteStore(path, read_only, timeout)
-        if model is not None and model != store.space.model:
+        try:
+            _check_model(path, store.space, model)
+        except GalleryError:
             store.close()
-            reason = f"it holds embeddings of model {store.space.model[:16]}, this one is {model[:16]}"
-            raise GalleryError(
-                path, reason, "embeddings of different models cannot be compared; enrol into a gallery of its own"
-            )
+            raise
         return cls(store)
 
     @property
@@ -176,6 +182,8 @@ class Gallery:
         wanted = max(places, ranking.check_count(shortlist, "shortlist")) if reranking else places
         if cameras is not None and (isinstance(cameras, str) or len(cameras) != len(q)):
             raise ShapeError(f"cameras must be {len(q)} names, one of each query")
+        if self._prepared is not None and self._prepared.revision != self.store.revision:
+            self._prepared = None  # of people who may be forgotten
         if check_templates(templates) == "all":
             distances, ids = self.store.nearest(q, wanted, where, cameras)
             pick = self.store.pick
@@ -239,7 +247,7 @@ class Gallery:
 
     @property
     def calibration(self) -> dict[str, Any] | None:
-        """How the threshold was found, with ``threshold`` in it, or None."""
+        """How the threshold was found, with ``threshold`` in it, or None. One of another metric or model is refused."""
         found = self.store.setting("calibration")
         if found is None:
             return None
@@ -254,6 +262,9 @@ class Gallery:
     def calibration(self, value: Mapping[str, Any] | None) -> None:
         if value is not None:
             _check_threshold(value["threshold"])
+            if value.get("metric") is not None:
+                self.space.check(self.space.dim, value["metric"])
+            _check_model(self.store.facts().get("path"), self.space, value.get("model"))
         self.store.set_setting("calibration", None if value is None else dict(value))
 
     def forget(self, identity: str) -> int:
@@ -270,6 +281,7 @@ class Gallery:
                 another process reads: then do it again.
         """
         # First what is asked for: an earlier deletion that cannot be finished yet must not keep anybody in the gallery.
+        self._prepared = None
         count = self.store.purge(Where(identities=(identity,)))
         if not self.store.finish() and not count:
             raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
@@ -277,6 +289,7 @@ class Gallery:
 
     def expire(self, before: float) -> int:
         """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        self._prepared = None
         count = self.store.remove(Where(before=before))
         self.store.finish()
         return count
@@ -289,6 +302,9 @@ class Gallery:
         """Copies of entries and their embeddings, by id."""
         rows = self.store.rows(where)
         entries = self.store.entries(rows.ids.tolist())
+        if len(entries) < len(rows.ids):  # between the two another process deleted some
+            there = np.isin(rows.ids, list(entries))
+            rows = Rows(rows.ids[there], rows.identities[there], rows.embeddings[there])
         return rows, [entries[i] for i in rows.ids.tolist()]
 
     def stats(self) -> dict[str, Any]:

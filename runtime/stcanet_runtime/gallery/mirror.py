@@ -122,7 +122,10 @@ class Mirror:
         kept = np.isin(self.ids, np.fromiter(identities, np.int64, len(identities)))
         for column in (self._ids, self._times, self._identities, self._cameras, self._embeddings):
             column.keep(kept)
+        cameras = self._camera_names.texts(self._cameras.values)
+        self._identity_names, self._camera_names = Names(), Names()  # without those of whom nothing is left
         self._identities.values[:] = self._identity_names.codes(identities[i] for i in self.ids.tolist())
+        self._cameras.values[:] = self._camera_names.codes(cameras)
 
     def select(self, where: Where, among: Ids | None = None) -> NDArray[np.int64] | None:
         """Positions of the entries that are meant, or None for all; `among` are the ids whose metadata match."""

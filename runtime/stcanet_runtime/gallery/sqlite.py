@@ -26,6 +26,7 @@ from stcanet_runtime.gallery.mirror import Mirror
 from stcanet_runtime.gallery.store import Ids, Rows
 
 _UNFINISHED = "unfinished_erasure"  # and a token: each process clears what it has proved itself
+_NOT_YET = "the entries are gone, their bytes are not yet"
 _GATHERED_SHARE = 0.5  # of the gallery below which chosen rows are copied rather than the others hidden
 
 
@@ -39,7 +40,7 @@ class SqliteStore:
         self.path = Path(path)
         self._opened = database.Opened(self.path, read_only, timeout)
         self._connection = self._opened.connection
-        self._lock = threading.RLock()
+        self._lock, self._closed = threading.RLock(), False
         try:
             self._space = self._read_space()
         except BaseException:
@@ -73,9 +74,18 @@ class SqliteStore:
             raise GalleryError(self.path, f"it does not say whose embeddings it holds: {error}", "restore a copy") from None
 
     @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One thread at a time, of the process that opened the file."""
+        self._opened.check_process()  # before the lock: another thread may have held it at the fork
+        with self._lock:
+            yield
+
+    @contextmanager
     def _asking(self) -> Iterator[sqlite3.Connection]:
-        """The connection, to the file that was opened, for one thread at a time."""
-        with self._lock, database.explained(self.path):
+        """The connection, to the file that was opened."""
+        with self._alone(), database.explained(self.path):
+            if self._closed:
+                raise GalleryError(self.path, "it is closed", "open it again")
             self._opened.check()
             yield self._connection
 
@@ -120,57 +130,67 @@ class SqliteStore:
 
     def remove(self, where: Where) -> int:
         """Delete entries; see `Store`. SQLite overwrites them with zeros, and the log is emptied."""
-        with self._lock:
-            ids = self._ids(where)
-            if ids:
-                self.set_setting(self._erase(ids), None)
+        with self._alone():
+            if not self._ids(where):
+                return 0
+            with self._writing(edit=True):
+                ids = self._ids(where)  # again: from here on nobody adds one
+                unfinished = self._erase(ids)
+            self._empty_log(_NOT_YET)
+            self.set_setting(unfinished, None)
         return len(ids)
 
     def _erase(self, ids: list[int]) -> str:
         """Delete entries; the name of the setting that says so until their bytes are known to be gone."""
         unfinished = f"{_UNFINISHED}:{secrets.token_hex(8)}"
-        with self._writing(edit=True) as connection:
-            for table in ("entries", "embeddings"):
-                connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
-            connection.execute("INSERT INTO settings VALUES (?, 'true')", (unfinished,))
-        with self._reading():
-            self._empty_log("the entries are gone, their bytes are not yet")
+        for table in ("entries", "embeddings"):
+            self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", ((i,) for i in ids))  # noqa: S608
+        self._connection.execute("INSERT INTO settings VALUES (?, 'true')", (unfinished,))
         return unfinished
 
     def finish(self) -> bool:
         """Complete a deletion that left bytes; see `Store`."""
-        with self._lock:
-            with self._reading():
+        with self._alone():
+            with self._asking():
                 names = self._connection.execute("SELECT name FROM settings WHERE name GLOB ?", (f"{_UNFINISHED}*",)).fetchall()
                 if names:
                     # Which bytes they were is not known any more, so the file is written anew, without any of them.
                     self._connection.execute("VACUUM")
-                    self._empty_log("of an earlier deletion the entries are gone, their bytes are not yet")
+                    self._empty_log(f"of an earlier deletion {_NOT_YET}")
             for (name,) in names:
                 self.set_setting(name, None)
         return bool(names)
 
     def purge(self, where: Where) -> int:
-        """Delete entries and prove it; see `Store`. The file is read once to its end."""
-        with self._lock:
-            removed = self.rows(where)
-            if len(removed.ids):
+        """Delete entries and prove it; see `Store`. The file is read once to its end.
+
+        Other threads wait until it is proved: what they write meanwhile could carry bytes from a part of the files that was not
+        read yet to one that was.
+        """
+        with self._alone():
+            if not self._ids(where):
+                return 0
+            with self._writing(edit=True):
+                removed = self.rows(where)  # here, where nobody adds one
                 unfinished = self._erase(removed.ids.tolist())
-                with self._reading() as mirror:
-                    self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))
-                self.set_setting(unfinished, None)
+            self._empty_log(_NOT_YET)
+            with self._reading() as mirror:
+                self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))
+            self.set_setting(unfinished, None)
         return len(removed.ids)
 
     def _prove_gone(self, pieces: list[bytes]) -> None:
-        files = database.sidecars(self.path)
+        files = database.sidecars(self._opened.place)
         if erasure.find_traces(files, pieces):  # of a file that was written without overwriting: write it anew
             self._connection.execute("VACUUM")
-            self._empty_log("the entries are gone, their bytes are not yet")
+            self._empty_log(_NOT_YET)
             if traces := erasure.find_traces(files, pieces):
                 raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
+        self._opened.check()  # else it was another file that was read, or none
 
     def _empty_log(self, otherwise: str) -> None:
-        busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        with self._reading():  # what is gone is gone from memory, too
+            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:
             hint = f"{otherwise}; close other readers and do it again"
             raise GalleryError(self.path, "another process reads, so that the log cannot be emptied", hint)
@@ -268,7 +288,7 @@ class SqliteStore:
             cameras = connection.execute("SELECT DISTINCT camera FROM entries WHERE camera IS NOT NULL ORDER BY 1").fetchall()
         return {
             "path": str(self.path),
-            "bytes": sum(file.stat().st_size for file in database.sidecars(self.path) if file.exists()),
+            "bytes": sum(file.stat().st_size for file in database.sidecars(self._opened.place) if file.exists()),
             **dict(zip(("entries", "identities", "first_time", "last_time"), counts, strict=True)),
             "cameras": [camera for (camera,) in cameras],
         }
@@ -279,16 +299,18 @@ class SqliteStore:
             problem = connection.execute("PRAGMA integrity_check").fetchone()[0]
         if problem != "ok":
             raise GalleryError(self.path, f"it is damaged: {problem}", "restore a copy")
-        fresh = SqliteStore(self.path, read_only=True)
+        fresh = SqliteStore(self._opened.place, read_only=True)
         try:
             fresh.rows(Where(identities=()))
         finally:
             fresh.close()
 
     def close(self) -> None:
-        """Close the file; it may be closed twice."""
-        with self._lock:
-            self._connection.close()
+        """Close the file; it may be closed twice, and in a child that was forked it is the parent's to close."""
+        if self._opened.is_ours:
+            with self._lock:
+                self._closed = True
+                self._connection.close()
 
     def __enter__(self) -> SqliteStore:
         return self
