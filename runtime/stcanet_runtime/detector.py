@@ -69,6 +69,10 @@ class Detector:
         resources = Resources(threads, cache=None if cache is None else Path(cache))
         return cls(open_session(path, providers, resources=resources), threshold, person)
 
+    def warm_up(self) -> None:
+        """Run once, on a dark frame, so that the first one does not wait for what a provider prepares."""
+        self.detect(np.zeros((*self._size, 3), np.uint8), "rgb")
+
     def detect(self, frame: FrameSource, format: str) -> NDArray[np.float64]:
         """The people in a frame.
 

@@ -42,6 +42,8 @@ class _Camera:
         live = is_url(source)
         self.stream = AsyncEncoder(watch.encoder, 2, "drop_oldest" if live else "block", observe)
         self.last_done: float | None = None
+        self.since: float | None = None
+        """When it gave frames again after an error."""
         self.error: str | None = None
         """Why it gives no frames; None while it does, and of a file that was read to its end."""
         self._live = live
@@ -49,13 +51,16 @@ class _Camera:
 
     def facts(self) -> dict[str, Any]:
         ended = not self._live and not self.thread.is_alive()  # a live camera without a thread is lost, and not at its end
-        return {"last_done": self.last_done, "ended": ended, "error": self.error, **asdict(self.stream.counts)}
+        times = {"last_done": self.last_done, "since": self.since}
+        return {**times, "ended": ended, "error": self.error, **asdict(self.stream.counts)}
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
         while not self._watch.stop.is_set():
             try:
                 for frame in read_video(self.source):
+                    if self.error is not None:  # before it is taken back: the camera was silent until now
+                        self.since = time.time()
                     wait, self.error = _FIRST_WAIT, None
                     self._submit(frame)
                     if self._watch.stop.is_set():
@@ -153,8 +158,8 @@ class Watch:
             interval: Seconds.
 
         Returns:
-            What became of each camera: its frames by outcome, ``last_done``, ``ended`` (files only), and ``error``, why it gave
-            no more: where a file has one it could not be read, or not to its end.
+            What became of each camera: its frames by outcome, ``last_done``, ``since`` (when it came back), ``ended`` (files
+            only), and ``error``, why it gave no more: where a file has one it could not be read, or not to its end.
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
@@ -224,7 +229,7 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     Args:
         path: The file.
         max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended. One that has given
-            nothing yet has them from the start of the watch.
+            nothing yet has them from the start of the watch, and one that was lost from when it came back.
         now: Seconds; None for the present.
         alive: Leave out cameras that give no frames: a watch that is started anew does not bring back one that is off.
     """
@@ -243,7 +248,10 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
 
 def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
     if not camera["ended"]:
-        return _silence(who, camera["last_done"], started, now, max_age)
+        last, since = camera["last_done"], camera.get("since")
+        if since is not None and (last is None or since > last):
+            return _silence(who, None if last is None else since, float(since), now, max_age)
+        return _silence(who, last, started, now, max_age)
     return f"{who} failed: {camera['error']}" if camera.get("error") else None
 
 

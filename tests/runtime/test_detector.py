@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,3 +71,16 @@ def test_what_is_compiled_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(detector_module, "open_session", open_session)
     Detector.load(write_detector(tmp_path / "d.onnx", ROWS), "cpu", 1, cache=str(tmp_path))
     assert asked == [Resources(threads=1, cache=tmp_path)]
+
+
+def test_warming_up_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = Detector.load(write_detector(tmp_path / "d.onnx", ROWS), "cpu", 1)
+    shapes, right = [], detector._session.run
+
+    def run(feeds: Any) -> Any:
+        shapes.append(feeds["picture"].shape)
+        return right(feeds)
+
+    monkeypatch.setattr(detector._session, "run", run)
+    detector.warm_up()
+    assert shapes == [(1, 3, SIZE, SIZE)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from stcanet_runtime.cli import app, run
 from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.logs import JsonLines, log_to_stderr
+from stcanet_runtime.manifest import package_sha256
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.video import Frame, read_video, video_writer, without_login
 from stcanet_runtime.watch import Watch, check_health, report_loading
@@ -103,11 +105,13 @@ def watch_camera(
 
 def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[str] = []
+    back: list[float] = []
 
     def read(source: str) -> Iterator[Frame]:
         tries.append(source)
         if len(tries) == 2:
             raise DataError("no route")
+        back.append(time.time())
         yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
         if len(tries) == 3:
             watch.stop.set()
@@ -116,6 +120,7 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
     watch = watch_camera(package, detector, read, lines, monkeypatch)
     counts = watch.run(interval=0.05)["door"]
     assert tries == ["rtsp://here/1"] * 3
+    assert back[1] <= counts["since"] <= counts["last_done"]
     assert counts["submitted"] == 2 == counts["done"] == len(lines)
 
 
@@ -183,6 +188,41 @@ def test_a_gallery_without_a_threshold_is_refused_at_the_start(
     assert "'--metrics-address': needs --metrics-port" in capsys.readouterr().err
 
 
+def test_what_is_quickly_seen_goes_before_the_models(
+    package: Path,
+    detector: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("prometheus_client")
+    order: list[object] = []
+
+    def load(*args: Any, **options: Any) -> Encoder:
+        order.append(json.loads((tmp_path / "health.json").read_text())["loading"])
+        return right(*args, **options)
+
+    right = Encoder.load
+    monkeypatch.setattr(Encoder, "load", load)
+    monkeypatch.setattr(Encoder, "warm_up", lambda _, callers: order.append(f"warm for {callers}"))
+    monkeypatch.setattr(Detector, "warm_up", lambda _: order.append("detector"))
+    monkeypatch.setattr(Metrics, "serve", lambda *_: order.append("metrics"))
+    cameras, health = [f"door={clip}", f"yard={clip}"], ["--health", tmp_path / "health.json"]
+    options = ["--detector", detector, "--provider", "cpu", "--threads", 1, "--metrics-port", 1, *health]
+    with Gallery.create(tmp_path / "other", 8, "another model"):
+        pass
+    assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "other", "--threshold", 0.5) == 1
+    assert "it holds embeddings of model another model" in capsys.readouterr().err
+    with Gallery.create(tmp_path / "g", 8, package_sha256(package)):
+        pass
+    assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g") == 1
+    assert "it has no threshold" in capsys.readouterr().err
+    assert order == []
+    assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g", "--threshold", 0.5) == 0
+    assert order == ["metrics", True, "warm for 2", "detector"]
+
+
 def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
     package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -241,6 +281,22 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert "cannot be read" in check_health(path, 10)[0]
     assert call("health", path) == 1
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_a_camera_that_comes_back_has_its_time_from_then(tmp_path: Path) -> None:
+    path = tmp_path / "health.json"
+
+    def faults(now: float, **times: float | None) -> list[str]:
+        camera = {"last_done": None, "ended": False, "error": None, **times}
+        path.write_text(json.dumps({"time": now, "started": 100.0, "cameras": {"door": camera}}))
+        return check_health(path, 10, now=now, alive=True)
+
+    assert faults(1001.0, last_done=200.0, since=1000.0) == []  # its first frame is under way
+    assert faults(1011.0, last_done=200.0, since=1000.0) == ["camera door has done nothing for 11 s"]
+    assert faults(1011.0, last_done=1005.0, since=1000.0) == []
+    assert faults(1001.0, since=1000.0) == []
+    assert faults(1011.0, since=1000.0) == ["camera door has done nothing yet"]
+    assert faults(1001.0, last_done=200.0) == ["camera door has done nothing for 801 s"]
 
 
 def test_a_watch_is_alive_while_its_models_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

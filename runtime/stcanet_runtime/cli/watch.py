@@ -44,6 +44,7 @@ def watch(
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.manifest import package_sha256
     from stcanet_runtime.metrics import Metrics
     from stcanet_runtime.watch import Watch, report_loading
 
@@ -54,14 +55,18 @@ def watch(
         raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
     metrics = Metrics() if metrics_port is not None else None
     report_loading(health)
-    encoder = Encoder.load(package, provider, threads, warm_up=True, cache=cache)
-    finder = Detector.load(detector, provider, threads, min_score, cache=cache)
     with ExitStack() as stack:
-        known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
+        # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
+        known = stack.enter_context(Gallery.open(gallery, package_sha256(package), read_only=True)) if gallery else None
+        limit = known.limit(threshold) if known else None
         lines = stack.enter_context(out.open("a", encoding="utf-8")) if out else sys.stdout
-        watched = Watch(encoder, finder, sources, _writer(lines), known, threshold, metrics)
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
+        encoder = Encoder.load(package, provider, threads, cache=cache)
+        finder = Detector.load(detector, provider, threads, min_score, cache=cache)
+        encoder.warm_up(len(sources))  # each camera has a thread of its own
+        finder.warm_up()
+        watched = Watch(encoder, finder, sources, _writer(lines), known, limit, metrics)
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
