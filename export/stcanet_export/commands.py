@@ -161,8 +161,11 @@ def parity(
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
     from stcanet_export.page import html_report
     from stcanet_export.parity import check_parity
-    from stcanet_runtime.files import write_text
+    from stcanet_runtime.files import check_writable, write_text
 
+    for file in (out, html):
+        if file is not None:
+            check_writable(file)
     reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
     with Console(stderr=True).status("comparing"):
         others = [] if checkpoint is not None else [(against or package, reference_provider)]

@@ -44,11 +44,14 @@ def masks(
     from stcanet.data.masks.grouping import LIP, load_grouping
     from stcanet.data.masks.making import draw_masks, make_masks
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.files import check_picture
 
     if (labels is None) == (parser is None):
         raise typer.BadParameter("give a folder of label maps, or --parser with --images", param_hint="LABELS")
     if images is None and (parser or sheet):
         raise typer.BadParameter("--parser and --sheet need the images", param_hint="--images")
+    if sheet:
+        check_picture(sheet)
     groups = load_grouping(grouping or LIP)
     sources, read = _model_source(parser, images, groups, provider) if parser and images else _label_source(labels)
     with progress_bar("masks") as progress:

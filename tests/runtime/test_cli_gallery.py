@@ -217,6 +217,23 @@ def test_a_gallery_that_is_not_there_is_told_before_the_work(tmp_path: Path, cro
     assert "--package" not in err
 
 
+@pytest.mark.parametrize("command", ["enrol", "search", "calibrate"])
+def test_a_gallery_of_another_model_is_told_before_the_work(
+    site: Path, clip_package: Path, crops: Path, cli: Run, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setattr("stcanet_runtime.encoder.Encoder.load", lambda *_: pytest.fail("worked first"))
+    words = ("calibrate", crops, "--gallery", site) if command == "calibrate" else ("gallery", command, site, crops)
+    status, out, err = cli(*words, "--package", clip_package)
+    assert (status, out) == (1, "")
+    assert "it holds embeddings of model" in err
+
+
+def test_calibrate_checks_the_gallery_before_the_work(site: Path, tmp_path: Path, cli: Run) -> None:
+    assert "error: gallery none" in cli("calibrate", tmp_path / "none.npz", "--gallery", "none")[2]
+    status, _, err = cli("calibrate", tmp_path / "none.npz", "--gallery", site, "--metric", "euclidean")
+    assert (status, "metric must be 'cosine', which the gallery uses" in err) == (1, True)
+
+
 def test_times() -> None:
     assert parse_time(None) is None
     assert parse_time("12.5") == 12.5

@@ -48,11 +48,17 @@ def calibrate(
     import numpy as np
 
     from stcanet_runtime.calibration import calibrate as find
-    from stcanet_runtime.cli.sources import load_sources
+    from stcanet_runtime.cli.sources import check_gallery, load_sources
     from stcanet_runtime.curves import draw_calibration
-    from stcanet_runtime.files import write_json
+    from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
 
+    if picture is not None:
+        check_picture(picture)
+    if out is not None:
+        check_writable(out)
+    if gallery is not None:
+        check_gallery(gallery, sources, package, metric)
     crops = _labelled(load_sources(sources, package))
     found, scores = find(
         crops.embeddings,

@@ -15,7 +15,7 @@ import numpy as np
 import typer
 
 from stcanet_runtime.cli.ranks import Crops
-from stcanet_runtime.cli.sources import load_sources
+from stcanet_runtime.cli.sources import check_gallery, load_sources
 from stcanet_runtime.cli.text import printable
 from stcanet_runtime.errors import DataError, ImageError, quote_choices
 from stcanet_runtime.files import atomic_path
@@ -45,8 +45,8 @@ def opened(path: Path, model: str | None = None, read_only: bool = False) -> Gal
 
 
 def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
-    """Embeddings for a gallery. That there is none is said before they are made, not after."""
-    opened(path, read_only=True).close()
+    """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after."""
+    check_gallery(path, sources, package, read_only=True)
     return load_sources(sources, package, skip_bad=skip_bad)
 
 

@@ -140,8 +140,11 @@ def search(
 ) -> None:
     """Find who it is, or that nobody is near enough."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
+    if sheet is not None:
+        check_picture(sheet)
     which = galleries.where(identity, camera, after, before, meta)
     crops = galleries.load(gallery, sources, package)
     with galleries.opened(gallery, crops.model, read_only=True) as made:

@@ -47,6 +47,7 @@ def identify(
     from stcanet_runtime import identification
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.identifier import Identifier
 
@@ -55,6 +56,8 @@ def identify(
     if video is not None and (pipe := next((source for source, _ in pairs if source.exists() and not source.is_file()), None)):
         raise typer.BadParameter(f"{pipe} is no file, and would be read twice", param_hint="'--video'")
     _check_outputs([out, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
+    for file in (out, *pictures):
+        check_writable(file)
     sources = [identification.Source.load(*pair) for pair in pairs]
     times = _travel(travel or [], [source.camera for source in sources])
     encoder = Encoder.load(package, provider)

@@ -79,6 +79,7 @@ def infer(
     """Embed crops of people, and find them again in a gallery."""
     from stcanet_runtime.cli import ranks, videos
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
     from stcanet_runtime.video import is_url
 
@@ -98,6 +99,8 @@ def infer(
     if gallery is None or out is not None:
         out = out or _DEFAULT_OUTPUT
         ranks.check_output(out)
+    if sheet is not None:
+        check_picture(sheet)
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)

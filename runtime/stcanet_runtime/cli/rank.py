@@ -51,8 +51,11 @@ def rank(
 
     from stcanet_runtime.cli import ranks
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
+    if sheet is not None:
+        check_picture(sheet)
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
     queries, others = ranks.load(query), ranks.load(gallery)
     with progress_bar("re-ranking" if rerank else "ranking") as progress:

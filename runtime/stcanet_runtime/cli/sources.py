@@ -9,6 +9,8 @@ from stcanet_runtime.cli import ranks
 from stcanet_runtime.cli.ranks import Crops
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.gallery import Gallery
+from stcanet_runtime.manifest import package_sha256
 
 BATCH_SIZE = 32
 
@@ -25,15 +27,37 @@ def load_sources(sources: Sequence[Path], package: Path | None, provider: str = 
     Raises:
         DataError: A folder without a package, embeddings of different models or dimensions, or files that are not as expected.
     """
-    stored = [source.suffix.lower() == ".npz" for source in sources]
+    stored = [_is_stored(source) for source in sources]
     if not all(stored) and package is None:
         raise DataError(f"{sources[stored.index(False)]}: to embed images a model is needed; add --package PACKAGE")
     encoder = None if package is None or all(stored) else Encoder.load(package, provider)
     parts = []
     for source in sources:
-        if source.suffix.lower() == ".npz":
+        if _is_stored(source):
             parts.append(ranks.load(source))
         else:
             assert encoder is not None
             parts.append(ranks.embed(encoder, source, BATCH_SIZE, skip_bad))
     return ranks.join(parts)
+
+
+def check_gallery(
+    path: Path, sources: Sequence[Path], package: Path | None, metric: str | None = None, *, read_only: bool = False
+) -> None:
+    """Raise now, before `sources` are embedded, what opening the gallery for them would after it.
+
+    What embeddings that are stored are of is told by their files, when they are read.
+
+    Raises:
+        GalleryError: There is none, or it is of another model than `package`, which embeds them.
+        OptionError: It uses another metric.
+    """
+    embedded = package is not None and not all(map(_is_stored, sources))
+    model = package_sha256(package) if package is not None and embedded else None
+    with Gallery.open(path, model, read_only) as gallery:
+        if metric is not None:
+            gallery.space.check(gallery.space.dim, metric)
+
+
+def _is_stored(source: Path) -> bool:
+    return source.suffix.lower() == ".npz"
