@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import check_choice, check_provider, parse_size
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
@@ -32,22 +32,13 @@ _DTYPES = {"uint8": "uint8", "float": "float32"}
 
 
 def _check_input(name: str) -> str:
-    if name not in _DTYPES:
-        raise typer.BadParameter(f"'{name}' is not known; take 'uint8' or 'float'")
-    return name
+    return check_choice(name, _DTYPES)
 
 
-def _check_size(text: str | None) -> str | None:
-    if text is not None and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", text):
-        raise typer.BadParameter(f"'{text}' is no size; write HEIGHTxWIDTH, as 256x128")
-    return text
+def _check_runtime(name: str) -> str:
+    from stcanet_export.native import NATIVE
 
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    height, width = text.split("x")
-    return int(height), int(width)
+    return name if name == NATIVE else check_provider(name)
 
 
 @examples("""
@@ -76,9 +67,7 @@ def export(
     batch: Annotated[int | None, typer.Option(min=1, help="Take exactly so many crops at once.", show_default="any")] = None,
     clip_length: Annotated[int | None, typer.Option(min=1, help="Frames of a clip.", show_default="the preset's")] = None,
     fixed_time: Annotated[bool, typer.Option("--fixed-time", help="Take clips of exactly that length, not of any.")] = False,
-    size: Annotated[
-        str | None, typer.Option(callback=_check_size, help="Crops, HEIGHTxWIDTH.", show_default="as trained")
-    ] = None,
+    size: Annotated[str | None, typer.Option(help="Crops, HEIGHTxWIDTH.", show_default="as trained")] = None,
     as_zip: Annotated[bool, typer.Option("--zip", help="One file, as with a name that ends with .zip or .stcanet.")] = False,
     licence: Annotated[str | None, typer.Option(help="Of the weights, for manifest and model card.")] = None,
     evaluation: Annotated[
@@ -97,6 +86,7 @@ def export(
     """Export a checkpoint as a model package, and prove that it computes the same."""
     if (checkpoint is None) == (preset is None):
         raise typer.BadParameter("give either a checkpoint or --preset", param_hint="'CHECKPOINT'")
+    height_width = None if size is None else parse_size(size)
     from stcanet_export.onnx import DEFAULT_OPSET, Contract
     from stcanet_export.package import export_package
     from stcanet_export.targets import find_target
@@ -114,7 +104,7 @@ def export(
             default if opset is None else opset,
             Contract(_DTYPES[takes], not no_l2, part_maps, batch, not fixed_time),
             clip_length,
-            _parse_size(size),
+            height_width,
             force,
             origin=_origin(checkpoint, evaluation or []),
             progress=status.update,
@@ -136,9 +126,13 @@ def parity(
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with this package.")] = None,
     provider: Annotated[
-        str, typer.Option(help="Where the package runs: auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native.")
+        str,
+        typer.Option(
+            callback=_check_runtime,
+            help="Where the package runs: auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native.",
+        ),
     ] = "cpu",
-    reference_provider: Annotated[str, typer.Option(help="Where a reference package runs.")] = "cpu",
+    reference_provider: Annotated[str, typer.Option(callback=_check_runtime, help="Where a reference package runs.")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
     gallery: Annotated[
         str | None,

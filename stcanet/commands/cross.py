@@ -16,11 +16,12 @@ from stcanet.commands.evaluate import (
     FLIP,
     FRAMES,
     PROVIDER,
+    check_place,
     make_settings,
     read_dataset,
 )
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, RERANK
 
 if TYPE_CHECKING:
     from stcanet.evaluation import EvaluationSettings, Matrix
@@ -68,6 +69,7 @@ def cross(
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    check_place(models, device, provider)
     if out:
         check_writable(out)
     if picture:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,7 +10,7 @@ import typer
 
 from stcanet.commands.datasets import DATA_HELP
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, RERANK, provider_option
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
-PROVIDER = Annotated[str, typer.Option(help="For packages: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")]
+PROVIDER = Annotated[str, provider_option("For packages")]
 BATCH_SIZE = Annotated[
     int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
 ]
@@ -79,7 +80,7 @@ def evaluate(
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
-    _check_place(model, device, provider)
+    check_place([model], device, provider)
     for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
         if file:
             check_writable(file)
@@ -98,12 +99,13 @@ def evaluate(
         save_embeddings_to(embedded, save_embeddings)
 
 
-def _check_place(model: Path, device: str, provider: str) -> None:
+def check_place(models: Sequence[Path], device: str, provider: str) -> None:
+    """BadParameter where an option is given that is for none of the models."""
     from stcanet.evaluation.models import is_package
 
-    if provider != "auto" and not is_package(model):
+    if provider != "auto" and not any(map(is_package, models)):
         raise typer.BadParameter("is for model packages; a checkpoint runs on a --device", param_hint="'--provider'")
-    if device != "auto" and is_package(model):
+    if device != "auto" and all(map(is_package, models)):
         raise typer.BadParameter("is for checkpoints; a model package runs by a --provider", param_hint="'--device'")
 
 

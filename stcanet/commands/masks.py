@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import provider_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +34,7 @@ def masks(
     ] = None,
     parser: Annotated[Path | None, typer.Option(help="Human-parsing model (.onnx), run over --images.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of images, for --parser and --sheet.")] = None,
-    provider: Annotated[str, typer.Option(help="For --parser: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")] = "auto",
+    provider: Annotated[str, provider_option("For --parser")] = "auto",
     sheet: Annotated[Path | None, typer.Option(help="Draw a few --images with their parts in colour (.png).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import parse_size
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.errors import OptionError
 
@@ -51,7 +52,7 @@ def synth(
     """
     from stcanet.data.synthetic.writer import generate
 
-    height, width = _parse_size(size)
+    height, width = parse_size(size)
     config = SynthConfig(
         identities=identities,
         test_identities=max(1, identities // 3) if test_identities is None else test_identities,
@@ -67,13 +68,6 @@ def synth(
     with progress_bar("drawing") as progress:
         counts = generate(out, config, progress, workers=_cores() if workers is None else workers, force=force)
     typer.echo(json.dumps({"path": str(out), **counts.to_dict()}) if as_json else _summary(out, counts))
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    height, separator, width = text.lower().partition("x")
-    if not (separator and height.isdecimal() and width.isdecimal()):
-        raise OptionError("--size", text, "HEIGHTxWIDTH, such as 128x64")
-    return int(height), int(width)
 
 
 def _parse_layout(text: str) -> MaskLayout:

@@ -145,10 +145,17 @@ def test_a_run_folder_and_its_state_lead_to_the_checkpoint(stcanet, checkpoint: 
 
 def test_an_option_of_the_other_kind_of_model_is_refused(stcanet, checkpoint: Path, package: Path, people: Path) -> None:
     for model, option in ((checkpoint, ("--provider", "cpu")), (package, ("--device", "cpu"))):
-        done = stcanet("evaluate", model, "--data", people, *option)
-        assert done.returncode == 2
-        assert option[0] in done.stderr
-    assert "provider must be" in stcanet("cross", checkpoint, "--data", people, "--provider", "nonsense").stderr
+        for command, more in (("evaluate", ()), ("cross", (model,))):
+            done = stcanet(command, model, *more, "--data", people, *option)
+            assert done.returncode == 2
+            assert option[0] in done.stderr
+
+
+def test_an_option_of_one_kind_of_model_is_taken_where_one_is_of_it(
+    stcanet, checkpoint: Path, package: Path, people: Path
+) -> None:
+    done = stcanet("cross", checkpoint, package, "--data", people, "--device", "cpu", "--provider", "cpu")
+    assert done.returncode == 0, done.stderr
 
 
 def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tracklets: Path, tmp_path: Path) -> None:

@@ -67,7 +67,8 @@ def test_bounds_can_be_set(stcanet: Callable, package: Path) -> None:
         ((), ["--checkpoint"]),
         (("--against", "nowhere"), ["nowhere"]),
         (("--against", "a", "--checkpoint", "b"), ["--against"]),
-        (("--provider", "abacus"), ["provider must be", "abacus"]),
+        (("--provider", "abacus"), ["--provider", "'abacus' is not known"]),
+        (("--reference-provider", "abacus"), ["--reference-provider", "'abacus' is not known"]),
     ],
 )
 def test_wrong_options(stcanet: Callable, package: Path, options: tuple[str, ...], words: list[str]) -> None:

@@ -60,8 +60,6 @@ def test_the_seed_decides_the_pictures(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--size", "big"), "--size must be HEIGHTxWIDTH"),
-        (("--size", "128"), "--size"),
         (("--size", "8x8"), "height must be an integer between"),
         (("--cameras", "1"), "cameras must be an integer of at least 2, got 1"),
         (("--identities", "-3"), "identities"),
@@ -75,6 +73,14 @@ def test_a_bad_option_is_an_error_that_names_it(tmp_path: Path, arguments: tuple
     result = _run(tmp_path / "people", *SMALL, *arguments)
     assert isinstance(result.exception, OptionError)
     assert message in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size", ["big", "128", "0x64", "64x32x3", "-64x32"])
+def test_a_size_that_is_none_has_status_two(tmp_path: Path, size: str) -> None:
+    result = _run(tmp_path / "people", *SMALL, "--size", size)
+    assert result.exit_code == 2
+    assert "HEIGHTxWIDTH" in result.output
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import check_providers, provider_option
 
 if TYPE_CHECKING:
     from stcanet_runtime.throughput import Throughput
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 def bench(
     packages: Annotated[list[Path], typer.Argument(help="Model packages: one for each precision, for example.")],
     provider: Annotated[
-        list[str] | None, typer.Option(help="Where to run; again for more. Default: all that can run here.")
+        list[str] | None, provider_option("Where to run, again for more (default: all that can run here)", check_providers)
     ] = None,
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Crops (or clips) of a run; again for more. Default: 1 and 8.")

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import METRIC, PACKAGE
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranks import Crops
-
-
-PACKAGE = Annotated[Path | None, typer.Option(help="Model package, where a folder of crops is given.")]
 
 
 @examples("""
@@ -38,7 +36,7 @@ def calibrate(
     gallery: Annotated[Path | None, typer.Option(help="Gallery to keep the threshold in.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Curves to draw (.png).")] = None,
-    metric: Annotated[str, typer.Option(help="cosine or euclidean.")] = "cosine",
+    metric: METRIC = "cosine",
     same_camera: Annotated[bool, typer.Option(help="Also compare images of the same camera.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:

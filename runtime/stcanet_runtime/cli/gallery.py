@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stcanet_runtime.cli.calibrate import PACKAGE
 from stcanet_runtime.cli.examples import examples, with_examples
-from stcanet_runtime.cli.rank import K1, K2, LAMBDA, RERANK
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, PACKAGE, RERANK
 
 app = typer.Typer(
     help=with_examples(

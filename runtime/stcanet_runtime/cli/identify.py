@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import PROVIDER
 
 if TYPE_CHECKING:
     from stcanet_runtime.identifier import Travel
@@ -35,9 +36,7 @@ def identify(
     gallery: Annotated[Path | None, typer.Option(help="Gallery of people who are known by name.")] = None,
     video: Annotated[Path | None, typer.Option(help="Folder for the videos with identities drawn into them.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Embed one frame of so many.")] = 5,
-    provider: Annotated[
-        str, typer.Option(help="Where the model runs: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")
-    ] = "auto",
+    provider: PROVIDER = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find out who is who in several videos."""

@@ -8,22 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.rank import RERANK
+from stcanet_runtime.cli.options import PROVIDER, RERANK
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranks import Crops, Ranks
     from stcanet_runtime.encoder import Encoder
 
 _DEFAULT_OUTPUT = Path("embeddings.npz")
-
-
-def _check_provider(name: str) -> str:
-    from stcanet_runtime.errors import quote_choices
-    from stcanet_runtime.providers import EP_NAMES
-
-    if name != "auto" and name not in EP_NAMES:
-        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(['auto', *EP_NAMES])}")
-    return name
 
 
 @examples("""
@@ -66,12 +57,7 @@ def infer(
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
     ] = False,
-    provider: Annotated[
-        str,
-        typer.Option(
-            callback=_check_provider, help="auto, cpu, openvino, openvino-bf16, cuda or tensorrt. A name runs there or fails."
-        ),
-    ] = "auto",
+    provider: PROVIDER = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model. Default: the provider's choice.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Crops per run.")] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -8,23 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-
-RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
-K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
-K2 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours that are averaged.")]
-LAMBDA = Annotated[
-    float,
-    typer.Option("--lambda", min=0.0, max=1.0, help="With --rerank: weight of the original distance; the rest is Jaccard."),
-]
-
-
-def _check_metric(name: str) -> str:
-    from stcanet_runtime.distance import METRICS
-    from stcanet_runtime.errors import quote_choices
-
-    if name not in METRICS:
-        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(METRICS)}")
-    return name
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
 
 
 @examples("""
@@ -36,7 +20,7 @@ def rank(
     query: Annotated[Path, typer.Argument(help="Embeddings of the queries, written by infer (.npz).")],
     gallery: Annotated[Path, typer.Argument(help="Embeddings of the gallery (.npz).")],
     top_k: Annotated[int, typer.Option(min=1, help="Matches per query.")] = 10,
-    metric: Annotated[str, typer.Option(callback=_check_metric, help="cosine or euclidean.")] = "cosine",
+    metric: METRIC = "cosine",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,

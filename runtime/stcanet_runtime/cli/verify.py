@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import PROVIDER
 
 
 @examples("""
@@ -19,7 +20,7 @@ from stcanet_runtime.cli.examples import examples
 """)
 def verify(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, or one file (.zip, .stcanet).")],
-    provider: Annotated[str, typer.Option(help="Where to run: auto, cpu, openvino, openvino-bf16, cuda or tensorrt.")] = "auto",
+    provider: PROVIDER = "auto",
     public_key: Annotated[
         str | None, typer.Option(help="Demand a signature by this minisign public key: its file, or its line RW….")
     ] = None,

@@ -1,0 +1,68 @@
+"""Options that several commands have: each with one name, help and check, so that a slip has status 2 in all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_PROVIDERS = "auto, cpu, openvino, openvino-bf16, cuda or tensorrt"
+
+
+def check_choice(name: str, choices: Iterable[str]) -> str:
+    """The name; BadParameter where it is none of the choices."""
+    from stcanet_runtime.errors import quote_choices
+
+    known = list(choices)
+    if name not in known:
+        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(known)}")
+    return name
+
+
+def check_provider(name: str) -> str:
+    """The name; BadParameter where there is no such provider. Whether it can run here is told when it shall."""
+    from stcanet_runtime.providers import EP_NAMES
+
+    return check_choice(name, ("auto", *EP_NAMES))
+
+
+def check_providers(names: list[str] | None) -> list[str] | None:
+    """The names; BadParameter where one is no provider."""
+    for name in names or []:
+        check_provider(name)
+    return names
+
+
+def provider_option(what: str, check: Callable[[Any], Any] = check_provider) -> Any:
+    """An option that names a provider; its help begins with what it is for."""
+    return typer.Option(callback=check, help=f"{what}: {_PROVIDERS}; a name runs there or fails.")
+
+
+def check_metric(name: str) -> str:
+    """The name; BadParameter where there is no such distance."""
+    from stcanet_runtime.distance import METRICS
+
+    return check_choice(name, METRICS)
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Height and width from ``256x128``."""
+    match = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text.lower())
+    if match is None:
+        raise typer.BadParameter(f"'{text}' is no size; write HEIGHTxWIDTH, as 256x128", param_hint="'--size'")
+    return int(match[1]), int(match[2])
+
+
+PACKAGE = Annotated[Path | None, typer.Option(help="Model package, where a folder of crops is given.")]
+PROVIDER = Annotated[str, provider_option("Where the model runs")]
+METRIC = Annotated[str, typer.Option(callback=check_metric, help="Distance between embeddings: cosine or euclidean.")]
+RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
+K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
+K2 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours that are averaged.")]
+LAMBDA = Annotated[
+    float,
+    typer.Option("--lambda", min=0.0, max=1.0, help="With --rerank: weight of the original distance; the rest is Jaccard."),
+]
