@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.identities import Identities
 from stcanet_runtime.ranking import check_count
+from stcanet_runtime.wording import counted
 
 DISTRACTOR_PID = 0
 CAMERA_RULE = "same identity and same camera removed"
@@ -93,7 +94,8 @@ class Evaluation:
         ranks = [f"rank-{k} {100 * self.rank(k):.2f}" for k in REPORTED_RANKS if k <= self.protocol.max_rank]
         figures = ", ".join([f"mAP {100 * self.mAP:.2f}", *ranks, f"mINP {100 * self.mINP:.2f}"])
         skipped = self.protocol.num_skipped_queries
-        return f"{figures} ({self.num_valid_queries} queries" + (f", {skipped} skipped)" if skipped else ")")
+        queries = counted(self.num_valid_queries, "query", "queries")
+        return f"{figures} ({queries}" + (f", {skipped} skipped)" if skipped else ")")
 
 
 Ranks = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -118,7 +120,8 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
     protocol = _protocol(people, len(first), max_rank, metric)
     if not len(first):
         raise DataError(
-            f"none of {protocol.num_query} queries has a true match among {protocol.num_gallery} gallery images "
+            f"none of {counted(protocol.num_query, 'query', 'queries')} has a true match among "
+            f"{counted(protocol.num_gallery, 'gallery image', 'gallery images')} "
             f"(camera rule: {protocol.same_camera_rule}); are the identities the same in both, and with camera ids, is each "
             "person seen by a second camera?"
         )

@@ -103,6 +103,8 @@ def _line(layout: Layout) -> str:
 
 
 def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
+    from stcanet_runtime.wording import counted
+
     kind = "tracklets" if dataset.tracklets else "images"
     lines = [f"{dataset.name} ({kind}), {dataset.root}"]
     for split, numbers in dataset.describe().items():
@@ -120,5 +122,7 @@ def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
         if finding.cases > len(finding.examples):
             lines.append(f"    … and {finding.cases - len(finding.examples):,} more")
     errors = sum(finding.level == "error" for finding in findings)
-    lines.append(f"kinds of errors: {errors}, of warnings: {len(findings) - errors}" if findings else "nothing wrong was found")
+    warnings = counted(len(findings) - errors, "kind of warning", "kinds of warning")
+    found = f"{counted(errors, 'kind of error', 'kinds of error')}, {warnings}"
+    lines.append(found if findings else "nothing wrong was found")
     return "\n".join(lines)

@@ -46,6 +46,7 @@ def masks(
     from stcanet.data.masks.making import draw_masks, make_masks
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.files import check_picture
+    from stcanet_runtime.wording import counted
 
     if (labels is None) == (parser is None):
         raise typer.BadParameter("give a folder of label maps, or --parser with --images", param_hint="LABELS")
@@ -66,7 +67,8 @@ def masks(
             json.dumps({"out": str(out), "masks": len(sources), "written": written, "sheet": str(sheet) if sheet else None})
         )
     else:
-        typer.echo(f"{out}: {written} masks written, {len(sources) - written} were there" + (f"; {sheet}" if sheet else ""))
+        before = counted(len(sources) - written, "was there", "were there")
+        typer.echo(f"{out}: {counted(written, 'mask', 'masks')} written, {before}" + (f"; {sheet}" if sheet else ""))
 
 
 def _label_source(labels: Path | None) -> tuple[Sequence[Path], ReadLabels]:

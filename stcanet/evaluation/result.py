@@ -18,6 +18,7 @@ from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
+from stcanet_runtime.wording import counted
 
 EMBEDDINGS = ("query.npz", "gallery.npz")
 """What :func:`save_embeddings_to` writes."""
@@ -147,13 +148,13 @@ def protocol_text(protocol: Mapping[str, Any]) -> str:
     Raises:
         KeyError: Something is missing, as in results of older versions.
     """
-    counts = f"{protocol['num_query']} queries, {protocol['num_gallery']} in the gallery"
-    aside = {
-        "queries kept there": protocol["queries_in_gallery"],
-        "distractors": protocol["num_distractors"],
-        "junk dropped": protocol["num_junk"],
-    }
-    named = ", ".join(f"{count} {name}" for name, count in aside.items() if count)
+    counts = f"{counted(protocol['num_query'], 'query', 'queries')}, {protocol['num_gallery']} in the gallery"
+    aside = [
+        (protocol["queries_in_gallery"], "query kept there", "queries kept there"),
+        (protocol["num_distractors"], "distractor", "distractors"),
+        (protocol["num_junk"], "junk dropped", "junk dropped"),
+    ]
+    named = ", ".join(counted(*words) for words in aside if words[0])
     return "; ".join(
         [
             counts + (f" ({named})" if named else ""),

@@ -117,7 +117,7 @@ def test_ranks_a_gallery(run: Run, package: Path, crops: Path, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     assert "Market protocol: mAP 100.00, rank-1 100.00" in done.stdout
     assert done.stdout.count("✓") == done.stdout.count("✗") == 5  # the table shows five queries
-    assert "… and 1 more queries" in done.stdout
+    assert "… and 1 more query (--json" in done.stdout
     assert not (tmp_path / "embeddings.npz").exists()
     with Image.open(tmp_path / "ranks.png") as sheet:
         assert sheet.format == "PNG"
@@ -162,7 +162,7 @@ def test_a_gallery_of_the_own_camera_only_is_said(run: Run, package: Path, crops
     done = run(package, query, "--gallery", query)
     assert done.returncode == 0, done.stderr
     assert "nothing left" in done.stdout
-    assert "no evaluation: none of 1 queries has a true match" in done.stdout
+    assert "no evaluation: none of 1 query has a true match" in done.stdout
 
 
 def test_a_bad_image_is_an_error_or_listed(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:

@@ -150,6 +150,20 @@ def test_junk_and_distractors_are_nobody(site: Path, package: Path, crops: Path,
     assert "all crops are junk" in err
 
 
+def test_one_of_everything(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
+    shutil.copytree(crops, tmp_path / "one")
+    first, *others = sorted((tmp_path / "one").iterdir())
+    for path in others:
+        path.unlink()
+    shutil.copy(first, tmp_path / "one" / "-1_c1s1_000001_00.png")
+    _, out, _ = cli("gallery", "enrol", site, tmp_path / "one", "--package", package)
+    assert out == f"enrolled 1 of 1 identity; {site} has 1 entry; left out 1 that is junk or a distractor by its name\n"
+    assert f"{site}: 1 entry, 1 identity, " in cli("gallery", "stats", site)[1]
+    assert cli("gallery", "forget", site, "1")[1] == "forgot 1: 1 entry, proved gone\n"
+    cli("gallery", "enrol", site, first, "--package", package)
+    assert cli("gallery", "expire", site, "--before", "2999-01-01")[1] == f"deleted 1 entry from {site}\n"
+
+
 def test_other_cameras_have_to_be_known(filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
     query = shutil.copy(next(crops.iterdir()), tmp_path / "query.png")
     status, _, err = cli("gallery", "search", filled, query, "--package", package, "--other-cameras")

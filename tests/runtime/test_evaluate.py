@@ -83,7 +83,7 @@ def test_a_junk_query_is_skipped() -> None:
 
 
 def test_no_valid_query_is_an_error_that_says_why() -> None:
-    with pytest.raises(DataError, match="none of 1 queries has a true match among 2"):
+    with pytest.raises(DataError, match="none of 1 query has a true match among 2"):
         evaluate([[0.1, 0.2]], [1], [1, 2], [0], [0, 0])
     with pytest.raises(DataError, match="none of 0"):
         evaluate(np.empty((0, 2)), [], [1, 2])
@@ -179,7 +179,7 @@ def test_result_is_json_with_its_protocol() -> None:
 
 def test_summary_is_in_percent_and_names_the_skipped() -> None:
     summary = evaluate([[0.1, 0.2], [0.1, 0.2]], [1, 5], [2, 1]).summary()
-    assert summary == "mAP 50.00, rank-1 0.00, rank-5 100.00, rank-10 100.00, rank-20 100.00, mINP 50.00 (1 queries, 1 skipped)"
+    assert summary == "mAP 50.00, rank-1 0.00, rank-5 100.00, rank-10 100.00, rank-20 100.00, mINP 50.00 (1 query, 1 skipped)"
 
 
 def textbook(

@@ -80,6 +80,15 @@ def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, 
     assert "4 tracks of 2 videos are 4 identities" in capsys.readouterr().out
 
 
+def test_one_of_everything(tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("av")
+    walk = draw_walk(tmp_path, "door", ["red"], 1)
+    video, boxes = walk.split("=")
+    Path(boxes).write_text(Path(boxes).read_text().splitlines()[0] + "\n")
+    assert call("identify", package, f"{video}={boxes}", "-o", tmp_path / "who.jsonl") == 0
+    assert capsys.readouterr().out == f"1 track of 1 video is 1 identity; wrote 1 box to {tmp_path / 'who.jsonl'}\n"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

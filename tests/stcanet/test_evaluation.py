@@ -18,7 +18,7 @@ from stcanet.data.datasets import ReIDDataset, Sample
 from stcanet.data.scoring import score
 from stcanet.evaluation import EvaluationSettings, Matrix, Result, embed_dataset, fill_matrix, judge, open_model
 from stcanet.evaluation.heatmap import draw_heatmap, heatmap
-from stcanet.evaluation.result import markdown_header, save_embeddings_to
+from stcanet.evaluation.result import markdown_header, protocol_text, save_embeddings_to
 from stcanet_runtime import evaluate, rerank_distances
 from stcanet_runtime.cli import ranks
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError, ShapeError
@@ -98,8 +98,9 @@ def test_every_result_carries_its_protocol() -> None:
     parameters = {"k1": 5, "k2": 2, "lambda_value": 0.4}
     metric = "euclidean, re-ranked (k1 5, k2 2, lambda 0.4)"
     assert facts["reranked"]["protocol"] == expected | {"reranking": parameters, "metric": metric}
+    assert protocol_text({**facts["protocol"], "num_query": 1}).startswith("1 query, 31 in the gallery")
     assert result.protocol() == (
-        "8 queries, 31 in the gallery (8 queries kept there, 1 distractors); gallery: official; "
+        "8 queries, 31 in the gallery (8 queries kept there, 1 distractor); gallery: official; "
         "camera rule: same identity and same camera removed; AP rectangle; euclidean distance; "
         "all frames in clips of 4, mean of features of clips; mirror images averaged"
     )

@@ -451,7 +451,11 @@ def test_an_empty_split_is_said_once(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     (tmp_path / "crops.csv").write_text("path,pid,camid,split\na.jpg,1,0,train\n")
     dataset = load_dataset(tmp_path / "crops.csv")
-    assert "\nwarning: the query split is empty\nwarning: the gallery split" in _report(dataset, check_dataset(dataset))
+    findings = check_dataset(dataset)
+    report = _report(dataset, findings)
+    assert "\nwarning: the query split is empty\nwarning: the gallery split" in report
+    assert report.endswith("\n0 kinds of error, 3 kinds of warning")
+    assert _report(dataset, findings[:1]).endswith("\n0 kinds of error, 1 kind of warning")
 
 
 @pytest.mark.parametrize(("name", "list_file"), [("msmt17", "list_train.txt"), ("mars", "info/train_name.txt")])

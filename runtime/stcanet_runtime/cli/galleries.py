@@ -24,6 +24,7 @@ from stcanet_runtime.gallery.templates import Templates
 from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+from stcanet_runtime.wording import counted
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _SHEET_ROWS, _TABLE_QUERIES = 8, 10
@@ -186,9 +187,11 @@ def describe(facts: Mapping[str, Any]) -> str:
     """Statistics as lines."""
     first, last = (None if facts[key] is None else _date(facts[key]) for key in ("first_time", "last_time"))
     threshold = "none" if facts["threshold"] is None else f"{facts['threshold']:.4f}"
+    entries = counted(facts["entries"], "entry", "entries")
+    identities = counted(facts["identities"], "identity", "identities")
     return "\n".join(
         [
-            f"{facts['path']}: {facts['entries']} entries, {facts['identities']} identities, {facts['bytes'] / 2**20:.1f} MiB",
+            f"{facts['path']}: {entries}, {identities}, {facts['bytes'] / 2**20:.1f} MiB",
             f"cameras: {', '.join(facts['cameras']) or 'none'}",
             f"times: {first} to {last}" if first else "times: none",
             f"embeddings: {facts['dim']} × {facts['dtype']}, {facts['metric']}, model {facts['model'][:16]}",
@@ -231,7 +234,7 @@ def show(found: Found, as_json: bool) -> None:
             details = " ".join(str(value) for value in (hit.entry.camera, hit.entry.track) if value is not None)
             typer.echo(printable(f"  {hit.distance:.4f}  {hit.identity}  {details}".rstrip()))
     if (rest := len(found.crops.paths) - _TABLE_QUERIES) > 0:
-        typer.echo(f"… and {rest} more queries (--json prints all)")
+        typer.echo(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)")
 
 
 def draw(found: Found, out: Path) -> None:
@@ -255,7 +258,7 @@ def draw(found: Found, out: Path) -> None:
     ]
     if not any(row.matches for row in rows):
         raise DataError("there is nothing to draw: the crops of queries or entries are not where they were when embedded")
-    subtitle = "1 query" if count == 1 else f"{count} queries"
+    subtitle = counted(count, "query", "queries")
     if found.decisions:
         subtitle += f", who is within {found.decisions[0].threshold:.4f}"
     ranked_sheet(rows, out, "Found in the gallery", subtitle)

@@ -80,6 +80,7 @@ def enrol(
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.wording import counted
 
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
@@ -104,8 +105,10 @@ def enrol(
         "skipped": crops.skipped,
         "nobody": nobody,
     }
-    text = f"enrolled {len(ids)} of {len(set(names))} identities; {gallery} has {entries} entries"
-    galleries.say(facts, as_json, f"{text}; left out {nobody} that are junk or distractors by their names" if nobody else text)
+    of, there = counted(len(set(names)), "identity", "identities"), counted(entries, "entry", "entries")
+    out = counted(nobody, "that is junk or a distractor by its name", "that are junk or distractors by their names")
+    text = f"enrolled {len(ids)} of {of}; {gallery} has {there}" + (f"; left out {out}" if nobody else "")
+    galleries.say(facts, as_json, text)
 
 
 @app.command()
@@ -175,6 +178,7 @@ def expire(
 ) -> None:
     """Delete what is old, and overwrite it."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.wording import counted
 
     if (older_than is None) == (before is None):
         raise typer.BadParameter("give one of --older-than and --before", param_hint="'--older-than'")
@@ -182,7 +186,7 @@ def expire(
     assert limit is not None
     with galleries.opened(gallery) as made:
         count = made.expire(limit)
-    galleries.say({"expired": count}, as_json, f"deleted {count} entries from {gallery}")
+    galleries.say({"expired": count}, as_json, f"deleted {counted(count, 'entry', 'entries')} from {gallery}")
 
 
 @app.command()
@@ -192,10 +196,12 @@ def expire(
 def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose entries go.")], as_json: JSON = False) -> None:
     """Delete an identity, and prove that no byte of its embeddings is left in the files."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.wording import counted
 
     with galleries.opened(gallery) as made:
         count = made.forget(identity)
-    text = f"forgot {identity}: {count} entries, proved gone" if count else "the bytes of an earlier deletion are gone now"
+    gone = f"forgot {identity}: {counted(count, 'entry', 'entries')}, proved gone"
+    text = gone if count else "the bytes of an earlier deletion are gone now"
     galleries.say({"forgotten": identity, "entries": count}, as_json, text)
 
 
@@ -215,10 +221,11 @@ def export(
 ) -> None:
     """Write entries and embeddings to a file of plain arrays."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.wording import counted
 
     with galleries.opened(gallery, read_only=True) as made:
         count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
-    galleries.say({"exported": count, "output": str(out)}, as_json, f"wrote {count} entries to {out}")
+    galleries.say({"exported": count, "output": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
 
 @app.command()

@@ -49,6 +49,7 @@ def identify(
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.identifier import Identifier
+    from stcanet_runtime.wording import counted
 
     pairs = [_pair(text) for text in videos]
     pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
@@ -70,7 +71,9 @@ def identify(
     for source, picture in zip(sources, pictures, strict=False):  # none without --video
         identification.annotate(source, found, names.get, picture)
     facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(out)}
-    text = f"{len(found)} tracks of {len(sources)} videos are {len(names)} identities; wrote {count} boxes to {out}"
+    tracks = f"{counted(len(found), 'track', 'tracks')} of {counted(len(sources), 'video', 'videos')}"
+    people = counted(len(names), "identity", "identities")
+    text = f"{tracks} {'is' if len(found) == 1 else 'are'} {people}; wrote {counted(count, 'box', 'boxes')} to {out}"
     typer.echo(json.dumps(facts, indent=2) if as_json else text)
 
 

@@ -25,6 +25,7 @@ from stcanet_runtime.npz import read_npz
 from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+from stcanet_runtime.wording import counted
 
 _TABLE_QUERIES = 5
 _Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
@@ -383,4 +384,4 @@ def _show_table(found: Ranks) -> None:
             table.add_row(Text(name), "–", "", Text("nothing left: the gallery is all of its own camera"), "")
     console.print(table)
     if (rest := len(found.queries.paths) - _TABLE_QUERIES) > 0:
-        console.print(f"… and {rest} more queries (--json prints all)", soft_wrap=True)
+        console.print(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)", soft_wrap=True)
