@@ -155,6 +155,7 @@ def parity(
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
     from stcanet_export.page import html_report
     from stcanet_export.parity import check_parity
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_writable, write_text
 
     for file in (out, html):
@@ -165,11 +166,13 @@ def parity(
         others = [] if checkpoint is not None else [(against or package, reference_provider)]
         bounds = _tolerance([(package, provider), *others], min_cosine, max_abs, max_layer)
         report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
+    typer.echo(report.to_json() if as_json else report.summary())
     if out is not None:
         write_text(out, report.to_json() + "\n")
     if html is not None:
         write_text(html, html_report(report))
-    typer.echo(report.to_json() if as_json else report.summary())
+    if not as_json:
+        say_written(out, html)
     report.raise_if_failed()
 
 

@@ -64,6 +64,7 @@ def cross(
     from stcanet.evaluation.heatmap import draw_heatmap
     from stcanet.evaluation.result import markdown_header
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture, check_writable, write_json
 
     if as_json and as_markdown:
@@ -95,6 +96,8 @@ def cross(
         write_json(out, matrix.to_dict())
     if picture:
         draw_heatmap(matrix, picture, str(settings))
+    if not as_json and not as_markdown:
+        say_written(out, picture)
     if matrix.failed:
         raise typer.Exit(1)
 

@@ -66,7 +66,7 @@ def evaluate(
 ) -> None:
     """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.
 
-    Any model on any data set. The last line is the protocol: figures of different protocols must not be compared.
+    Any model on any data set. The protocol belongs to the figures: those of different protocols must not be compared.
 
     What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`.
     """
@@ -75,6 +75,7 @@ def evaluate(
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.result import EMBEDDINGS, markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if as_json and as_markdown:
@@ -93,10 +94,13 @@ def evaluate(
     typer.echo(json.dumps(result.to_dict()) if as_json else "\n".join(lines))
     # After the figures, which may have taken hours: a file that cannot be written must not take them along.
     keep_in_run(model, result)
+    written: list[Path] = []
     if out:
         write_json(out, result.to_dict())
     if save_embeddings:
-        save_embeddings_to(embedded, save_embeddings)
+        written = save_embeddings_to(embedded, save_embeddings)
+    if not as_json and not as_markdown:
+        say_written(out, *written)
 
 
 def check_place(models: Sequence[Path], device: str, provider: str) -> None:

@@ -45,6 +45,7 @@ def masks(
     from stcanet.data.masks.grouping import LIP, load_grouping
     from stcanet.data.masks.making import draw_masks, make_masks
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.wording import counted
 
@@ -68,7 +69,8 @@ def masks(
         )
     else:
         before = counted(len(sources) - written, "was there", "were there")
-        typer.echo(f"{out}: {counted(written, 'mask', 'masks')} written, {before}" + (f"; {sheet}" if sheet else ""))
+        typer.echo(f"{out}: {counted(written, 'mask', 'masks')} written, {before}")
+        say_written(sheet)
 
 
 def _label_source(labels: Path | None) -> tuple[Sequence[Path], ReadLabels]:

@@ -112,11 +112,13 @@ def test_saved_embeddings_rank_to_the_same_figures(stcanet, package: Path, peopl
     assert result["protocol"]["metric"] == "euclidean"
 
 
-def test_markdown_and_text(stcanet, package: Path, people: Path) -> None:
+def test_markdown_and_text(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
     lines = stcanet("evaluate", package, "--data", people, "--rerank", "--markdown").stdout.splitlines()
     assert len(lines) == 4
     assert lines[0].startswith("| model | data set | protocol | mAP |")
-    lines = stcanet("evaluate", package, "--data", people).stdout.splitlines()
+    files = ("--out", tmp_path / "r.json", "--save-embeddings", tmp_path)
+    lines = stcanet("evaluate", package, "--data", people, *files).stdout.splitlines()
+    assert lines[2:] == [f"wrote {tmp_path / name}" for name in ("r.json", "query.npz", "gallery.npz")]
     assert lines[0].startswith("mAP ")
     assert lines[1].startswith("protocol: 8 queries, ")
     done = stcanet("evaluate", package, "--data", people, "--markdown", "--json")
@@ -152,10 +154,12 @@ def test_an_option_of_the_other_kind_of_model_is_refused(stcanet, checkpoint: Pa
 
 
 def test_an_option_of_one_kind_of_model_is_taken_where_one_is_of_it(
-    stcanet, checkpoint: Path, package: Path, people: Path
+    stcanet, checkpoint: Path, package: Path, people: Path, tmp_path: Path
 ) -> None:
-    done = stcanet("cross", checkpoint, package, "--data", people, "--device", "cpu", "--provider", "cpu")
+    options = ("--device", "cpu", "--provider", "cpu", "--out", tmp_path / "cross.json")
+    done = stcanet("cross", checkpoint, package, "--data", people, *options)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'cross.json'}"
 
 
 def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tracklets: Path, tmp_path: Path) -> None:

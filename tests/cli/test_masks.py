@@ -19,6 +19,11 @@ def test_label_maps_to_masks(stcanet: Callable, tmp_path: Path) -> None:
     done = stcanet("masks", labels, "--out", tmp_path / "masks", "--json", without=("torch", "onnx"))
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {"out": str(tmp_path / "masks"), "masks": 1, "written": 1, "sheet": None}
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (3, 6)).save(tmp_path / "images" / "0001.png")
+    sheet = tmp_path / "sheet.png"
+    done = stcanet("masks", labels, "--out", tmp_path / "masks", "--images", tmp_path / "images", "--sheet", sheet)
+    assert done.stdout.splitlines() == [f"{tmp_path / 'masks'}: 0 masks written, 1 was there", f"wrote {sheet}"]
     assert (MaskFolder(tmp_path / "masks").read("0001.jpg", 6, 3) == 1).all()
 
 

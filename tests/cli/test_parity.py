@@ -47,6 +47,7 @@ def test_a_package_with_its_checkpoint(
 def test_a_difference_is_a_table_and_an_error(stcanet: Callable, package: Path, other: Path, tmp_path: Path) -> None:
     done = stcanet("parity", other, "--against", package, "--html", tmp_path / "parity.html")
     assert "they part at: head.neck" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"wrote {tmp_path / 'parity.html'}"
     assert "<b>head.neck</b>" in (tmp_path / "parity.html").read_text(encoding="utf-8")
     _error(done, "parity failed", "min cosine")
     assert done.returncode == 1

@@ -85,7 +85,8 @@ def test_a_sheet_says_who_it_is_and_by_which_threshold(
     monkeypatch.setattr("stcanet_runtime.cli.galleries.ranked_sheet", lambda *sheet: drawn.append(sheet))
     for threshold in (2, 0):
         options = ("--package", package, "--threshold", threshold, "--other-cameras", "--sheet", tmp_path / "a.png")
-        assert cli("gallery", "search", filled, crops, *options)[0] == 0
+        status, out, _ = cli("gallery", "search", filled, crops, *options)
+        assert (status, out.splitlines()[-1]) == (0, f"wrote {tmp_path / 'a.png'}")
     near, far = drawn
     assert [row.label for row in near[0]] == [str(int(row.query.name[:4])) for row in near[0]]
     assert {row.label for row in far[0]} == {"unknown"}
@@ -271,6 +272,7 @@ def test_calibrate(filled: Path, tmp_path: Path, cli: Run) -> None:
     assert (status, err) == (0, "")
     written = json.loads((tmp_path / "t.json").read_text())
     assert out.startswith(f"threshold {written['threshold']:.4f} (cosine): FAR {written['far']:.3g} of 240, ")
+    assert out.splitlines()[1:] == [f"wrote {places[name]}" for name in ("--picture", "--out", "--gallery")]
     assert (written["impostor"], written["cross_camera"], written["kind"]) == (240, True, "search")
     assert (tmp_path / "curves.png").stat().st_size > 5000
     with Gallery.open(filled) as gallery:

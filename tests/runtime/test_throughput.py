@@ -36,9 +36,9 @@ def test_command(package: Path, tmp_path: Path) -> None:
     assert [(row["provider"], row["batch"]) for row in report["results"]] == [("cpu", 1), ("cpu", 2)]
     assert {row["package"] for row in report["results"]} == {str(package)}
     assert report["threads"] == 1
-    table = CliRunner().invoke(app, ["bench", str(package), *options]).stdout
+    table = CliRunner().invoke(app, ["bench", str(package), *options, "-o", os.fspath(out)]).stdout
     assert "p99 ms" in table
-    assert len(table.splitlines()) == 3
+    assert table.splitlines()[3:] == [f"wrote {out}"]
 
 
 def test_where_nothing_can_be_written_nothing_is_measured(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ def bench(
     import json
 
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if out is not None:
@@ -51,6 +52,7 @@ def bench(
         typer.echo(json.dumps(report, indent=2))
     else:
         _print(results)
+        say_written(out)
 
 
 def _here() -> list[str]:

@@ -47,6 +47,7 @@ def calibrate(
 
     from stcanet_runtime.calibration import calibrate as find
     from stcanet_runtime.cli.sources import check_gallery, load_sources
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.curves import draw_calibration
     from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
@@ -68,6 +69,7 @@ def calibrate(
         cross_camera=not same_camera,
         model=crops.model,
     )
+    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.summary())
     if picture is not None:
         draw_calibration(found, scores, picture)
     if out is not None:
@@ -76,7 +78,8 @@ def calibrate(
         with Gallery.open(gallery, crops.model) as opened:
             opened.space.check(crops.embeddings.shape[1], metric)
             opened.calibration = found.to_dict()
-    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.summary())
+    if not as_json:
+        say_written(picture, out, gallery)
 
 
 def _labelled(crops: Crops) -> Crops:

@@ -142,6 +142,7 @@ def search(
 ) -> None:
     """Find who it is, or that nobody is near enough."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
@@ -163,6 +164,8 @@ def search(
     if sheet is not None:
         galleries.draw(found, sheet)
     galleries.show(found, as_json)
+    if not as_json:
+        say_written(sheet)
 
 
 @app.command()

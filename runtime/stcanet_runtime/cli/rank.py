@@ -35,6 +35,7 @@ def rank(
 
     from stcanet_runtime.cli import ranks
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
@@ -50,5 +51,4 @@ def rank(
         typer.echo(json.dumps(ranks.to_dict(found), indent=2))
     else:
         ranks.show_ranking(found)
-        if sheet is not None:
-            typer.echo(f"wrote {sheet}")
+        say_written(sheet)

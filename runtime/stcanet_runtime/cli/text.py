@@ -1,9 +1,12 @@
-"""Names and tables on a terminal, and in a pipe."""
+"""What commands print: names, tables, and what they wrote."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +17,13 @@ _ENDLESS = 1 << 16
 def printable(text: str) -> str:
     """`text` with escapes for what a terminal would obey and not show: names in a file may come from anybody."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def say_written(*paths: Path | None) -> None:
+    """A line for each file that was asked for."""
+    for path in paths:
+        if path is not None:
+            typer.echo(printable(f"wrote {path}"))
 
 
 def table_console() -> Console:
