@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -37,11 +36,12 @@ def convert(
     from stcanet.commands.train import parse_blocks
     from stcanet.engine.checkpoint import save_checkpoint
     from stcanet.engine.foreign import convert as convert_weights
+    from stcanet_runtime.cli.text import print_json
 
     overrides = {} if blocks is None else {"blocks": tuple(parse_blocks(blocks))}
     checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
     save_checkpoint(checkpoint, out)
     if as_json:
-        typer.echo(json.dumps({**asdict(report), "last_stride": 1}))
+        print_json({"out": str(out), **asdict(report), "last_stride": 1})
     else:
         typer.echo(f"{out}: {report}; the last stride is 1 here, whatever it was there")

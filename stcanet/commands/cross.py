@@ -56,7 +56,6 @@ def cross(
 
     Each cell is mAP / rank-1 in percent. A cell that fails is reported and leaves the others alone; the status is then 1.
     """
-    import json
     from contextlib import suppress
     from functools import partial
 
@@ -64,7 +63,7 @@ def cross(
     from stcanet.evaluation.heatmap import draw_heatmap
     from stcanet.evaluation.result import markdown_header
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_picture, check_writable, write_json
 
     if as_json and as_markdown:
@@ -86,7 +85,7 @@ def cross(
 
     matrix = fill_matrix(models, data, opener, read_dataset, settings, progress_bar, keep)
     if as_json:
-        typer.echo(json.dumps(matrix.to_dict()))
+        print_json(matrix.to_dict())
     elif as_markdown:
         rows = [row for cell in matrix.cells if cell.result for row in cell.result.markdown_rows()]
         typer.echo("\n".join([*markdown_header(), *rows]))

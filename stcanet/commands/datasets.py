@@ -40,12 +40,11 @@ def list_layouts(
     """List the data sets that can be read."""
     if context.invoked_subcommand is not None:
         return
-    import json
-
     from stcanet.data.datasets import LAYOUTS
+    from stcanet_runtime.cli.text import print_json
 
     if as_json:
-        typer.echo(json.dumps([_facts(layout) for layout in LAYOUTS], indent=2))
+        print_json([_facts(layout) for layout in LAYOUTS])
         return
     for layout in LAYOUTS:
         typer.echo(_line(layout))
@@ -65,12 +64,12 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Read a data set whole: every image, every identity. Exit status 1 if there are errors."""
-    import json
     from dataclasses import asdict
 
     from stcanet.data.datasets import load_dataset
     from stcanet.data.datasets.check import check_dataset
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import print_json
 
     dataset = load_dataset(data)
     with progress_bar("reading") as progress:
@@ -78,7 +77,7 @@ def check(
     if as_json:
         listed = [asdict(finding) for finding in findings]
         report = {"name": dataset.name, "splits": dataset.describe(), "protocol": dict(dataset.protocol), "findings": listed}
-        typer.echo(json.dumps(report, indent=2))
+        print_json(report)
     else:
         typer.echo(_report(dataset, findings))
     if any(finding.level == "error" for finding in findings):

@@ -70,12 +70,10 @@ def evaluate(
 
     What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`.
     """
-    import json
-
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.result import EMBEDDINGS, markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if as_json and as_markdown:
@@ -90,8 +88,10 @@ def evaluate(
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)
     result = judge(opened, embedded, settings)
-    lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
-    typer.echo(json.dumps(result.to_dict()) if as_json else "\n".join(lines))
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        typer.echo("\n".join([*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()))
     # After the figures, which may have taken hours: a file that cannot be written must not take them along.
     keep_in_run(model, result)
     written: list[Path] = []

@@ -45,7 +45,7 @@ def masks(
     from stcanet.data.masks.grouping import LIP, load_grouping
     from stcanet.data.masks.making import draw_masks, make_masks
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.wording import counted
 
@@ -62,11 +62,7 @@ def masks(
     if sheet and images:
         draw_masks(images, out, sheet)
     if as_json:
-        import json
-
-        typer.echo(
-            json.dumps({"out": str(out), "masks": len(sources), "written": written, "sheet": str(sheet) if sheet else None})
-        )
+        print_json({"out": str(out), "masks": len(sources), "written": written, "sheet": str(sheet) if sheet else None})
     else:
         before = counted(len(sources) - written, "was there", "were there")
         typer.echo(f"{out}: {counted(written, 'mask', 'masks')} written, {before}")

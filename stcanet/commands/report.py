@@ -33,6 +33,7 @@ def report(
     """Write RUN/report.html: curves, figures, settings, hardest mistakes and part maps on one page that opens offline."""
     from stcanet.report import write_report
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import print_json
 
     with progress_bar("embedding") as progress:
         page = write_report(run, data, device, masks, progress)
@@ -43,6 +44,6 @@ def report(
 
         results = run / run_files.RESULTS
         found = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
-        typer.echo(json.dumps({"report": str(page), "results": found}))
+        print_json({"report": str(page), "results": found})
     else:
         typer.echo(str(page))

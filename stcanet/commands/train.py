@@ -95,10 +95,11 @@ def train(
         return
     page = write_report(folder, device=resolved.device)
     if as_json:
-        import json
         from dataclasses import asdict
 
-        typer.echo(json.dumps({**asdict(result), "checkpoint": str(result.checkpoint), "report": str(page)}))
+        from stcanet_runtime.cli.text import print_json
+
+        print_json({**asdict(result), "checkpoint": str(result.checkpoint), "report": str(page)})
     else:
         chosen = f"best of {result.epochs} epochs: {result.best_epoch}" if result.metrics else f"{result.epochs} epochs"
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))

@@ -58,7 +58,9 @@ def tracklets(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def result_of(done) -> dict:
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    result = json.loads(done.stdout)
+    assert done.stdout == json.dumps(result, indent=2) + "\n"  # as all commands lay it out
+    return result
 
 
 def figures(result: dict) -> tuple[float, ...]:

@@ -127,6 +127,8 @@ def test_json(run: Run, package: Path, crops: Path) -> None:
     done = run(package, crops, "--gallery", crops, "--json", "--top-k", 100)
     facts = json.loads(done.stdout)
     assert facts["images"] == facts["gallery"] == 6
+    assert facts["out"] is None
+    assert json.loads(run(package, crops, "--json").stdout)["out"] == "embeddings.npz"
     assert facts["evaluation"]["mAP"] == 1
     assert facts["evaluation"]["protocol"]["metric"] == "cosine"
     for entry in facts["ranking"]:

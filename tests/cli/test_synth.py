@@ -28,7 +28,8 @@ def test_json_counts_are_what_was_written(tmp_path: Path) -> None:
     result = _run(root, *SMALL, "--distractors", "3", "--junk", "2", "--json")
     assert result.exit_code == 0, result.output
     counts = json.loads(result.stdout)
-    assert counts["path"] == str(root)
+    assert counts["out"] == str(root)
+    assert result.stdout == json.dumps(counts, indent=2) + "\n"
     assert (counts["train_identities"], counts["test_identities"]) == (3, 1)
     for key, folder in (("train", "bounding_box_train"), ("query", "query"), ("gallery", "bounding_box_test")):
         assert counts[f"{key}_images"] == len(list((root / folder).iterdir())) > 0

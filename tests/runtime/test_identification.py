@@ -60,6 +60,7 @@ def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Pa
     assert call("identify", package, *walks, *options) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["videos"], facts["tracks"], facts["identities"], facts["boxes"]) == (2, 4, 2, 2 * FRAMES + 2 * (FRAMES - 4))
+    assert facts["out"] == str(out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     who = {(row["camera"], row["track"]): row["identity"] for row in rows}
     assert who["door", 1] == who["yard", 2] != who["door", 2] == who["yard", 1]

@@ -35,10 +35,8 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure latency and throughput of packages, by provider and batch size."""
-    import json
-
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if out is not None:
@@ -49,7 +47,7 @@ def bench(
     if out is not None:
         write_json(out, report)
     if as_json:
-        typer.echo(json.dumps(report, indent=2))
+        print_json(report)
     else:
         _print(results)
         say_written(out)

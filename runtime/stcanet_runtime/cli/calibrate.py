@@ -41,13 +41,11 @@ def calibrate(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find the distance up to which people count as the same, for a false accept rate on labelled images."""
-    import json
-
     import numpy as np
 
     from stcanet_runtime.calibration import calibrate as find
     from stcanet_runtime.cli.sources import check_gallery, load_sources
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.curves import draw_calibration
     from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
@@ -69,7 +67,10 @@ def calibrate(
         cross_camera=not same_camera,
         model=crops.model,
     )
-    typer.echo(json.dumps(found.to_dict(), indent=2) if as_json else found.summary())
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.summary())
     if picture is not None:
         draw_calibration(found, scores, picture)
     if out is not None:

@@ -16,7 +16,7 @@ import typer
 
 from stcanet_runtime.cli.ranks import Crops
 from stcanet_runtime.cli.sources import check_gallery, load_sources
-from stcanet_runtime.cli.text import printable
+from stcanet_runtime.cli.text import print_json, printable
 from stcanet_runtime.errors import DataError, ImageError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
@@ -180,7 +180,10 @@ def export(gallery: Gallery, output: Path, where: Where) -> int:
 
 def say(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
     """Print facts, or a line."""
-    typer.echo(json.dumps(dict(facts), indent=2) if as_json else text)
+    if as_json:
+        print_json(dict(facts))
+    else:
+        typer.echo(text)
 
 
 def describe(facts: Mapping[str, Any]) -> str:
@@ -225,7 +228,7 @@ def to_dict(found: Found) -> dict[str, Any]:
 def show(found: Found, as_json: bool) -> None:
     """Print the lists."""
     if as_json:
-        typer.echo(json.dumps(to_dict(found), indent=2))
+        print_json(to_dict(found))
         return
     for query, path in enumerate(found.crops.paths[:_TABLE_QUERIES]):
         who = "" if found.decisions is None else f": {found.decisions[query].identity or 'unknown'}"

@@ -228,7 +228,7 @@ def export(
 
     with galleries.opened(gallery, read_only=True) as made:
         count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
-    galleries.say({"exported": count, "output": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
+    galleries.say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
 
 @app.command()

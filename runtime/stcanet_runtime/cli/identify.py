@@ -40,11 +40,11 @@ def identify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find out who is who in several videos."""
-    import json
     from contextlib import nullcontext
 
     from stcanet_runtime import identification
     from stcanet_runtime.cli.progress import progress_bar
+    from stcanet_runtime.cli.text import print_json
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
@@ -70,11 +70,14 @@ def identify(
     count = identification.write_lines(sources, found, names.get, out)
     for source, picture in zip(sources, pictures, strict=False):  # none without --video
         identification.annotate(source, found, names.get, picture)
-    facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "output": str(out)}
+    facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "out": str(out)}
     tracks = f"{counted(len(found), 'track', 'tracks')} of {counted(len(sources), 'video', 'videos')}"
     people = counted(len(names), "identity", "identities")
     text = f"{tracks} {'is' if len(found) == 1 else 'are'} {people}; wrote {counted(count, 'box', 'boxes')} to {out}"
-    typer.echo(json.dumps(facts, indent=2) if as_json else text)
+    if as_json:
+        print_json(facts)
+    else:
+        typer.echo(text)
 
 
 def _pair(text: str) -> tuple[Path, Path]:

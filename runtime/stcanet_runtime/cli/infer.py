@@ -112,6 +112,7 @@ def _report(
     encoder: Encoder, queries: Crops, what: str, found: Ranks | None, out: Path | None, sheet: Path | None, as_json: bool
 ) -> None:
     from stcanet_runtime.cli import ranks
+    from stcanet_runtime.cli.text import print_json
 
     facts = {
         "model": encoder.manifest.preset,
@@ -119,13 +120,11 @@ def _report(
         "provider_why": encoder.session.explain(),
         "dim": encoder.dim,
         "images": len(queries.paths),
-        "output": None if out is None else str(out),
+        "out": None if out is None else str(out),
         "sheet": None if sheet is None else str(sheet),
         "skipped": queries.skipped + (found.gallery.skipped if found else []),
     }
     if as_json:
-        import json
-
-        typer.echo(json.dumps(facts | (ranks.to_dict(found) if found else {}), indent=2))
+        print_json(facts | (ranks.to_dict(found) if found else {}))
     else:
         ranks.show(facts, found, what)

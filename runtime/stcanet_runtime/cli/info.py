@@ -16,11 +16,11 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show versions, compute backends and execution providers, and what "auto" takes."""
+    from stcanet_runtime.cli.text import print_json
+
     facts = collect()
     if as_json:
-        import json
-
-        typer.echo(json.dumps(facts, indent=2))
+        print_json(facts)
     else:
         _print(facts)
 

@@ -31,11 +31,9 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Rank a gallery for each query, from stored embeddings."""
-    import json
-
     from stcanet_runtime.cli import ranks
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import say_written
+    from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
@@ -48,7 +46,7 @@ def rank(
     if sheet is not None:
         ranks.draw(found, sheet, sheet_rows, f"{metric} distance" + (f" · {reranking}" if reranking else ""))
     if as_json:
-        typer.echo(json.dumps(ranks.to_dict(found), indent=2))
+        print_json(ranks.to_dict(found))
     else:
         ranks.show_ranking(found)
         say_written(sheet)

@@ -348,7 +348,7 @@ def show(facts: Mapping[str, Any], found: Ranks | None, what: str) -> None:
     for item in facts["skipped"]:
         say(f"skipped {item['path']}: {item['reason']}")
     say(f"{facts['images']} {what} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
-    for name in ("output", "sheet"):
+    for name in ("out", "sheet"):
         if facts[name]:
             say(f"wrote {facts[name]}")
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -17,6 +18,11 @@ _ENDLESS = 1 << 16
 def printable(text: str) -> str:
     """`text` with escapes for what a terminal would obey and not show: names in a file may come from anybody."""
     return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+
+
+def print_json(value: Any) -> None:
+    """What `--json` gives, one object or list, indented."""
+    typer.echo(json.dumps(value, indent=2))
 
 
 def say_written(*paths: Path | None) -> None:
