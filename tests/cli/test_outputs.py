@@ -16,6 +16,7 @@ import pytest
         ("rank none.npz none.npz", "--sheet", "sheet.xyz"),
         ("infer none none.jpg --gallery none", "--sheet", "sheet.xyz"),
         ("gallery search none.gallery none.npz", "--sheet", "sheet.xyz"),
+        ("gallery export none.gallery", "--out", "folder"),
         ("masks none --out masks --images none", "--sheet", "sheet.xyz"),
         ("parity none --against nowhere", "--out", "folder"),
         ("parity none --against nowhere", "--html", "folder"),

@@ -177,10 +177,14 @@ def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Pat
     stored = tmp_path / "crops.npz"
     assert cli("infer", package, crops, "-o", stored)[0] == 0
     assert cli("gallery", "enrol", site, stored)[0] == 0
-    assert cli("gallery", "export", site, tmp_path / "out.npz", "--camera", "c2")[:2] == (
+    assert cli("gallery", "export", site, "-o", tmp_path / "out.npz", "--camera", "c2")[:2] == (
         0,
         f"wrote 3 entries to {tmp_path / 'out.npz'}\n",
     )
+    assert json.loads(cli("gallery", "export", site, "--out", tmp_path / "all.npz", "--json")[1]) == {
+        "exported": 6,
+        "out": str(tmp_path / "all.npz"),
+    }
     with np.load(stored) as before, np.load(tmp_path / "out.npz", allow_pickle=False) as after:
         np.testing.assert_array_equal(after["embeddings"], before["embeddings"][1::2])
         assert after["identities"].tolist() == ["1", "2", "3"]
@@ -212,6 +216,8 @@ def test_expire_and_forget(filled: Path, cli: Run) -> None:
         ["search", "GALLERY", "x.npz", "--meta", "zone"],
         ["enrol", "GALLERY", "x.npz", "--identity", "a", "--by-folder"],
         ["search", "GALLERY"],
+        ["export", "GALLERY"],
+        ["export", "GALLERY", "out.npz"],
     ],
 )
 def test_wrong_options_have_status_two(site: Path, cli: Run, args: list[str]) -> None:

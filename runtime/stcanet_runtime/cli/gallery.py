@@ -210,11 +210,13 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
 
 @app.command()
 @examples("""
-    stcanet gallery export site.gallery door.npz --camera door
+    stcanet gallery export site.gallery -o door.npz --camera door
 """)
 def export(
     gallery: GALLERY,
-    out: Annotated[Path, typer.Argument(help="File to write (.npz): embeddings, and what is known of each.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write (.npz): embeddings, and what is known of each entry.")
+    ],
     camera: CAMERAS = None,
     identity: IDENTITIES = None,
     after: AFTER = None,
@@ -224,8 +226,10 @@ def export(
 ) -> None:
     """Write entries and embeddings to a file of plain arrays."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.files import check_writable
     from stcanet_runtime.wording import counted
 
+    check_writable(out)
     with galleries.opened(gallery, read_only=True) as made:
         count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
     galleries.say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
