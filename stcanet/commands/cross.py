@@ -12,7 +12,6 @@ from stcanet.commands.evaluate import (
     BATCH_SIZE,
     CLIP_LENGTH,
     DEVICE,
-    DISTANCE,
     FLIP,
     FRAMES,
     PROVIDER,
@@ -21,7 +20,7 @@ from stcanet.commands.evaluate import (
     read_dataset,
 )
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, RERANK
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
 
 if TYPE_CHECKING:
     from stcanet.evaluation import EvaluationSettings, Matrix
@@ -39,7 +38,7 @@ def cross(
     frames: FRAMES = "all",
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
-    distance: DISTANCE = "cosine",
+    metric: METRIC = "cosine",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,
@@ -68,7 +67,7 @@ def cross(
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
-    settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    settings = make_settings(frames, clip_length, flip, metric, rerank, k1, k2, lambda_value, batch_size)
     check_place(models, device, provider)
     if out:
         check_writable(out)

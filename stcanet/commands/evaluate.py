@@ -10,7 +10,7 @@ import typer
 
 from stcanet.commands.datasets import DATA_HELP
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, RERANK, provider_option
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK, provider_option
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
@@ -30,7 +30,6 @@ CLIP_LENGTH = Annotated[
     int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
 ]
 FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of each image and its mirror image.")]
-DISTANCE = Annotated[Literal["cosine", "euclidean"], typer.Option(help="Between embeddings.")]
 
 
 @examples("""
@@ -49,7 +48,7 @@ def evaluate(
     frames: FRAMES = "all",
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
-    distance: DISTANCE = "cosine",
+    metric: METRIC = "cosine",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,
@@ -78,7 +77,7 @@ def evaluate(
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
-    settings = make_settings(frames, clip_length, flip, distance, rerank, k1, k2, lambda_value, batch_size)
+    settings = make_settings(frames, clip_length, flip, metric, rerank, k1, k2, lambda_value, batch_size)
     check_place([model], device, provider)
     for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
         if file:
@@ -146,7 +145,7 @@ def make_settings(
     frames: Literal["all", "quick"],
     clip_length: int | None,
     flip: bool,
-    distance: str,
+    metric: str,
     rerank: bool,
     k1: int,
     k2: int,
@@ -159,4 +158,4 @@ def make_settings(
     from stcanet_runtime.tracklets import Sampling
 
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    return EvaluationSettings(Sampling(frames, clip_length, flip), distance, reranking, batch_size)
+    return EvaluationSettings(Sampling(frames, clip_length, flip), metric, reranking, batch_size)

@@ -106,7 +106,7 @@ def test_any_model_on_any_data(stcanet, checkpoint: Path, package: Path, video: 
 
 
 def test_saved_embeddings_rank_to_the_same_figures(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
-    options = ("--distance", "euclidean", "--flip", "--save-embeddings", tmp_path, "--json")
+    options = ("--metric", "euclidean", "--flip", "--save-embeddings", tmp_path, "--json")
     result = result_of(stcanet("evaluate", package, "--data", people, *options, without=("torch",)))
     ranked = result_of(stcanet("rank", tmp_path / "query.npz", tmp_path / "gallery.npz", "--metric", "euclidean", "--json"))
     assert ranked["evaluation"]["mAP"] == pytest.approx(result["mAP"], abs=1e-6)
@@ -128,7 +128,7 @@ def test_markdown_and_text(stcanet, package: Path, people: Path, tmp_path: Path)
     assert len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("options", [("--frames", "some"), ("--distance", "dot"), ("--clip-length", 0)])
+@pytest.mark.parametrize("options", [("--frames", "some"), ("--metric", "dot"), ("--clip-length", 0)])
 def test_wrong_options(stcanet, package: Path, people: Path, options: tuple[object, ...]) -> None:
     done = stcanet("evaluate", package, "--data", people, *options)
     assert done.returncode == 2

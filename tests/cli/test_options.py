@@ -25,7 +25,7 @@ COMMANDS = {
         "cross none --data none",
         "parity none",
     ],
-    "--metric": ["rank none.npz none.npz", "calibrate none.npz"],
+    "--metric": ["rank none.npz none.npz", "calibrate none.npz", "evaluate none --data none", "cross none --data none"],
     "--size": ["export none.pt", "synth people"],
 }
 WRONG = {"--provider": "tpu", "--metric": "manhattan", "--size": "9"}
@@ -53,6 +53,10 @@ def test_a_value_that_is_none_has_status_two(stcanet: Callable, option: str, com
 @pytest.mark.parametrize("option", COMMANDS)
 def test_no_command_with_the_option_is_left_out(option: str) -> None:
     assert {path[0] for path in commands_with(option)} == {command.split()[0] for command in COMMANDS[option]}
+
+
+def test_one_name_for_one_idea() -> None:
+    assert commands_with("--distance") == commands_with("--output") == {}  # --metric and --out
 
 
 @pytest.mark.parametrize(("option", "values"), [("--provider", EP_NAMES), ("--metric", METRICS)])
