@@ -50,9 +50,9 @@ def masks(
     from stcanet_runtime.wording import counted
 
     if (labels is None) == (parser is None):
-        raise typer.BadParameter("give a folder of label maps, or --parser with --images", param_hint="LABELS")
+        raise typer.BadParameter("give a folder of label maps, or --parser with --images", param_hint="'LABELS'")
     if images is None and (parser or sheet):
-        raise typer.BadParameter("--parser and --sheet need the images", param_hint="--images")
+        raise typer.BadParameter("--parser and --sheet need the images", param_hint="'--images'")
     if sheet:
         check_picture(sheet)
     groups = load_grouping(grouping or LIP)

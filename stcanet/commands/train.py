@@ -70,12 +70,13 @@ def train(
 ) -> None:
     """Train a network; the best checkpoint is chosen on held-back training identities, never on the test set."""
     if (out is None) == (resume is None):
-        raise typer.BadParameter("pass either --out FOLDER for a new run or --resume FOLDER for an interrupted one")
+        given = "pass either --out FOLDER for a new run or --resume FOLDER for an interrupted one"
+        raise typer.BadParameter(given, param_hint="'--out'")
     folder = resume or out
     assert folder is not None
     base = folder / run_files.CONFIG if resume else config
     if resume and config:
-        raise typer.BadParameter("a resumed run has the settings of its folder; leave --config out")
+        raise typer.BadParameter("a resumed run has the settings of its folder; leave it out", param_hint="'--config'")
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
     layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})

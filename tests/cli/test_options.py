@@ -55,6 +55,23 @@ def test_no_command_with_the_option_is_left_out(option: str) -> None:
     assert {path[0] for path in commands_with(option)} == {command.split()[0] for command in COMMANDS[option]}
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        ("masks --out masks", "LABELS"),
+        ("masks labels --out masks --sheet sheet.png", "--images"),
+        ("train", "--out"),
+        ("train --out run --resume run", "--out"),
+        ("train --resume run --config run.toml", "--config"),
+    ],
+)
+def test_options_that_do_not_go_together_are_named(stcanet: Callable, command: str, name: str) -> None:
+    done = stcanet(*command.split())
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: Invalid value for '{name}': ")
+
+
 def test_one_name_for_one_idea() -> None:
     assert commands_with("--distance") == commands_with("--output") == {}  # --metric and --out
 
