@@ -116,14 +116,14 @@ def keep_in_run(model: Path, result: Result) -> None:
     """Write ``results.json`` into the run folder of a checkpoint; nobody asked for it, so a failure is a warning."""
     from stcanet_runtime.files import write_json
 
-    if file := kept_results(model):
+    if file := _kept_results(model):
         try:
             write_json(file, result.to_dict())
         except OSError as error:
             typer.echo(f"warning: {file} is not written, and 'stcanet report' will not know of this result: {error}", err=True)
 
 
-def kept_results(model: Path) -> Path | None:
+def _kept_results(model: Path) -> Path | None:
     """The file of results in the run folder that a checkpoint lies in; None for everything else."""
     from stcanet.engine import run_files
 

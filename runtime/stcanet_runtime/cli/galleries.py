@@ -40,11 +40,6 @@ class Found:
     """None without a threshold."""
 
 
-def opened(path: Path, model: str | None = None, read_only: bool = False) -> Gallery:
-    """The gallery; an error where it is of another model."""
-    return Gallery.open(path, model, read_only)
-
-
 def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
     """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after."""
     check_gallery(path, sources, package, read_only=True)

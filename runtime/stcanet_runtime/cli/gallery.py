@@ -80,6 +80,7 @@ def enrol(
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     if identity is not None and by_folder:
@@ -89,7 +90,7 @@ def enrol(
     crops = given if identity is not None or by_folder else galleries.people(given)
     nobody = len(given.paths) - len(crops.paths)
     names = galleries.identities(crops, identity, by_folder)
-    with galleries.opened(gallery, crops.model) as made:
+    with Gallery.open(gallery, crops.model) as made:
         ids = made.enrol(
             crops.embeddings,
             names,
@@ -144,13 +145,14 @@ def search(
     from stcanet_runtime.cli import galleries
     from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture
+    from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.rerank import Reranking
 
     if sheet is not None:
         check_picture(sheet)
     which = galleries.where(identity, camera, after, before, meta)
     crops = galleries.load(gallery, sources, package)
-    with galleries.opened(gallery, crops.model, read_only=True) as made:
+    with Gallery.open(gallery, crops.model, read_only=True) as made:
         found = galleries.find(
             made,
             crops,
@@ -181,13 +183,14 @@ def expire(
 ) -> None:
     """Delete what is old, and overwrite it."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     if (older_than is None) == (before is None):
         raise typer.BadParameter("give one of --older-than and --before", param_hint="'--older-than'")
     limit = galleries.age_limit(older_than) if older_than is not None else galleries.parse_time(before)
     assert limit is not None
-    with galleries.opened(gallery) as made:
+    with Gallery.open(gallery) as made:
         count = made.expire(limit)
     galleries.say({"expired": count}, as_json, f"deleted {counted(count, 'entry', 'entries')} from {gallery}")
 
@@ -199,9 +202,10 @@ def expire(
 def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose entries go.")], as_json: JSON = False) -> None:
     """Delete an identity, and prove that no byte of its embeddings is left in the files."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
-    with galleries.opened(gallery) as made:
+    with Gallery.open(gallery) as made:
         count = made.forget(identity)
     gone = f"forgot {identity}: {counted(count, 'entry', 'entries')}, proved gone"
     text = gone if count else "the bytes of an earlier deletion are gone now"
@@ -227,10 +231,11 @@ def export(
     """Write entries and embeddings to a file of plain arrays."""
     from stcanet_runtime.cli import galleries
     from stcanet_runtime.files import check_writable
+    from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     check_writable(out)
-    with galleries.opened(gallery, read_only=True) as made:
+    with Gallery.open(gallery, read_only=True) as made:
         count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
     galleries.say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
@@ -246,8 +251,9 @@ def stats(
 ) -> None:
     """Say what is in a gallery."""
     from stcanet_runtime.cli import galleries
+    from stcanet_runtime.gallery import Gallery
 
-    with galleries.opened(gallery, read_only=True) as made:
+    with Gallery.open(gallery, read_only=True) as made:
         if check:
             made.store.check()
         facts = made.stats() | {"calibration": made.calibration}

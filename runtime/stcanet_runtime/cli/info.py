@@ -65,7 +65,7 @@ def _print(facts: dict[str, Any]) -> None:
         console.print("  " + " ".join(cpu["features"]), soft_wrap=True)
     backends, providers = facts["backends"], facts["providers"]
     _print_choices("compute backends", backends["available"])
-    console.print(f"  auto: {_text(backends['auto'])}", markup=False, soft_wrap=True)
+    console.print(f"  auto: {backends['auto']}", markup=False, soft_wrap=True)
     if versions["torch"]:
         _print_choices("attention while training", {"eager": None, "sdpa": None, "fused": facts["cuda_kernels"]})
         console.print("  auto: eager, until the fused kernels have been measured on a GPU", soft_wrap=True)
@@ -83,9 +83,3 @@ def _print_choices(title: str, reasons: dict[str, str | None]) -> None:
     for name, reason in reasons.items():
         state = "[green]available[/]" if reason is None else f"[dim]not here: {escape(reason)}[/]"
         console.print(f"  {name:<10} {state}", soft_wrap=True)
-
-
-def _text(explanation: Any) -> str:
-    if isinstance(explanation, dict):
-        return ", ".join(f"{key}: {value}" for key, value in explanation.items())
-    return str(explanation)

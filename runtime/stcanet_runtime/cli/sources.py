@@ -15,13 +15,12 @@ from stcanet_runtime.manifest import package_sha256
 BATCH_SIZE = 32
 
 
-def load_sources(sources: Sequence[Path], package: Path | None, provider: str = "auto", skip_bad: bool = False) -> Crops:
+def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
     """Embeddings of all sources, in order.
 
     Args:
         sources: ``.npz`` files as `infer` writes them, images, or folders of crops.
         package: Model package; needed for images only.
-        provider: Where it runs.
         skip_bad: Leave out unreadable images.
 
     Raises:
@@ -30,7 +29,7 @@ def load_sources(sources: Sequence[Path], package: Path | None, provider: str = 
     stored = [_is_stored(source) for source in sources]
     if not all(stored) and package is None:
         raise DataError(f"{sources[stored.index(False)]}: to embed images a model is needed; add --package PACKAGE")
-    encoder = None if package is None or all(stored) else Encoder.load(package, provider)
+    encoder = None if package is None or all(stored) else Encoder.load(package)
     parts = []
     for source in sources:
         if _is_stored(source):
