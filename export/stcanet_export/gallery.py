@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -15,13 +13,13 @@ from stcanet_export.report import Check, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, LayoutError
+from stcanet_runtime.picking import pick_evenly
 
 MAX_QUERIES, MAX_GALLERY = 100, 1000
 """Evenly picked: pairs grow with the square of a gallery, and PyTorch on a CPU embeds some ten crops a second."""
 _MIN_GALLERY = 3
 
 Group = tuple[Path, ...]
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ def read_gallery(source: str) -> Gallery:
         sides = [tuple(sample.frames for sample in samples) for samples in (dataset.query, dataset.gallery)]
     except LayoutError:
         sides = [tuple((image,) for image in list_images(Path(source)))] * 2
-    found = Gallery(tuple(_pick(sides[0], MAX_QUERIES)), tuple(_pick(sides[1], MAX_GALLERY)))
+    found = Gallery(tuple(pick_evenly(sides[0], MAX_QUERIES)), tuple(pick_evenly(sides[1], MAX_GALLERY)))
     if not found.queries or len(found.gallery) < _MIN_GALLERY:
         raise DataError(f"{source}: {len(found.queries)} queries and {len(found.gallery)} in the gallery are too few to rank")
     return found
@@ -66,9 +64,3 @@ def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance
     distances = [np.where(same, np.inf, 1 - values[q] @ values[g].T) for values in (ours, theirs)]
     ranking, checks = agreement(f"gallery of {len(g)}, {len(q)} queries", distances[0], distances[1], tolerance)
     return ranking, [least, *checks]
-
-
-def _pick(items: Sequence[Item], limit: int) -> list[Item]:
-    if len(items) <= limit:
-        return list(items)
-    return [items[round(index)] for index in np.linspace(0, len(items) - 1, limit)]

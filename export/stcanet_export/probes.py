@@ -16,6 +16,7 @@ from PIL import Image
 from stcanet.data.synthetic import SynthConfig, list_shots, render
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.manifest import InputSpec
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
 
 UInt8Array = NDArray[np.uint8]
@@ -76,10 +77,7 @@ def write_procedural(folder: Path, height: int, width: int) -> list[Path]:
 
 def pick(images: Sequence[str | Path], limit: int = MAX_IMAGES) -> list[Path]:
     """At most `limit` of the images, evenly over the list."""
-    paths = [Path(image) for image in images]
-    if len(paths) <= limit:
-        return paths
-    return [paths[round(index)] for index in np.linspace(0, len(paths) - 1, limit)]
+    return pick_evenly([Path(image) for image in images], limit)
 
 
 def read_distinct(paths: Sequence[Path], height: int, width: int) -> tuple[list[Path], UInt8Array]:

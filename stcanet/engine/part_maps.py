@@ -15,6 +15,7 @@ from stcanet.data.datasets import Sample
 from stcanet.model import Normalize, STCANet
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
 
 CROPS = 4
@@ -77,5 +78,4 @@ def record_part_maps(model: STCANet, samples: Sequence[Sample], path: Path) -> N
 
 def pick_crops(samples: Sequence[Sample], count: int = CROPS) -> list[Path]:
     """Crops of `count` people, evenly picked; fewer where there are fewer samples."""
-    places = np.unique(np.linspace(0, len(samples) - 1, min(count, len(samples))).round().astype(int))
-    return [samples[place].path for place in places.tolist()]
+    return [sample.path for sample in pick_evenly(samples, count)]

@@ -21,6 +21,7 @@ from stcanet_runtime.errors import DataError, ImageError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
 from stcanet_runtime.gallery.templates import Templates
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
@@ -244,14 +245,13 @@ def draw(found: Found, out: Path) -> None:
     if not any(found.hits):
         raise DataError("there is nothing to draw: the gallery has no entry that these options allow")
     count = len(found.crops.paths)
-    picked = np.unique(np.linspace(0, count - 1, min(_SHEET_ROWS, count)).round().astype(int)).tolist()
     rows = [
         SheetRow(
             found.crops.paths[query],
             [match for hit in found.hits[query] if (match := _match(found, query, hit))],
             "" if found.decisions is None else found.decisions[query].identity or "unknown",
         )
-        for query in picked
+        for query in pick_evenly(range(count), _SHEET_ROWS)
         if _readable(found.crops.paths[query])
     ]
     if not any(row.matches for row in rows):

@@ -22,6 +22,7 @@ from stcanet_runtime.errors import DataError, ImageError, OptionError, StcanetEr
 from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
 from stcanet_runtime.files import atomic_path, check_writable
 from stcanet_runtime.npz import read_npz
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.ranking import SearchResult, best_of, search
 from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
@@ -298,8 +299,6 @@ def _label(crops: Crops, index: int) -> str:
 
 def draw(found: Ranks, out: Path, rows: int, subtitle: str) -> None:
     """Write the ranked-list picture, of queries that are evenly picked so that several people are on it."""
-    count = len(found.queries.paths)
-    picked = np.unique(np.linspace(0, count - 1, min(rows, count)).round().astype(int)).tolist()
     sheet = [
         SheetRow(
             found.queries.paths[query],
@@ -309,7 +308,7 @@ def draw(found: Ranks, out: Path, rows: int, subtitle: str) -> None:
             ],
             _label(found.queries, query),
         )
-        for query in picked
+        for query in pick_evenly(range(len(found.queries.paths)), rows)
     ]
     ranked_sheet(sheet, out, "Ranked matches", subtitle)
 

@@ -15,6 +15,7 @@ from stcanet.data.masks.picture import overlay, sheet
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path, save_picture
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
 
 _SHEET_ROWS, _SHEET_HEIGHT, _SHEET_WIDTH = 8, 256, 128
@@ -67,7 +68,7 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
     found = [image for image in list_images(images) if (masks / f"{image.stem}.png").is_file()]
     if not found:
         raise DataError(f"no image in {images} has a part mask in {masks}")
-    picked = [found[i] for i in np.unique(np.linspace(0, len(found) - 1, _SHEET_ROWS).round().astype(int)).tolist()]
+    picked = pick_evenly(found, _SHEET_ROWS)
     top, bottom = [], []
     for image in picked:
         crop = load_image(image)
