@@ -49,7 +49,8 @@ def row(name: str, result: dict[str, Any]) -> str:
 
 
 def check_row(check: dict[str, Any]) -> str:
-    cells = (check["name"], f"{check['value']:.9g}", f"{check['rule']} {check['bound']:g}")
+    value = "–" if check["value"] is None else f"{check['value']:.9g}"  # null: there was nothing to compare
+    cells = (check["name"], value, f"{check['rule']} {check['bound']:g}")
     return "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells) + "</tr>"
 
 

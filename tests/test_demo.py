@@ -1,7 +1,8 @@
-"""The demo's script, with commands that do nothing: what it removes."""
+"""The demo's script, with commands that do nothing: what it removes; and rows of its page."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 from pathlib import Path
@@ -57,3 +58,14 @@ def test_an_earlier_demo_and_an_empty_folder_are_replaced(commands: Path, tmp_pa
         (out / "old").touch()
     run(commands, out)
     assert not (out / "old").exists()
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.99999, "0.99999"), (None, "–")])
+def test_a_check_that_had_nothing_to_compare_is_a_row(value: float | None, shown: str) -> None:
+    spec = importlib.util.spec_from_file_location("demo_report", ROOT / "demo" / "report.py")
+    assert spec is not None
+    assert spec.loader is not None
+    report = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(report)
+    row = report.check_row({"name": "ties <1e-6", "value": value, "rule": ">=", "bound": 0.9})
+    assert row == f"<tr><td>ties &lt;1e-6</td><td>{shown}</td><td>&gt;= 0.9</td></tr>"
