@@ -51,8 +51,7 @@ def check_gallery(
         GalleryError: There is none, or it is of another model than `package`, which embeds them.
         OptionError: It uses another metric.
     """
-    embedded = package is not None and not all(map(_is_stored, sources))
-    model = package_sha256(package) if package is not None and embedded else None
+    model = None if package is None or all(map(_is_stored, sources)) else package_sha256(package)
     with Gallery.open(path, model, read_only) as gallery:
         if metric is not None:
             gallery.space.check(gallery.space.dim, metric)
