@@ -165,7 +165,7 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11,<3.14",
-    install_requires=["numpy>=2", "pillow>=11", "typer>=0.15", "rich"],
+    install_requires=["numpy>=2", "pillow>=11", "typer>=0.19", "rich"],
     extras_require=flavor["extras"],
     entry_points={"console_scripts": [f"{name} = {target}" for name, target in flavor["scripts"].items()]},
     packages=find_all(flavor["folders"]),

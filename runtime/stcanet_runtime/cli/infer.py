@@ -59,7 +59,9 @@ def infer(
     ] = False,
     provider: PROVIDER = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model. Default: the provider's choice.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Crops per run.")] = 32,
+    batch_size: Annotated[
+        int, typer.Option(min=1, help="Crops held in memory at a time; the model runs on 32 of them at most.")
+    ] = 32,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
