@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,7 +31,7 @@ from stcanet_runtime.archive import (
     pack,
 )
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.files import sha256_file, write_json, write_text
+from stcanet_runtime.files import replacing_folder, sha256_file, write_json, write_text
 from stcanet_runtime.manifest import Manifest
 
 FILES = frozenset(LIMITS)
@@ -233,17 +232,6 @@ def replacing(out: Path, force: bool) -> Iterator[Path]:
     Raises:
         PackageError: Meanwhile something came to `out` that may not be replaced; see :func:`check_replaceable`.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    fresh, old = staging / "fresh", staging / "old"
-    try:
-        fresh.mkdir()
-        yield fresh
+    with replacing_folder(out) as folder:
+        yield folder
         check_replaceable(out, force)
-        if out.exists():
-            out.rename(old)
-        fresh.rename(out)
-    finally:
-        if old.exists() and not out.exists():  # an error or Ctrl-C between the two
-            old.rename(out)
-        shutil.rmtree(staging, ignore_errors=True)

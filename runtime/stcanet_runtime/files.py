@@ -1,4 +1,4 @@
-"""Files that are complete or absent, never half written."""
+"""Files and folders that are complete or absent, never half written."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import json
 import os
 import re
 import secrets
+import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from stcanet_runtime.errors import ConfigError, OptionError
@@ -50,6 +51,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder` that takes its place when the block ends without an exception, and else vanishes.
+
+    What was there before stays until then, and comes back after an error or Ctrl-C between the two renames.
+
+    Args:
+        folder: Where the new folder shall be. The one above it is created when it is missing.
+
+    Yields:
+        Folder to write to, empty.
+
+    Raises:
+        OSError: Meanwhile somebody else made `folder`; what was there before is then kept beside it.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
+    fresh, old = staging / "fresh", staging / "old"
+    try:
+        fresh.mkdir()
+        yield fresh
+        if folder.exists():
+            folder.rename(old)
+        fresh.rename(folder)
+    finally:
+        if old.exists() and fresh.exists():  # an error or Ctrl-C between the two
+            old.rename(folder)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Read a TOML file; `what` it is stands in the message.
 
@@ -69,7 +100,7 @@ def check_writable(path: str | Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with TemporaryFile(dir=path.parent):
+    with tempfile.TemporaryFile(dir=path.parent):
         pass
 
 

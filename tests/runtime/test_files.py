@@ -1,4 +1,4 @@
-"""Files are complete or absent."""
+"""Files and folders are complete or absent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stcanet_runtime.files import atomic_path, remove_temporaries, sha256_file, write_json, write_text
+from stcanet_runtime.files import atomic_path, remove_temporaries, replacing_folder, sha256_file, write_json, write_text
 
 
 def test_written_and_nothing_left_over(tmp_path: Path) -> None:
@@ -40,6 +40,46 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_takes_the_place_of_what_was_there(tmp_path: Path, there: bool) -> None:
+    folder = tmp_path / "new" / "set"
+    if there:
+        write_text(folder / "old.txt", "old")
+    with replacing_folder(folder) as fresh:
+        (fresh / "a.txt").write_text("new")
+        assert (folder / "old.txt").exists() == there
+    assert [path.name for path in folder.iterdir()] == ["a.txt"]
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_an_exception_leaves_the_old_folder(tmp_path: Path) -> None:
+    write_text(tmp_path / "set" / "old.txt", "old")
+    for name in ("set", "other"):
+        with pytest.raises(RuntimeError), replacing_folder(tmp_path / name):
+            raise RuntimeError
+    assert list(tmp_path.iterdir()) == [tmp_path / "set"]
+    assert (tmp_path / "set" / "old.txt").read_text() == "old"
+
+
+def test_an_old_folder_outlives_another_that_comes_between_the_two_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "set"
+    write_text(folder / "old.txt", "old")
+    rename = Path.rename
+
+    def raced(path: Path, target: Path) -> Path:
+        if path.name == "fresh":
+            write_text(folder / "theirs.txt", "theirs")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", raced)
+    with pytest.raises(OSError, match="not empty"), replacing_folder(folder) as fresh:
+        (fresh / "a.txt").write_text("new")
+    assert (folder / "theirs.txt").read_text() == "theirs"
+    assert [path.read_text() for path in tmp_path.rglob("old.txt")] == ["old"]
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:

@@ -328,6 +328,36 @@ def test_an_interrupted_run_leaves_what_was_there(tmp_path: Path) -> None:
     assert _files(root) == before
 
 
+def test_an_interrupt_between_the_two_renames_keeps_the_old_dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "people"
+    generate(root, SMALL)
+    before = _files(root)
+    rename = Path.rename
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.name == "fresh":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        generate(root, replace(SMALL, seed=1), force=True)
+    assert _files(root) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["people"]
+
+
+def test_what_came_while_it_was_drawn_stays(tmp_path: Path) -> None:
+    root = tmp_path / "people"
+
+    def meanwhile(done: int, total: int) -> None:
+        root.mkdir(exist_ok=True)
+        (root / "notes.txt").write_text("years of work")
+
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        generate(root, SMALL, progress=meanwhile)
+    assert _files(tmp_path) == {"people/notes.txt": b"years of work"}
+
+
 def test_progress_ends_at_the_total(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "_PIECE", 10)
     seen: list[tuple[int, int]] = []

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -17,6 +15,7 @@ from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
 from stcanet.data.synthetic.scene import render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.files import replacing_folder
 
 MARKER = "synthetic.json"
 """File in the root of a generated dataset: its configuration and counts. It marks the folder as ours to replace."""
@@ -59,8 +58,9 @@ def generate(
     if not force:
         _check_same(root, config)
     try:
-        with _replacing(root) as folder:
+        with replacing_folder(root) as folder:
             _write(folder, root.name, config, progress, workers)
+            _check_replaceable(root)  # something may have come while we drew
     except OSError as error:
         raise DataError(f"cannot write the synthetic dataset {root}: {error.strerror or error}") from error
     return count(config)
@@ -139,19 +139,3 @@ def _check_same(root: Path, config: SynthConfig) -> None:
         raise DataError(
             f"{root} holds a dataset of other settings ({'; '.join(differing)}); replace it with --force, or name a new folder"
         )
-
-
-@contextmanager
-def _replacing(root: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of ``root`` when the block succeeds, and vanishes when it does not."""
-    root.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{root.name}.", suffix=".partial", dir=root.parent))
-    try:
-        fresh = staging / "fresh"
-        fresh.mkdir()
-        yield fresh
-        if root.exists():
-            root.rename(staging / "replaced")
-        fresh.rename(root)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
