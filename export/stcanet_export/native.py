@@ -41,6 +41,7 @@ class NativeSession:
             raise ProviderError(NATIVE, " ".join(str(error).split())[:300]) from error
         self.provider = NATIVE
         self.nodes: dict[str, int] = {}
+        self.threads = threads
         self.inputs = tuple(_tensor(port) for port in self._model.inputs)
         self.outputs = tuple(_tensor(port) for port in self._model.outputs)
 

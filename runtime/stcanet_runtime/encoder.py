@@ -143,7 +143,7 @@ class Encoder:
         Args:
             images: Paths, PIL images, or uint8 arrays ``[H, W, 3]`` of any size.
             color: Channel order of arrays, "rgb" or "bgr"; not for files and PIL images.
-            batch_size: Images per run; memory grows with it, results do not depend on it.
+            batch_size: Crops held in memory at a time; runs are of `batch_sizes`. Results do not depend on it.
             progress: Called after each batch.
             on_error: Called for an image that cannot be read, which is then left out. Without it the first such image
                 is an error: an embedding that is silently missing shifts all rows behind it.
@@ -171,7 +171,7 @@ class Encoder:
                 progress(seen, len(images))
         return np.concatenate(rows) if rows else np.empty((0, self.dim), np.float32)
 
-    def encode_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, batch_size: int = 32) -> BoxEmbeddings:
+    def encode_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str) -> BoxEmbeddings:
         """Embed people in a frame, by the boxes of a detector or tracker.
 
         Crops are those that `encode` makes of the same pixels, bit for bit; the frame is neither copied nor converted. One on a
@@ -183,18 +183,17 @@ class Encoder:
                 :func:`stcanet_runtime.frames.as_frame`. Rows may lie apart.
             xyxy: ``[N, 4]``: left, upper, right and lower edges in pixels, integers or not.
             format: "rgb", "bgr", "nv12" or "i420".
-            batch_size: Crops per run.
 
         Raises:
-            OptionError: An unknown format, or an option is out of range.
+            OptionError: An unknown format.
             ShapeError: The frame or the boxes have an unexpected shape or type.
             BackendError: The frame is on a GPU, and CuPy cannot be used here.
         """
-        return self.embed_boxes(self.crop_boxes(frame, xyxy, format), batch_size)
+        return self.embed_boxes(self.crop_boxes(frame, xyxy, format))
 
-    def embed_boxes(self, crops: BoxCrops, batch_size: int = 32) -> BoxEmbeddings:
+    def embed_boxes(self, crops: BoxCrops) -> BoxEmbeddings:
         """Embed what `crop_boxes` gave: the second half of `encode_boxes`."""
-        rows = [self.embed(batch)[0] for batch in _batches(self._as_inputs(crops.crops), batch_size)]
+        rows = [self.embed(batch)[0] for batch in _batches(self._as_inputs(crops.crops), self.batch_sizes[-1])]
         embeddings = np.zeros((len(crops.valid), self.dim), np.float32)
         embeddings[crops.valid] = np.concatenate(rows) if rows else 0
         return BoxEmbeddings(embeddings, crops.valid)
@@ -227,7 +226,8 @@ class Encoder:
         Args:
             tracklets: Frames of each tracklet, in order, at least one each.
             color: Channel order of arrays.
-            batch_size: Frames per run, of one tracklet or several; at least one clip.
+            batch_size: Frames of a batch, of one tracklet or several, at least one clip: two batches are held in memory at a
+                time. Runs are of `batch_sizes`.
             progress: Called after each batch with (clips done, clips in all).
             sampling: Which frames, how long a clip is, and whether mirror images count too.
 

@@ -110,7 +110,7 @@ def embed_tracklets(
         embed: Runs the model.
         dim: Length D of an embedding.
         sampling: Which frames; with its clip length resolved.
-        batch_size: Frames that are given to the model at once; at least one clip is.
+        batch_size: Frames that are given to `embed` at once; at least one clip is.
         progress: Called after each batch with (clips done, clips in all).
 
     Returns:

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from numpy.testing import assert_allclose
 from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_export.native import NATIVE
 from stcanet_export.parity import check_parity
 from stcanet_export.precision import TOLERANCES
+from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT
 from stcanet_export.targets import TARGETS, check_target, find_target
 from stcanet_runtime.errors import OptionError, PackageError
@@ -99,3 +101,11 @@ def test_openvino_by_itself(image_package: Path) -> None:
     assert report.candidate["provider"] == NATIVE
     facts = check_target(find_target("openvino"), image_package / "model.onnx", load_manifest(image_package).input)
     assert facts["checked"].startswith("run: OpenVINO")
+
+
+def test_openvino_by_itself_takes_boxes(image_package: Path) -> None:
+    pytest.importorskip("openvino")
+    encoder = PackageSide(image_package, NATIVE).encoder
+    frame = np.random.default_rng(0).integers(0, 256, (80, 60, 3), dtype=np.uint8)
+    rows = encoder.encode_boxes(frame, [[10, 5, 40, 70]], "rgb").embeddings
+    assert_allclose(rows, encoder.encode([frame[5:70, 10:40]], "rgb"), atol=1e-6)

@@ -65,6 +65,13 @@ def test_no_other_size_reaches_the_model_and_all_are_warmed_up(package: Path, si
         assert set(sizes_seen) <= {3, 8}
 
 
+def test_of_the_runs_for_boxes_only_the_last_is_filled_up(package: Path, sizes_seen: list[int]) -> None:
+    encoder = Encoder.load(package, "cpu", threads=1, batch_sizes=(40,))
+    frame = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
+    assert encoder.encode_boxes(frame, [(i, i, i + 10, i + 20) for i in range(70)], "rgb").valid.all()
+    assert sizes_seen == [40, 40]
+
+
 def test_threads_are_warmed_up_together(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, together, seen = Encoder.load(package, "cpu", threads=1, batch_sizes=(8, 3)), threading.Barrier(3, timeout=20), []
 

@@ -142,7 +142,6 @@ def test_boxes_are_the_crops_at_their_places(encoder: Encoder, make_crop: MakeCr
     expected = encoder.encode([frame[4:80, 3:40], frame[10:60, 100:120]], "bgr")
     assert_allclose(embeddings[valid], expected, atol=TOLERANCE)
     assert not embeddings[~valid].any()
-    assert_allclose(encoder.encode_boxes(frame, boxes, "bgr", batch_size=1).embeddings, embeddings, atol=TOLERANCE)
 
 
 @pytest.mark.parametrize("boxes", [[], [[-5, -5, 0, 0]], [[7, 7, 7, 7], [9, 9, 3, 3]]])

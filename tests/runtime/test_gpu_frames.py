@@ -135,16 +135,16 @@ def frame() -> Frame:
 def test_the_model_reads_the_crops_where_they_are(
     gpu: Watched, frame: Frame, kind: str, provider: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder = Encoder.load(request.getfixturevalue(kind), "cpu", batch_sizes=(2, 4))
+    encoder = Encoder.load(request.getfixturevalue(kind), "cpu", batch_sizes=(3,))
     expected = encoder.encode_boxes(frame.planes, BOXES, "nv12")
     log: list[Any] = []
     monkeypatch.setattr(encoder.session, "provider", provider)
     monkeypatch.setattr(encoder.session, "_session", CudaSession(encoder.session._session, log))
-    found = encoder.encode_boxes(on(gpu, frame.planes), BOXES, "nv12", batch_size=3)
+    found = encoder.encode_boxes(on(gpu, frame.planes), BOXES, "nv12")
     assert_array_equal(found.embeddings, expected.embeddings)
     assert_array_equal(found.valid, expected.valid)
     assert type(found.embeddings) is np.ndarray
-    assert [(kind, number, shape[0]) for kind, number, shape in log] == [("cuda", 3, 2), ("cuda", 3, 2), ("cuda", 3, 2)]
+    assert [(kind, number, shape[0]) for kind, number, shape in log] == [("cuda", 3, 3), ("cuda", 3, 3)]
     assert gpu.waits == len(log) + 2  # and before and after the frame was cut
 
 
