@@ -17,12 +17,12 @@ from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric
+from stcanet_runtime.embedding_ranks import embedding_ranks
 from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, Evaluation, Protocol, Ranks, summarise
 from stcanet_runtime.identities import JUNK_PID, Identities, identify
 from stcanet_runtime.ranking import check_count
-from stcanet_runtime.streaming import embedding_ranks
 
 __all__ = ["DISTRACTOR_PID", "JUNK_PID", "Evaluation", "Protocol", "evaluate", "evaluate_embeddings"]
 

@@ -17,7 +17,7 @@ from stcanet.engine.devices import has_bf16_units
 from stcanet.engine.distributed import ALONE, World
 from stcanet.engine.objective import Objective
 from stcanet.engine.optim import freeze_backbone, make_optimizer, set_rate
-from stcanet.engine.parts import part_iou, part_overlap
+from stcanet.engine.overlap import part_iou, part_overlap
 from stcanet.engine.schedule import lr_factor
 from stcanet.model import ReIDOutput, STCANet
 from stcanet_runtime.errors import ConfigError

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from stcanet_runtime import DataError, OptionError, ShapeError, backends, evaluate, evaluate_embeddings, streaming
+from stcanet_runtime import DataError, OptionError, ShapeError, backends, embedding_ranks, evaluate, evaluate_embeddings
 from stcanet_runtime.backends import reference
 from stcanet_runtime.errors import BackendError, MemoryLimitError
 from stcanet_runtime.evaluate import Evaluation
@@ -91,7 +91,7 @@ def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: p
     q, g = (np.asarray(10 * x, dtype) for x in (q, g))
     if not junk:
         who["g_pids"] = np.where(who["g_pids"] == -1, 0, who["g_pids"])
-    monkeypatch.setattr(streaming, "DEFAULT_BUDGET", 30_000)
+    monkeypatch.setattr(embedding_ranks, "DEFAULT_BUDGET", 30_000)
     calls: list[tuple[int, int]] = []
     result = evaluate_embeddings(q, g, **who, progress=lambda done, total: calls.append((done, total)))
     assert_same(result, from_matrix(q, g, "cosine", **who))

@@ -19,8 +19,8 @@ from stcanet.data.masks.picture import overlay, sheet, tint
 from stcanet.data.scoring import score
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
+from stcanet.engine.overlap import best_overlap, part_iou
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops, record_part_maps
-from stcanet.engine.parts import best_overlap, part_iou
 from stcanet.engine.run_folder import RunFolder
 from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
 from stcanet.losses import part_targets

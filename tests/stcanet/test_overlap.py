@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from stcanet.engine.parts import best_overlap, part_iou, part_overlap
+from stcanet.engine.overlap import best_overlap, part_iou, part_overlap
 
 
 def _logits(maps: torch.Tensor) -> torch.Tensor:
