@@ -38,9 +38,13 @@ def evaluate(report: dict[str, Any]) -> Iterator[str]:
 def _row(name: str, row: dict[str, Any], peer: float | None) -> str:
     if "error" in row:
         return f"| {name} | {row['error']} | | | | | | |"
-    faster = f"{peer / row['wall_s']:.1f}" if peer else ""
+    faster = _times(peer / row["wall_s"]) if peer else ""
     return (
         f"| {name} | {1e3 * row['wall_s']:,.0f} | {1e3 * row['cpu_s']:,.0f} | {faster} "
         f"| {row['peak_over_start_bytes'] / _MIB:,.1f} | {100 * row['mAP']:.3f} | {row['mAP_difference']:.1e} "
         f"| {row['cmc_difference']:.1e} |"
     )
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:#.2g}"
