@@ -35,7 +35,7 @@ class ImageError(StcanetError):
 
 
 class DataError(StcanetError):
-    """A dataset folder or a CSV manifest is not as expected."""
+    """What was given to work on (data set, images, embeddings, video, gallery) cannot be used."""
 
 
 class LayoutError(DataError):
@@ -95,7 +95,8 @@ class MemoryLimitError(StcanetError):
 
     def __init__(self, needed: int, limit: int, hint: str) -> None:
         self.needed, self.limit = needed, limit
-        # The need is rounded up and the limit down: what is told to be needed is enough, and more than what is allowed.
+        # The need is rounded up and the limit down, so that giving the stated need is enough, and the stated need always
+        # exceeds the stated limit.
         least, most = -(-10 * needed // 2**20) / 10, 10 * limit // 2**20 / 10
         super().__init__(f"needs {least:,.1f} MiB besides the inputs, max_memory allows {most:,.1f} MiB; {hint}")
 

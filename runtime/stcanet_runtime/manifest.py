@@ -15,7 +15,7 @@ from stcanet_runtime.files import sha256_file
 from stcanet_runtime.onnxfile import inspect_onnx
 
 SCHEMA_VERSION = 2
-"""Version of the manifest's fields. A reader refuses what is newer than itself."""
+"""Version of the manifest's fields. This version reads only this one."""
 _CHECKED = tuple(name for name in LIMITS if name not in (MODEL_NAME, MANIFEST_NAME, SIGNATURE_NAME))
 _MAX_LEVELS = 32  # ours have five
 METADATA_KEY = "stcanet.manifest"
@@ -139,7 +139,7 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _typed("schema_version", self.schema_version, int)
-        _refuse_newer({"schema_version": self.schema_version})
+        _refuse_other_version({"schema_version": self.schema_version})
         for name in ("preset", "created", "generator"):
             _typed(name, getattr(self, name), str)
         _choice("precision", self.precision, ("fp32", "fp16", "bf16", "int8"))
@@ -172,7 +172,7 @@ class Manifest:
         except (ValueError, RecursionError) as error:
             raise ManifestError(f"manifest is not JSON: {error}") from None
         _refuse_nested(value)
-        _refuse_newer(value)
+        _refuse_other_version(value)
         top = _fields("", value, cls)
         top["input"] = InputSpec(**_fields("input.", top["input"], InputSpec))
         top["output"] = OutputSpec(**_fields("output.", top["output"], OutputSpec))
@@ -294,8 +294,8 @@ def _within(path: Path, text: str) -> Manifest:
         raise ManifestError(f"{path}: {error}") from None
 
 
-def _refuse_newer(value: Any) -> None:
-    """A newer schema has other fields; that it is newer is the message that helps, not their names."""
+def _refuse_other_version(value: Any) -> None:
+    """Another schema has other fields; that it is another is the message that helps, not their names."""
     version = value.get("schema_version") if isinstance(value, dict) else None
     if type(version) is int and version != SCHEMA_VERSION:
         raise ManifestError(

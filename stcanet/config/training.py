@@ -177,7 +177,7 @@ class TrainConfig:
     """One training run. The defaults are the published image recipe, whose `val_fraction` and `augment.pad` however are 0."""
 
     data: str
-    """A folder in the Market-1501 layout, or a CSV manifest."""
+    """A data set: a folder in a known layout, ``NAME[:VARIANT]=FOLDER``, or a CSV manifest."""
     masks: str = ""
     """Folder with a part mask of every training image, which the attention is then supervised by; empty for none."""
     preset: str = "stcanet-image"
@@ -226,7 +226,7 @@ class TrainConfig:
     optim: OptimConfig = OptimConfig()
 
     def __post_init__(self) -> None:
-        _require("data", self.data, bool(self.data), "a folder or a CSV manifest")
+        _require("data", self.data, bool(self.data), "a folder, NAME[:VARIANT]=FOLDER or a CSV manifest")
         _require("preset", self.preset, self.preset in PRESETS, quote_choices(tuple(PRESETS)))
         for name in ("epochs", "eval_every"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "at least 1")

@@ -14,7 +14,7 @@ from stcanet_runtime.errors import DataError
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The files of a run folder that are read, not looked at."""
+    """What the report reads from a run folder, apart from checkpoints and pictures."""
 
     root: Path
     config: dict[str, Any]

@@ -16,8 +16,8 @@ from stcanet.data.masks import MaskFolder
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
-from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
 from stcanet.engine.overlap import best_overlap, part_iou, part_overlap
+from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
 from stcanet.engine.validation import QUICK, choose_validation
 from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
 from stcanet.evaluation.result import protocol_text
@@ -54,7 +54,7 @@ def write_report(
             says so in the place of the pictures.
         device: Where the network runs: 'auto', 'cpu', 'cuda' or 'cuda:N'.
         masks: Part masks to show beside the part maps; None takes those that the run was trained with.
-        progress: Called after each batch with (images done, images in all).
+        progress: Called after each batch with (clips done, clips in all); a crop is one clip.
 
     Returns:
         The page.

@@ -19,6 +19,7 @@ from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, ove
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
 from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES, hide, screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
+from stcanet_runtime.backends.reference_distance import PARTIALS
 from stcanet_runtime.backends.screen import BLOCK_KEYS, make_screen
 from stcanet_runtime.backends.weights import weights
 
@@ -38,7 +39,6 @@ __all__ = [
 
 READS_FLOAT16 = False
 ON_DEVICE = False
-PARTIALS = 16  # the fixed order of `reference_distance`; a literal, so that Numba unrolls it
 
 distance_matrix = numpy_.distance_matrix
 """One BLAS product: there is nothing for Numba to gain."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 
 PARTIALS = 16
-"""Partial sums of the fixed order; ``csrc/cpu/exact.cpp`` and `jit` have the same number."""
+"""Partial sums of the fixed order; ``csrc/cpu/exact.cpp`` has the same number."""
 
 _BLOCK_ELEMENTS = 1 << 20
 

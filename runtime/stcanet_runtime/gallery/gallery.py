@@ -59,7 +59,7 @@ class Gallery:
     """A gallery of one model's embeddings. Safe to call from several threads; one process writes at a time, any number read.
 
     Example:
-        >>> gallery = Gallery.create("site.gallery", encoder.dim, encoder.manifest.model_sha256)  # doctest: +SKIP
+        >>> gallery = Gallery.create("site.gallery", encoder.dim, encoder.model_sha256)  # doctest: +SKIP
         >>> gallery.enrol(encoder.encode(crops), ["anna", "anna", "ben"], cameras="door")  # doctest: +SKIP
         >>> gallery.decide(encoder.encode([crop]), threshold=0.35)[0].identity  # doctest: +SKIP
         'anna'
