@@ -92,6 +92,6 @@ def traced(image_graph: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stcanet_export.onnx._trace", lambda *_: onnx.load_from_string(image_graph))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_model() -> Callable[..., STCANet]:
     return randomised
