@@ -69,7 +69,6 @@ _NO_BFLOAT16 = (
 _BATCH = 4
 
 Convert = Callable[[Collection[str]], onnx.ModelProto]
-Lowered = tuple[onnx.ModelProto, dict[str, Any]]
 Progress = Callable[[str], None]
 
 

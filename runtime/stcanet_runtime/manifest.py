@@ -207,7 +207,7 @@ def load_manifest(package: str | Path) -> Manifest:
         return _within(path, text)
 
 
-def verify_checksum(package: str | Path, manifest: Manifest | None = None) -> None:
+def verify_checksum(package: str | Path, manifest: Manifest) -> None:
     """Compare the files of a package folder with the hashes in its manifest.
 
     Raises:
@@ -215,7 +215,6 @@ def verify_checksum(package: str | Path, manifest: Manifest | None = None) -> No
         ManifestError: The manifest has no hash.
     """
     package = Path(package)
-    manifest = manifest or load_manifest(package)
     if manifest.model_sha256 is None:
         raise ManifestError(f"{package / MANIFEST_NAME}: field model_sha256 is missing")
     _verify_file(model_path(package), manifest.model_sha256)

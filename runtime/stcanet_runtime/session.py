@@ -105,7 +105,6 @@ class Session:
 def open_session(
     onnx_path: str | Path,
     providers: str | Sequence[str] = "auto",
-    threads: int | None = None,
     resources: Resources | None = None,
 ) -> Session:
     """Open an ONNX model.
@@ -114,18 +113,15 @@ def open_session(
         onnx_path: The model, weights inside: a model that refers to other files is refused.
         providers: "auto" takes the first of cuda, openvino, cpu that can run the model, and tries tensorrt before them where
             `resources` has a cache. A name takes that one or fails. A list is tried in its order, and fails when none can run.
-        threads: Threads of one run, at least 1; None leaves it to the provider. Short for `resources` with threads alone.
-        resources: What the provider may use.
+        resources: What the provider may use; None leaves it to the provider.
 
     Raises:
-        OptionError: An unknown provider, or `threads` below 1, or given twice.
+        OptionError: An unknown provider.
         ProviderError: A provider was named and cannot run this model here.
         PackageError: The file is missing, no ONNX model, or refers to other files.
         MissingDependencyError: onnxruntime is not installed.
     """
-    if threads is not None and resources is not None:
-        raise OptionError("threads", threads, "a part of resources where these are given")
-    resources = resources or Resources(threads)
+    resources = resources or Resources()
     names = _requested(providers, resources)
     path = Path(onnx_path)
     if inspect_onnx(path).external_data:

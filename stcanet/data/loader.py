@@ -119,11 +119,11 @@ def label_map(samples: Sequence[Sample]) -> dict[int, int]:
     return {pid: label for label, pid in enumerate(sorted({sample.pid for sample in samples}))}
 
 
-def ahead(items: Iterator[T], depth: int = 2) -> Iterator[T]:
-    """The same items, computed by a thread up to `depth` before they are asked for; errors come where they belong."""
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items, computed by a thread up to two before they are asked for; errors come where they belong."""
     end = object()
     with ThreadPoolExecutor(1, "stcanet-loader") as pool:
-        waiting = deque(pool.submit(next, items, end) for _ in range(depth))
+        waiting = deque(pool.submit(next, items, end) for _ in range(2))
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item  # type: ignore[misc]

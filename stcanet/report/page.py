@@ -81,10 +81,9 @@ def table(rows: Mapping[str, str]) -> str:
     return f"<table>{cells}</table>"
 
 
-def preformatted(summary: str, text: str, is_open: bool = False) -> str:
+def preformatted(summary: str, text: str) -> str:
     """Text as it is, behind a line that opens it."""
-    state = " open" if is_open else ""
-    return f"<details{state}><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
+    return f"<details><summary>{html.escape(summary)}</summary><pre>{html.escape(text)}</pre></details>"
 
 
 def curves(charts: Mapping[str, Image.Image]) -> str:

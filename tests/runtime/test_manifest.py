@@ -150,7 +150,7 @@ def test_loaded_from_folder_and_from_the_model_alone(package: Path) -> None:
     assert from_folder.model_sha256 is not None
     assert from_model.model_sha256 is None
     assert replace(from_folder, model_sha256=None) == from_model
-    verify_checksum(package)
+    verify_checksum(package, from_folder)
     verify_embedded(package, from_folder)
 
 
@@ -160,14 +160,14 @@ def test_an_altered_model_is_found(package: Path) -> None:
     content[len(content) // 2] ^= 1
     model.write_bytes(content)
     with pytest.raises(PackageError, match=r"model\.onnx was altered"):
-        verify_checksum(package)
+        verify_checksum(package, load_manifest(package))
 
 
 def test_a_manifest_without_hash_is_no_proof(package: Path) -> None:
     path = package / "manifest.json"
     path.write_text(replace(load_manifest(package), model_sha256=None).to_json())
     with pytest.raises(ManifestError, match="model_sha256"):
-        verify_checksum(package)
+        verify_checksum(package, load_manifest(package))
 
 
 def test_an_edited_manifest_contradicts_the_model(package: Path) -> None:

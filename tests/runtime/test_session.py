@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_runtime import OptionError, PackageError, ProviderError, providers
 from stcanet_runtime.errors import MissingDependencyError
+from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, _check_assignment, available_providers, open_session
 
 needs_openvino = pytest.mark.skipif(providers.openvino_reason() is not None, reason=str(providers.openvino_reason()))
@@ -35,10 +36,10 @@ def test_cpu(package: Path) -> None:
 
 
 def test_threads_do_not_change_the_result(package: Path) -> None:
-    one = open_session(package / "model.onnx", "cpu", threads=1)
+    one = open_session(package / "model.onnx", "cpu", Resources(threads=1))
     assert_allclose(embed(one), embed(open_session(package / "model.onnx", "cpu")), atol=1e-6)
     with pytest.raises(OptionError, match="threads must be at least 1, got 0"):
-        open_session(package / "model.onnx", threads=0)
+        Resources(threads=0)
 
 
 def test_weights_of_eight_bits_do_not_overflow(tmp_path: Path) -> None:
@@ -63,7 +64,7 @@ def test_weights_of_eight_bits_do_not_overflow(tmp_path: Path) -> None:
 
 @needs_openvino
 def test_openvino_does_all_of_the_work_in_float32(package: Path) -> None:
-    session = open_session(package / "model.onnx", "openvino", threads=1)
+    session = open_session(package / "model.onnx", "openvino", Resources(threads=1))
     assert session.provider == "openvino"
     assert set(session.nodes) == {"openvino"}
     # In bfloat16, which OpenVINO takes by itself on some chips, this differs in the fourth digit.
