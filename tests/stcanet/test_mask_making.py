@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from stcanet.data.masks.grouping import ParserSpec, load_grouping
 from stcanet.data.masks.labels import read_label_map, read_names
 from stcanet.data.masks.making import draw_masks, make_masks
 from stcanet.data.masks.parser import HumanParser
-from stcanet_runtime.errors import ConfigError, DataError, PackageError
+from stcanet.data.matlab import load_mat
+from stcanet_runtime.errors import ConfigError, DataError, MissingDependencyError, PackageError
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -109,6 +111,25 @@ def test_label_maps_and_names_in_matlab_files(tmp_path: Path) -> None:
     (tmp_path / "no.mat").write_bytes(b"x" * 200)
     with pytest.raises(DataError, match="MATLAB"):
         read_label_map(tmp_path / "no.mat")
+    with pytest.raises(DataError, match=r"none\.mat: no such file"):
+        read_label_map(tmp_path / "none.mat")
+
+
+def test_few_bytes_of_a_matlab_file_do_not_get_much_memory(tmp_path: Path) -> None:
+    scipy_io = pytest.importorskip("scipy.io")
+    scipy_io.savemat(tmp_path / "0001.mat", {"map": np.zeros((5_000, 4_001), np.uint8)}, do_compression=True)
+    with pytest.raises(DataError, match="'map' claims 20,005,000 values"):
+        read_label_map(tmp_path / "0001.mat")
+    scipy_io.savemat(tmp_path / "names.mat", {"names": np.zeros((5_000, 4_001), np.uint8)}, do_compression=True)
+    with pytest.raises(ConfigError, match="'names' claims"):
+        read_names(tmp_path / "names.mat")
+
+
+def test_matlab_files_without_scipy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.io", None)
+    for read in (read_label_map, read_names, load_mat):
+        with pytest.raises(MissingDependencyError, match=r"needs scipy.*\[mat\]"):
+            read(tmp_path / "0001.mat")
 
 
 def _save_parser(path: Path, nodes: list[onnx.NodeProto], shape: list[object], kind: int = TensorProto.FLOAT) -> Path:

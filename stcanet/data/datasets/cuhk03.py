@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stcanet.data.datasets import market1501
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Images, Layout, child, plain
-from stcanet.data.datasets.matlab import as_integers, check_range, load_mat
+from stcanet.data.matlab import as_integers, check_range, load_mat
 from stcanet_runtime.errors import DataError
 
 TREE = """\

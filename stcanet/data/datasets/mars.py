@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Images, Layout, child, without_junk
-from stcanet.data.datasets.matlab import as_integers, check_range, load_mat
+from stcanet.data.matlab import as_integers, check_range, load_mat
 from stcanet_runtime.errors import DataError, quote_choices
 
 TREE = """\

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.masks.folder import read_labels
-from stcanet_runtime.errors import ConfigError, DataError, MissingDependencyError
+from stcanet.data.matlab import load_mat
+from stcanet_runtime.errors import ConfigError, DataError
 
 SUFFIXES = (".png", ".mat")
 
@@ -24,7 +24,7 @@ def read_label_map(path: Path) -> NDArray[np.uint8]:
     """
     if path.suffix.lower() != ".mat":
         return read_labels(path)
-    maps = {name: value for name, value in _load_mat(path).items() if value.dtype.kind in "iuf" and min(value.shape[:2]) > 1}
+    maps = {name: value for name, value in load_mat(path).items() if value.dtype.kind in "iuf" and min(value.shape[:2]) > 1}
     if len(maps) != 1 or next(iter(maps.values())).ndim != 2:
         raise DataError(f"{path} must hold one label map [H, W], it holds {', '.join(maps) or 'none'}")
     labels = next(iter(maps.values()))
@@ -43,21 +43,7 @@ def read_names(path: Path) -> list[str]:
     try:
         if path.suffix.lower() != ".mat":
             return path.read_text(encoding="utf-8").splitlines()
-        cells = [value for value in _load_mat(path).values() if value.dtype == object]
+        cells = [value for value in load_mat(path).values() if value.dtype == object]
         return [str(cell.item()) for cell in cells[0].ravel()]
     except (OSError, UnicodeDecodeError, IndexError, ValueError, DataError) as error:
         raise ConfigError(f"cannot read label names from {path}: {error}") from error
-
-
-def _load_mat(path: Path) -> dict[str, NDArray[Any]]:
-    try:
-        from scipy.io import loadmat
-    except ImportError:
-        raise MissingDependencyError("scipy", "reading .mat files", "mat") from None
-    try:
-        content = loadmat(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except Exception as error:  # scipy raises many kinds for damaged files, and NotImplementedError for those of version 7.3
-        raise DataError(f"{path} cannot be read as a MATLAB file (version 7.2 or older): {error}") from error
-    return {name: value for name, value in content.items() if not name.startswith("__") and isinstance(value, np.ndarray)}

@@ -1,4 +1,4 @@
-"""MATLAB files of data sets: arrays and lists of names, with errors that name the file."""
+"""MATLAB files of data sets and masks: arrays and lists of names, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -9,33 +9,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.errors import DataError
+from stcanet_runtime.errors import DataError, MissingDependencyError
 
 _MAX_VALUES = 20_000_000
 """In one array. A few compressed bytes can claim any size, and would get the memory for it."""
 
 
 def load_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
-    """The named arrays of a file of MATLAB 7 or older.
+    """The named arrays of a file of MATLAB 7.2 or older, or all of them where none is named.
 
     Raises:
-        DataError: The file cannot be read, or lacks one of them.
-        ModuleNotFoundError: SciPy is not installed; the command line says which extra brings it.
+        DataError: The file cannot be read, lacks one of them, or has one that is too large.
+        MissingDependencyError: SciPy is not installed.
     """
-    from scipy.io import loadmat, whosmat
-
     try:
-        sizes = {key: math.prod(shape) for key, shape, _ in whosmat(path)}
-        if too_large := [key for key in keys if sizes.get(key, 0) > _MAX_VALUES]:
+        from scipy.io import loadmat, whosmat
+    except ImportError:
+        raise MissingDependencyError("scipy", "reading .mat files", "mat") from None
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    try:
+        sizes = {key: math.prod(shape) for key, shape, _ in whosmat(path) if key in keys or not keys}
+        if too_large := [key for key, size in sizes.items() if size > _MAX_VALUES]:
             raise DataError(f"{path}: '{too_large[0]}' claims {sizes[too_large[0]]:,} values; no data set has so many")
-        content = loadmat(path, variable_names=list(keys))
+        content = loadmat(path, variable_names=list(keys) or None)
     except DataError:
         raise
-    except Exception as error:  # SciPy raises many kinds for damaged files
-        raise DataError(f"cannot read {path}: {type(error).__name__}: {error}") from error
+    except Exception as error:  # SciPy raises many kinds for damaged files, and NotImplementedError for those of version 7.3
+        reason = f"{type(error).__name__}: {error}"
+        raise DataError(f"cannot read {path} as a MATLAB file of version 7.2 or older: {reason}") from error
     if missing := [key for key in keys if key not in content]:
         raise DataError(f"{path} has no array '{missing[0]}'")
-    return {key: np.asarray(content[key]) for key in keys}
+    if keys:
+        return {key: np.asarray(content[key]) for key in keys}
+    return {key: value for key, value in content.items() if not key.startswith("__") and isinstance(value, np.ndarray)}
 
 
 def as_integers(array: NDArray[Any], columns: int | None, path: Path, key: str) -> NDArray[np.int64]:
