@@ -225,10 +225,13 @@ def rerank_memory(
         to_file: whether ``out`` is a path, or an array that is there already.
         dtype: of the embeddings; others than float32 are copied.
         backend: ``"auto"`` or a name.
+
+    Raises:
+        OptionError: `k1` or `k2` is below 1, or the backend is not known.
     """
     total = num_query + num_gallery
     output = 0 if to_file or top is not None else 4 * num_query * num_gallery
     copied = 0 if np.dtype(dtype) == np.float32 else 4 * total * dim
-    length = min(max(k1 + 1, k2), total)
+    length = Settings(k1, k2).list_length(total)
     task = Task(num_query, num_gallery, dim, length, top, resolve(backend)[0], output + copied)
     return task.fixed_bytes() + task.scratch()

@@ -18,7 +18,7 @@ _SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
 
 
-def list_length(top: int, num_gallery: int) -> int:
+def shortlist_length(top: int, num_gallery: int) -> int:
     """Nearest gallery rows kept of every query: more than `top`, so that what is not among them is nearly always out."""
     return min(num_gallery, top + max(16, top // 8))
 
@@ -54,12 +54,12 @@ class Task:
             return self.held_bytes + 48 * self.total**2 + 8 * self.total * self.dim
         lists = self.total * (8 * self.k + 4)
         sets = self.total * self.k * _SET_ENTRY_BYTES
-        best = 0 if self.top is None else 12 * self.num_query * (self.top + list_length(self.top, self.num_gallery))
+        best = 0 if self.top is None else 12 * self.num_query * (self.top + shortlist_length(self.top, self.num_gallery))
         return self.held_bytes + lists + sets + best + self._search_bytes()
 
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
-            listed = 0 if self.top is None else list_length(self.top, self.num_gallery)
+            listed = 0 if self.top is None else shortlist_length(self.top, self.num_gallery)
             lists = (_SHORTLIST_BYTES + 24 * self.k) * self.total
             return lists + ((_SHORTLIST_BYTES + 24 * listed) * self.num_query if listed else 0)
         # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.

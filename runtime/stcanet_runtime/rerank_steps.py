@@ -16,7 +16,7 @@ from stcanet_runtime.errors import OptionError
 from stcanet_runtime.files import check_writable
 from stcanet_runtime.kreciprocal import Settings, encode
 from stcanet_runtime.ranking import SearchResult, best_of, check_count
-from stcanet_runtime.rerank_memory import Task, check_sets, list_length, plan_scratch
+from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch, shortlist_length
 from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
 from stcanet_runtime.rerank_sources import EmbeddingSource, Source
 
@@ -92,7 +92,7 @@ class Run:
         return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
 
     def _run_top(self, source: EmbeddingSource, length: int, places: int, scratch: int) -> SearchResult:
-        shape = source.num_query, list_length(places, source.num_gallery)
+        shape = source.num_query, shortlist_length(places, source.num_gallery)
         # Beside the embeddings, in memory or on a GPU: what lies there stays there.
         distances, indices = (np.empty(shape, dtype, like=source.query) for dtype in (np.float32, np.int64))
         lists = GalleryLists(distances, indices, *self.request.groups)

@@ -224,6 +224,12 @@ def test_more_neighbours_than_an_integer_counts(backend: str, many: int) -> None
     assert rerank_memory(9, 21, 5, many, many) == rerank_memory(9, 21, 5, 1000, 1000)
 
 
+def test_memory_of_parameters_that_rerank_does_not_take() -> None:
+    for wrong in ({"k1": 0}, {"k2": 0}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            rerank_memory(9, 21, 5, **wrong)
+
+
 def test_k2_may_exceed_k1(backend: str) -> None:
     q, g, *_ = market_like()
     actual = rerank(q, g, 4, 9, backend=backend)

@@ -59,7 +59,7 @@ def test_top(backend: str, problem: dict[str, Any], top: int, seed: int | None, 
         cameras = {"q_camids": rng.integers(0, 3, len(values)), "g_camids": rng.integers(0, 3, values.shape[1])}
         values[cameras["q_camids"][:, None] == cameras["g_camids"]] = np.inf
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rerank_steps, "list_length", lambda top, num_gallery: min(num_gallery, top + more))
+        patch.setattr(rerank_steps, "shortlist_length", lambda top, num_gallery: min(num_gallery, top + more))
         actual = rerank(**problem, top=top, **cameras, backend=backend)
     assert_same_result(actual, best_of(values, top))
 
@@ -70,7 +70,7 @@ def test_top_of_the_stored_case(
     backend: str, k1: int, k2: int, more: int, lambda_value: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """λ near 0 makes ties of everything that does not overlap, and their order must be that of the gallery."""
-    monkeypatch.setattr(rerank_steps, "list_length", lambda top, num_gallery: min(num_gallery, top + more))
+    monkeypatch.setattr(rerank_steps, "shortlist_length", lambda top, num_gallery: min(num_gallery, top + more))
     q, g, _, _, *cameras = market_like()
     problem = {"query": q, "gallery": g, "k1": k1, "k2": k2, "lambda_value": lambda_value}
     problem |= {"metric": "cosine", "variant": "zhong"}
