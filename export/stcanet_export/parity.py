@@ -6,10 +6,8 @@ tensors and from the image files, and rank the crops in the same order.
 
 from __future__ import annotations
 
-import platform
 import tempfile
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from stcanet.model import STCANet
@@ -20,9 +18,10 @@ from stcanet_export.probes import pick, read_distinct, write_procedural
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import PackageSide, Side, TorchSide, as_images
 from stcanet_runtime.errors import ParityError
+from stcanet_runtime.machine import versions
 from stcanet_runtime.manifest import CLIPS
 
-_VERSIONS = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-ep-openvino", "numpy", "pillow")
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-ep-openvino", "numpy", "pillow")
 
 
 def check_parity(
@@ -90,7 +89,7 @@ def check_parity(
         rankings,
         parts_at,
         [*_notes(first), *comparison.notes],
-        _versions(),
+        {name: found for name, found in versions(_PACKAGES).items() if found is not None},
     )
 
 
@@ -109,13 +108,3 @@ def _notes(reference: Side) -> list[str]:
     if not idle:
         return []
     return [f"attention is not exercised {', '.join(idle)}: the gains of these blocks are zero, as before training"]
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -48,7 +48,7 @@ class Target:
 _RANGE = "opset 18: read by ONNX Runtime 1.14 and newer, OpenVINO and TensorRT 10; the graph uses nothing that is newer"
 _SYMMETRIC = "int8, where asked for: symmetric, zero point 0, biases in float, as TensorRT demands"
 _SEVEN = "int8, where asked for: weights of 7 bits, which x86 without VNNI multiplies without overflow"
-_FIXED_POINT = "fp16: tensor cores multiply it several times as fast as fp32"
+_HALF = "fp16: tensor cores multiply it several times as fast as fp32"
 
 TARGETS = {
     "cpu": Target(
@@ -72,7 +72,7 @@ TARGETS = {
         Scheme(symmetric=True, seven_bits=False),
         (
             _RANGE,
-            _FIXED_POINT,
+            _HALF,
             _SYMMETRIC,
             "one profile, batches of 1 to 32: a new shape outside of it would build another engine",
         ),
@@ -86,7 +86,7 @@ TARGETS = {
         Scheme(symmetric=True, seven_bits=False),
         (
             "opset 18: needs TensorRT 10, that is JetPack 6.1 or newer",
-            _FIXED_POINT,
+            _HALF,
             _SYMMETRIC,
             "one profile, batches of 1 to 8: memory is shared with the camera pipeline",
         ),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.batching import cut
+from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import ManifestError, PackageError, ShapeError
 from stcanet_runtime.manifest import CLIPS, FLOAT, NORMS, InputSpec, Manifest
 from stcanet_runtime.preprocess import UInt8Array, normalize
@@ -17,7 +18,6 @@ from stcanet_runtime.session import Session, Tensor
 
 Float32Array = NDArray[np.float32]
 _ORT_TYPES = {"uint8": "uint8", "float32": "float"}
-_LEAST_NORM = 1e-12  # as torch.nn.functional.normalize
 
 
 def check_crops(crops: NDArray[Any], spec: InputSpec) -> None:
@@ -71,7 +71,7 @@ def unit_embeddings(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> 
     if manifest.output.normalized:
         return values, outputs.get(NORMS)
     norms = np.linalg.norm(values, axis=1)
-    return values / np.maximum(norms, np.float32(_LEAST_NORM))[:, None], norms
+    return values / np.maximum(norms, np.float32(LEAST_NORM))[:, None], norms
 
 
 def check_contract(manifest: Manifest, session: Session) -> None:

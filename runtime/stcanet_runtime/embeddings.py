@@ -12,7 +12,8 @@ from stcanet_runtime.errors import ShapeError
 
 MAX_MAGNITUDE = float(np.float32(1e30))
 """Largest absolute value in an embedding, a float32, a little above 1e30; beyond it a distance could overflow float32."""
-
+LEAST_NORM = 1e-12
+"""Least length by which a row is divided to bring it to unit length, as in ``torch.nn.functional.normalize``."""
 
 _CHECKED_ELEMENTS = 1 << 18
 """Elements looked at together: they stay in the cache between the smallest and the largest."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.archive import LIMITS, MANIFEST_NAME, MODEL_NAME, SIGNATURE_NAME, opened
+from stcanet_runtime.distance import METRICS
 from stcanet_runtime.errors import ManifestError, PackageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.onnxfile import inspect_onnx
@@ -105,7 +106,7 @@ class OutputSpec:
     def __post_init__(self) -> None:
         _positive("output.dim", self.dim)
         _choice("output.name", self.name, ("embeddings", "output"))
-        _choice("output.metric", self.metric, ("cosine", "euclidean"))
+        _choice("output.metric", self.metric, METRICS)
         _typed("output.normalized", self.normalized, bool)
         if not isinstance(self.part_maps, (list, tuple)) or not all(isinstance(name, str) for name in self.part_maps):
             raise ManifestError(f"manifest: output.part_maps must be a list of names, got {self.part_maps!r}")

@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.preprocess import ImageSource, UInt8Array
 
@@ -29,7 +30,6 @@ Progress = Callable[[int, int], None]
 EmbedClips = Callable[[UInt8Array], tuple[Float32Array, Float32Array | None]]
 """uint8 clips ``[N, T, H, W, 3]`` to unit embeddings ``[N, D]`` and the lengths ``[N]`` of their features, where known."""
 
-_EPS = 1e-12
 _READERS = 4
 
 
@@ -167,7 +167,7 @@ def clip_features(embeddings: Float32Array, norms: Float32Array | None) -> Float
 def unit_rows(vectors: Float64Array) -> Float64Array:
     """`vectors` ``[…, D]`` at unit length; zeros stay zeros."""
     lengths: Float64Array = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.maximum(lengths, _EPS)
+    return vectors / np.maximum(lengths, LEAST_NORM)
 
 
 def _read_batches(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import Sample
+from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
 from stcanet_runtime.rerank import Reranking
 
@@ -30,7 +30,7 @@ def score(
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
         metric: "cosine" or "euclidean".
     """
-    cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
+    cameras = cameras_known((*query, *gallery))
     ids = (
         _field(query, "pid"),
         _field(gallery, "pid"),

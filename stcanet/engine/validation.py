@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import ReIDDataset, Sample
+from stcanet.data.datasets import ReIDDataset, Sample, cameras_known
 from stcanet.data.scoring import score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
@@ -119,7 +119,7 @@ def split_validation(
             query.append(sample)
         else:
             gallery.append(sample)
-    if all(sample.camid >= 0 for sample in samples):
+    if cameras_known(samples):
         # So that an identity with one image per camera can be found too; the same-camera rule keeps a query from
         # finding itself.
         gallery += query

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import Sample
+from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, Match, SheetRow, distance_matrix
 from stcanet_runtime.evaluate import JUNK_PID
 
@@ -35,7 +35,7 @@ def hardest(
     """
     precision = evaluation.average_precision
     order = np.argsort(precision, kind="stable")[: np.count_nonzero(precision < 1.0)]  # NaN, without a match, sorts last
-    cameras = all(sample.camid >= 0 for sample in (*query, *gallery))
+    cameras = cameras_known((*query, *gallery))
     rows = []
     for index in order[:_QUERIES].tolist():
         distances = distance_matrix(query_embeddings[index : index + 1], gallery_embeddings, "cosine")[0]

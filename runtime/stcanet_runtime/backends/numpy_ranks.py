@@ -12,9 +12,8 @@ from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
-from stcanet_runtime.backends.screen import rough_squared_lengths
+from stcanet_runtime.backends.screen import UNIT64, rough_squared_lengths
 
-_UNIT64 = 2.0**-53
 _TILE_BYTES = 16
 """Scratch for a distance of a tile: itself, and its share of the temporaries."""
 _PAIR_BYTES = 64
@@ -142,7 +141,7 @@ def _distance_error(query: NDArray[np.float32], gallery: NDArray[np.float32], me
     roundoff, in units of the squared length of the longest row. That holds for the cosine as it is. The root of a squared
     distance makes it up to 1e3 times as much, since pairs closer than 1e-3 of the longest row are measured by definition.
     """
-    error = 8.0 * float(query.shape[1] + 16) * _UNIT64
+    error = 8.0 * float(query.shape[1] + 16) * UNIT64
     if metric == "cosine":
         return error
     longest = max(float(rough_squared_lengths(x).max(initial=0.0)) for x in (query, gallery))

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from stcanet.data.datasets import cuhk03, dukemtmcreid, dukemtmcvidreid, manifest, market1501, mars, msmt17
-from stcanet.data.datasets.base import ReIDDataset, Sample
+from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
 from stcanet.data.datasets.layout import Layout, count_notes, plain, subfolders
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
-__all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "find_layout", "load_dataset", "parse_source"]
+__all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "cameras_known", "find_layout", "load_dataset", "parse_source"]
 
 LAYOUTS = tuple(module.LAYOUT for module in (market1501, dukemtmcreid, msmt17, cuhk03, mars, dukemtmcvidreid))
 """Every published layout; a CSV manifest takes any other data."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class ReIDDataset:
     @property
     def has_cameras(self) -> bool:
         """Whether the same-camera rule of the Market protocol can be applied."""
-        return all(sample.camid >= 0 for sample in (*self.query, *self.gallery))
+        return cameras_known((*self.query, *self.gallery))
 
     def describe(self) -> dict[str, dict[str, int]]:
         """Samples, images, identities and cameras of each split; of the gallery distractors too, which are no identity."""
@@ -57,6 +57,11 @@ class ReIDDataset:
         distractors = count_distractors([sample.pid for sample in self.query], [sample.pid for sample in self.gallery])
         counts["gallery"] |= {"identities": counts["gallery"]["identities"] - bool(distractors), "distractors": distractors}
         return counts
+
+
+def cameras_known(samples: Iterable[Sample]) -> bool:
+    """Whether every sample says which camera it is of."""
+    return all(sample.camid >= 0 for sample in samples)
 
 
 def count(samples: Sequence[Sample]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from stcanet.data.masks.labels import read_names
 from stcanet.data.masks.layout import PARTS
 from stcanet_runtime.errors import ConfigError
 from stcanet_runtime.files import read_toml
+from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 LIP = Path(__file__).with_name("lip.toml")
 """The grouping of the 20 labels of LIP, which is the default."""
@@ -27,9 +28,9 @@ class ParserSpec:
 
     height: int = 256
     width: int = 256
-    mean: Sequence[float] = (0.485, 0.456, 0.406)
+    mean: Sequence[float] = IMAGENET_MEAN
     """Of values in 0..1, in the order of the channels."""
-    std: Sequence[float] = (0.229, 0.224, 0.225)
+    std: Sequence[float] = IMAGENET_STD
     channels: Literal["rgb", "bgr"] = "rgb"
     output: Literal["nchw", "nhwc", "labels"] = "nchw"
     """Scores ``[1, labels, h, w]``, scores ``[1, h, w, labels]``, or label values ``[1, h, w]``."""

@@ -18,8 +18,9 @@ from stcanet.data.synthetic.occluder import draw_bystander, draw_occluder
 from stcanet.data.synthetic.person import Person, identity, sample_person
 from stcanet.data.synthetic.pose import Gait, Pose
 from stcanet.data.synthetic.seeding import Stream, generator
-from stcanet.data.synthetic.shot import DISTRACTOR, JUNK, Shot
+from stcanet.data.synthetic.shot import Shot
 from stcanet.data.synthetic.viewpoint import Viewpoint
+from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
 
 _BYSTANDER_SHARE = 0.12
 _FALSE_DETECTION_SHARE = 0.4
@@ -53,7 +54,7 @@ def render(config: SynthConfig, shot: Shot, with_parts: bool = False) -> Picture
     source = camera(config.seed, shot.camera, config.height)
     rng = generator(config.seed, Stream.IMAGE, shot.pid, shot.camera, shot.index)
     person = _subject(config.seed, shot)
-    sloppiness = _JUNK_SLOPPINESS if shot.pid == JUNK else 1.0
+    sloppiness = _JUNK_SLOPPINESS if shot.pid == JUNK_PID else 1.0
     view = source.viewpoint(_direction(config, shot, source, rng), config.height, config.width, rng, sloppiness)
     canvas = Canvas(config.height, config.width, max(2, math.ceil(_DRAWN_HEIGHT / config.height)), view)
     _draw_people(canvas, view, person, source, config.width, rng)
@@ -63,7 +64,7 @@ def render(config: SynthConfig, shot: Shot, with_parts: bool = False) -> Picture
 
 
 def _subject(seed: int, shot: Shot) -> Person | None:
-    if shot.pid != DISTRACTOR:
+    if shot.pid != DISTRACTOR_PID:
         return identity(seed, shot.subject)
     rng = generator(seed, Stream.STRANGER, shot.camera, shot.index)
     return None if rng.random() < _FALSE_DETECTION_SHARE else sample_person(rng)

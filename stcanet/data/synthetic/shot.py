@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stcanet.data.synthetic.config import SynthConfig, SynthCounts
-
-DISTRACTOR, JUNK = 0, -1
+from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
 
 
 class Split(StrEnum):
@@ -78,8 +77,8 @@ def count(config: SynthConfig) -> SynthCounts:
 def _extras(config: SynthConfig) -> Iterator[Shot]:
     for number in range(config.distractors):
         index, camera = divmod(number, config.cameras)
-        yield Shot(Split.GALLERY, DISTRACTOR, camera, index, DISTRACTOR)
+        yield Shot(Split.GALLERY, DISTRACTOR_PID, camera, index, DISTRACTOR_PID)
     for number in range(config.junk):
         index, camera = divmod(number, config.cameras)
         subject = config.train_identities + 1 + number % config.test_identities
-        yield Shot(Split.GALLERY, JUNK, camera, index, subject)
+        yield Shot(Split.GALLERY, JUNK_PID, camera, index, subject)
