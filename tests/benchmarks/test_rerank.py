@@ -7,6 +7,7 @@ import importlib.util
 import os
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import agreement
 import isolated
@@ -15,6 +16,7 @@ import numpy as np
 import peers_rerank
 import pytest
 import tables
+import tables_rerank
 from contest import Candidate, hold, prepared
 
 from stcanet_runtime.backends import get_backend, reference
@@ -206,7 +208,14 @@ def test_tables_of_every_result_file_can_be_made():
         report |= {"benchmark": name, "environment": facts}
     pages = {path.name: text for path, text in tables.pages(reports).items()}
     assert pages["BENCHMARKS.md"].count("\n## rerank") == 3
-    assert "Re-ranking of 3,368 queries" in pages["README.md"]
+    assert f"benchmarks/{tables_rerank.CHART}" in pages["README.md"]
+    assert "mAP 80.0 before, 90.00 after" in pages["README.md"]
+    chart = ET.fromstring(pages.pop(tables_rerank.CHART))
+    texts = [element.text for element in chart.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == [
+        "Re-ranking of 3,368 queries and 15,913 gallery rows of 2,048 dimensions",
+        *("ours", "seconds", "1.0", "GiB of memory besides the inputs", "0.50"),
+    ]
     for text in pages.values():
         for block in text.split("\n\n"):
             assert len({line.count("|") for line in block.splitlines() if line.startswith("|")}) <= 1, block
