@@ -42,9 +42,11 @@ constexpr int kDotWarps = 4;
 template <class E>
 __global__ void __launch_bounds__(kDotWarps* kWarp)
     dot_kernel(const typename E::Storage* grad, const typename E::Storage* mixed, float* out, int rows, int depth) {
-    const int row = static_cast<int>(blockIdx.x) * kDotWarps + static_cast<int>(threadIdx.x) / kWarp;
-    Device exec;
-    if (row < rows) dot_rows(exec, E{}, grad, mixed, out, row, depth);
+    if constexpr (runs_here<E>) {
+        const int row = static_cast<int>(blockIdx.x) * kDotWarps + static_cast<int>(threadIdx.x) / kWarp;
+        Device exec;
+        if (row < rows) dot_rows(exec, E{}, grad, mixed, out, row, depth);
+    }
 }
 
 bool aligned(const void* pointer, int depth, int size) {
