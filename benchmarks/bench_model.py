@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from bench_training import synchronise
 from provenance import RESULTS, environment, write_result
 
 from stcanet.config import make_config
@@ -103,7 +104,7 @@ def peak(call: Callable[[], object], device: torch.device) -> float:
         return 0.0
     torch.cuda.reset_peak_memory_stats(device)
     call()
-    torch.cuda.synchronize(device)
+    synchronise(device)
     return torch.cuda.max_memory_allocated(device) / 2**20
 
 
@@ -114,11 +115,6 @@ def seconds(call: Callable[[], object], device: torch.device, steps: int) -> flo
         call()
     synchronise(device)
     return time.perf_counter() - start
-
-
-def synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 if __name__ == "__main__":

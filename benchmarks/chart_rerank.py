@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-_GIB = 2**30
+from tables_rerank import GIB, shape
+
 _LEFT_OUT = ("1 thread", "jit, top", "numpy, top")  # of ours: what others are, and how fast, is all there
 _LABELS, _PANEL, _GAP = 265, 190, 60  # widths
 _TOP, _STEP, _BAR = 66, 26, 16  # heights
@@ -19,12 +20,11 @@ Row = tuple[str, bool, dict[str, Any]]
 def rerank_chart(report: dict[str, Any]) -> str:
     """Horizontal bars as SVG; on paper of its own, so that it can be read on a dark page, too."""
     rows = _rows(report["results"]["rerank"])
-    sizes = report["sizes"]
     width, height = _LABELS + 2 * (_PANEL + _GAP), _TOP + _STEP * len(rows) + 12
-    title = f"Re-ranking of {sizes['query']:,} queries and {sizes['gallery']:,} gallery rows of {sizes['depth']:,} dimensions"
+    title = f"Re-ranking of {shape(report['sizes'])}"
     bars = [
         *_panel(rows, "wall_s", 1.0, "seconds", _LABELS),
-        *_panel(rows, "peak_over_start_bytes", _GIB, "GiB of memory besides the inputs", _LABELS + _PANEL + _GAP),
+        *_panel(rows, "peak_over_start_bytes", GIB, "GiB of memory besides the inputs", _LABELS + _PANEL + _GAP),
     ]
     labels = [
         _text(_LABELS - 12, _middle(place), name, _INK if ours else _FAINT, "end") for place, (name, ours, _) in enumerate(rows)

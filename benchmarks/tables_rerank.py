@@ -8,7 +8,7 @@ from typing import Any
 CHART = "rerank.svg"
 """Name of the picture that `chart_rerank` draws."""
 
-_GIB = 2**30
+GIB = 2**30
 _PHASES = {
     "search_s": "neighbours",
     "sets_s": "sets",
@@ -49,7 +49,7 @@ def rerank_picture(report: dict[str, Any]) -> Iterator[str]:
 def _rerank_table(report: dict[str, Any]) -> Iterator[str]:
     sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
     yield (
-        f"Re-ranking of {_shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
+        f"Re-ranking of {shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
         f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. {repeats(sizes)}, "
         "each in a process of its own."
     )
@@ -105,15 +105,15 @@ def growth(report: dict[str, Any]) -> Iterator[str]:
 def _size(row: dict[str, Any]) -> str:
     if "error" in row:
         return str(row["error"])
-    return f"{row['wall_s']:.2f} s, {row['peak_over_start_bytes'] / _GIB:.2f}"
+    return f"{row['wall_s']:.2f} s, {row['peak_over_start_bytes'] / GIB:.2f}"
 
 
 def msmt(report: dict[str, Any]) -> Iterator[str]:
     """The run in a limited address space."""
     sizes, agreement = report["sizes"], report["agreement"]
     yield (
-        f"Re-ranking of {_shape(sizes)}, mapped from files, in processes "
-        f"limited to {sizes['address_space_bytes'] / _GIB:.0f} GiB of address space; one run."
+        f"Re-ranking of {shape(sizes)}, mapped from files, in processes "
+        f"limited to {sizes['address_space_bytes'] / GIB:.0f} GiB of address space; one run."
     )
     yield ""
     yield "| | wall s | CPU s | " + " | ".join(_PHASES.values()) + " | peak GiB, in all | besides inputs | address space GiB |"
@@ -123,7 +123,7 @@ def msmt(report: dict[str, Any]) -> Iterator[str]:
             yield f"| {name} | {row['error']} |" + " |" * (4 + len(_PHASES))
             continue
         phases = " | ".join(f"{row[key]:.2f}" for key in _PHASES)
-        space = row["address_space_peak_bytes"] / _GIB
+        space = row["address_space_peak_bytes"] / GIB
         yield f"| {name} | {_times(row)} | {phases} | {_memory(row)} | {space:.2f} |"
     yield ""
     if agreement:
@@ -134,7 +134,8 @@ def msmt(report: dict[str, Any]) -> Iterator[str]:
     yield ""
 
 
-def _shape(sizes: dict[str, Any]) -> str:
+def shape(sizes: dict[str, Any]) -> str:
+    """What was re-ranked."""
     return f"{sizes['query']:,} queries and {sizes['gallery']:,} gallery rows of {sizes['depth']:,} dimensions"
 
 
@@ -143,4 +144,4 @@ def _times(row: dict[str, Any]) -> str:
 
 
 def _memory(row: dict[str, Any]) -> str:
-    return f"{row['peak_bytes'] / _GIB:.2f} | {row['peak_over_start_bytes'] / _GIB:.2f}"
+    return f"{row['peak_bytes'] / GIB:.2f} | {row['peak_over_start_bytes'] / GIB:.2f}"

@@ -91,7 +91,7 @@ def export(
     from stcanet_export.package import export_package
     from stcanet_export.targets import find_target
     from stcanet_export.variant import Variant
-    from stcanet_runtime.cli.text import print_json
+    from stcanet_runtime.cli.text import say
 
     signer = None if sign is None else _signer(sign)
     place = None if target is None else find_target(target)
@@ -113,10 +113,7 @@ def export(
             licence=licence,
             signer=signer,
         )
-    if as_json:
-        print_json(_export_facts(result))
-    else:
-        typer.echo(_export_summary(result))
+    say(_export_facts(result), as_json, _export_summary(result))
 
 
 @examples("""
@@ -159,7 +156,7 @@ def parity(
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
     from stcanet_export.page import html_report
     from stcanet_export.parity import check_parity
-    from stcanet_runtime.cli.text import print_json, say_written
+    from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.files import check_writable, write_text
 
     for file in (out, html):
@@ -170,10 +167,7 @@ def parity(
         others = [] if checkpoint is not None else [(against or package, reference_provider)]
         bounds = _tolerance([(package, provider), *others], min_cosine, max_abs, max_layer)
         report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
-    if as_json:
-        print_json(report.to_dict())
-    else:
-        typer.echo(report.summary())
+    say(report.to_dict(), as_json, report.summary())
     if out is not None:
         write_text(out, report.to_json() + "\n")
     if html is not None:

@@ -36,12 +36,10 @@ def convert(
     from stcanet.commands.train import parse_blocks
     from stcanet.engine.checkpoint import save_checkpoint
     from stcanet.engine.foreign import convert as convert_weights
-    from stcanet_runtime.cli.text import print_json
+    from stcanet_runtime.cli.text import say
 
     overrides = {} if blocks is None else {"blocks": tuple(parse_blocks(blocks))}
     checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
     save_checkpoint(checkpoint, out)
-    if as_json:
-        print_json({"out": str(out), **asdict(report), "last_stride": 1})
-    else:
-        typer.echo(f"{out}: {report}; the last stride is 1 here, whatever it was there")
+    text = f"{out}: {report}; the last stride is 1 here, whatever it was there"
+    say({"out": str(out), **asdict(report), "last_stride": 1}, as_json, text)

@@ -72,7 +72,7 @@ def evaluate(
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.result import EMBEDDINGS, markdown_header, save_embeddings_to
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import print_json, say_written
+    from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if as_json and as_markdown:
@@ -87,10 +87,8 @@ def evaluate(
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)
     result = judge(opened, embedded, settings)
-    if as_json:
-        print_json(result.to_dict())
-    else:
-        typer.echo("\n".join([*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()))
+    lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
+    say(result.to_dict(), as_json, "\n".join(lines))
     # After the figures, which may have taken hours: a file that cannot be written must not take them along.
     keep_in_run(model, result)
     written: list[Path] = []

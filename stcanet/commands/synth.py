@@ -13,7 +13,7 @@ from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import parse_size
 from stcanet_runtime.cli.progress import progress_bar
-from stcanet_runtime.cli.text import print_json
+from stcanet_runtime.cli.text import say
 from stcanet_runtime.errors import OptionError
 
 _DEFAULTS = SynthConfig()
@@ -67,10 +67,7 @@ def synth(
     )
     with progress_bar("drawing") as progress:
         counts = generate(out, config, progress, workers=_cores() if workers is None else workers, force=force)
-    if as_json:
-        print_json({"out": str(out), **counts.to_dict()})
-    else:
-        typer.echo(_summary(out, counts))
+    say({"out": str(out), **counts.to_dict()}, as_json, _summary(out, counts))
 
 
 def _parse_layout(text: str) -> MaskLayout:

@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from renames import interrupt_the_second_rename
 
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import Embedder, STCANet
@@ -152,14 +153,7 @@ def test_an_interrupt_between_the_two_renames_keeps_the_old_package(tmp_path: Pa
     out = tmp_path / "package"
     out.mkdir()
     (out / "model.onnx").write_text("old")
-    rename = Path.rename
-
-    def interrupted(path: Path, target: Path) -> Path:
-        if path.name == "fresh":
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
+    interrupt_the_second_rename(monkeypatch)
     with pytest.raises(KeyboardInterrupt), replacing(out, force=True) as folder:
         (folder / "model.onnx").write_text("new")
     assert (out / "model.onnx").read_text() == "old"

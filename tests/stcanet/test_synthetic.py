@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from renames import interrupt_the_second_rename
 
 from stcanet.data.synthetic import (
     MARKER,
@@ -332,14 +333,7 @@ def test_an_interrupt_between_the_two_renames_keeps_the_old_dataset(tmp_path: Pa
     root = tmp_path / "people"
     generate(root, SMALL)
     before = _files(root)
-    rename = Path.rename
-
-    def interrupted(path: Path, target: Path) -> Path:
-        if path.name == "fresh":
-            raise KeyboardInterrupt
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", interrupted)
+    interrupt_the_second_rename(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         generate(root, replace(SMALL, seed=1), force=True)
     assert _files(root) == before

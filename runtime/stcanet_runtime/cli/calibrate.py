@@ -45,7 +45,7 @@ def calibrate(
 
     from stcanet_runtime.calibration import calibrate as find
     from stcanet_runtime.cli.sources import check_gallery, load_sources
-    from stcanet_runtime.cli.text import print_json, say_written
+    from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.curves import draw_calibration
     from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
@@ -67,10 +67,7 @@ def calibrate(
         cross_camera=not same_camera,
         model=crops.model,
     )
-    if as_json:
-        print_json(found.to_dict())
-    else:
-        typer.echo(found.summary())
+    say(found.to_dict(), as_json, found.summary())
     if picture is not None:
         draw_calibration(found, scores, picture)
     if out is not None:

@@ -174,14 +174,6 @@ def export(gallery: Gallery, output: Path, where: Where) -> int:
     return len(entries)
 
 
-def say(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
-    """Print facts, or a line."""
-    if as_json:
-        print_json(dict(facts))
-    else:
-        typer.echo(text)
-
-
 def describe(facts: Mapping[str, Any]) -> str:
     """Statistics as lines."""
     first, last = (None if facts[key] is None else _date(facts[key]) for key in ("first_time", "last_time"))

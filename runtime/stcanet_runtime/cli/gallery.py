@@ -9,6 +9,7 @@ import typer
 
 from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.options import K1, K2, LAMBDA, PACKAGE, RERANK
+from stcanet_runtime.cli.text import say, say_written
 
 app = typer.Typer(
     help=with_examples(
@@ -49,14 +50,13 @@ def create(
     as_json: JSON = False,
 ) -> None:
     """Make an empty gallery for the embeddings of one model."""
-    from stcanet_runtime.cli import galleries
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.manifest import load_manifest, package_sha256
 
     output = load_manifest(package).output
     dtype = "float16" if float16 else "float32"
     with Gallery.create(gallery, output.dim, package_sha256(package), output.metric, dtype) as made:
-        galleries.say({"created": str(gallery), **made.stats()}, as_json, f"created {gallery}: {output.dim} × {dtype}")
+        say({"created": str(gallery), **made.stats()}, as_json, f"created {gallery}: {output.dim} × {dtype}")
 
 
 @app.command()
@@ -109,7 +109,7 @@ def enrol(
     of, there = counted(len(set(names)), "identity", "identities"), counted(entries, "entry", "entries")
     out = counted(nobody, "that is junk or a distractor by its name", "that are junk or distractors by their names")
     text = f"enrolled {len(ids)} of {of}; {gallery} has {there}" + (f"; left out {out}" if nobody else "")
-    galleries.say(facts, as_json, text)
+    say(facts, as_json, text)
 
 
 @app.command()
@@ -143,7 +143,6 @@ def search(
 ) -> None:
     """Find who it is, or that nobody is near enough."""
     from stcanet_runtime.cli import galleries
-    from stcanet_runtime.cli.text import say_written
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.rerank import Reranking
@@ -192,7 +191,7 @@ def expire(
     assert limit is not None
     with Gallery.open(gallery) as made:
         count = made.expire(limit)
-    galleries.say({"expired": count}, as_json, f"deleted {counted(count, 'entry', 'entries')} from {gallery}")
+    say({"expired": count}, as_json, f"deleted {counted(count, 'entry', 'entries')} from {gallery}")
 
 
 @app.command()
@@ -201,7 +200,6 @@ def expire(
 """)
 def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose entries go.")], as_json: JSON = False) -> None:
     """Delete an identity, and prove that no byte of its embeddings is left in the files."""
-    from stcanet_runtime.cli import galleries
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
@@ -209,7 +207,7 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
         count = made.forget(identity)
     gone = f"forgot {identity}: {counted(count, 'entry', 'entries')}, proved gone"
     text = gone if count else "the bytes of an earlier deletion are gone now"
-    galleries.say({"forgotten": identity, "entries": count}, as_json, text)
+    say({"forgotten": identity, "entries": count}, as_json, text)
 
 
 @app.command()
@@ -237,7 +235,7 @@ def export(
     check_writable(out)
     with Gallery.open(gallery, read_only=True) as made:
         count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
-    galleries.say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
+    say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
 
 @app.command()
@@ -257,4 +255,4 @@ def stats(
         if check:
             made.store.check()
         facts = made.stats() | {"calibration": made.calibration}
-    galleries.say(facts, as_json, galleries.describe(facts))
+    say(facts, as_json, galleries.describe(facts))

@@ -44,7 +44,7 @@ def identify(
 
     from stcanet_runtime import identification
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import print_json
+    from stcanet_runtime.cli.text import say
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
@@ -74,10 +74,7 @@ def identify(
     tracks = f"{counted(len(found), 'track', 'tracks')} of {counted(len(sources), 'video', 'videos')}"
     people = counted(len(names), "identity", "identities")
     text = f"{tracks} {'is' if len(found) == 1 else 'are'} {people}; wrote {counted(count, 'box', 'boxes')} to {out}"
-    if as_json:
-        print_json(facts)
-    else:
-        typer.echo(text)
+    say(facts, as_json, text)
 
 
 def _pair(text: str) -> tuple[Path, Path]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,14 @@ def printable(text: str) -> str:
 def print_json(value: Any) -> None:
     """What `--json` gives, one object or list, indented."""
     typer.echo(json.dumps(value, indent=2))
+
+
+def say(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
+    """Print facts as `--json` gives them, or else what people read."""
+    if as_json:
+        print_json(dict(facts))
+    else:
+        typer.echo(text)
 
 
 def say_written(*paths: Path | None) -> None:

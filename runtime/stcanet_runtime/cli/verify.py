@@ -26,7 +26,7 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Check a package on this machine: its hashes, and the embeddings of the drawn crops that it holds."""
-    from stcanet_runtime.cli.text import print_json
+    from stcanet_runtime.cli.text import say
     from stcanet_runtime.golden import verify_package
 
     result = verify_package(package, provider, public_key)
@@ -35,8 +35,5 @@ def verify(
         f"{package}: {result.crops} golden embeddings on '{result.provider}', min cosine {result.min_cosine:.9f} "
         f"(at least {result.bound}): {signed}{'verified' if result.passed else 'FAILED'}"
     )
-    if as_json:
-        print_json({"passed": result.passed, **asdict(result)})
-    else:
-        typer.echo(text)
+    say({"passed": result.passed, **asdict(result)}, as_json, text)
     result.raise_if_failed()
