@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends import gpu_device
+from tests.ptx.machine import launch
+from tests.ptx.parser import Module
+
 ROOT = Path(__file__).parents[2]
 COMPILER = os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++")
 _TYPES = {np.int32: ctypes.c_int, np.int64: ctypes.c_longlong, np.float32: ctypes.c_float, np.float64: ctypes.c_double}
@@ -71,6 +75,34 @@ def _argument(value: Any) -> Any:
         assert value.flags.c_contiguous
         return ctypes.c_void_p(value.ctypes.data)
     return _TYPES[type(value)](value.item())
+
+
+class Compiled(Model):
+    """The same with the kernels as CuPy's compiler makes them for a GPU, on a machine of PTX; see tests/ptx."""
+
+    def __init__(self, module: Module) -> None:
+        super().__init__()
+        self._module = module
+        self.launched: set[str] = set()
+
+    def launch(self, name: str, count: int, *arguments: Any) -> None:
+        if count == 0:
+            return
+        arrays = [value for value in arguments if isinstance(value, np.ndarray)]
+        assert all(isinstance(array, DeviceArray) and array.flags.c_contiguous for array in arrays)
+        launch(
+            self._module.kernel(f"{name}_kernel"),
+            (gpu_device.blocks(name, count), 1, 1),
+            gpu_device.THREADS,
+            [np.int64(count).tobytes(), *map(_bytes, arguments)],
+            [(array.ctypes.data, array.nbytes) for array in arrays],
+        )
+        self.launched.add(name)
+
+
+def _bytes(value: Any) -> bytes:
+    """What CuPy passes to a kernel."""
+    return np.uint64(0 if value is None else value.ctypes.data).tobytes() if value is None or value.ndim else value.tobytes()
 
 
 class DeviceArray(np.ndarray[Any, Any]):

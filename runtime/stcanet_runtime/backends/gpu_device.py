@@ -16,11 +16,14 @@ Array = Any
 """An array of the device: CuPy's, or NumPy's in the tests of the kernels on the CPU."""
 
 _DLPACK_CUDA = 2
-_THREADS = 256
+THREADS = 256
+"""Of a block."""
 SOURCES = ("retrieval.cu", "crops.cu")
 _LANES = 16  # threads of an item of these kernels, as in launch.cuh
 _LANE_KERNELS = ("measure", "squared_lengths", "whole_rows")
 _BLOCK_KERNELS = ("row_limits",)
+OPTIONS = ("--std=c++17", "--fmad=false")
+"""Of the compiler: fused multiply-adds would change the last bit of exact distances."""
 
 
 class Device(Protocol):
@@ -55,17 +58,15 @@ class CudaDevice:
 
     def __init__(self) -> None:
         self.xp: Any = importlib.import_module("cupy")
-        # Fused multiply-adds would change the last bit of exact distances.
-        self._module = self.xp.RawModule(code=kernel_source(), options=("--std=c++17", "--fmad=false"))
+        self._module = self.xp.RawModule(code=kernel_source(), options=OPTIONS)
 
     def launch(self, name: str, count: int, *arguments: Any) -> None:
         """See `Device`."""
         if count == 0:
             return
         null = np.uint64(0)
-        blocks = count if name in _BLOCK_KERNELS else -(-count * (_LANES if name in _LANE_KERNELS else 1) // _THREADS)
         values = tuple(null if value is None else value for value in arguments)
-        self._module.get_function(f"{name}_kernel")((blocks,), (_THREADS,), (np.int64(count), *values))
+        self._module.get_function(f"{name}_kernel")((blocks(name, count),), (THREADS,), (np.int64(count), *values))
 
     def products(self, a: Array, b: Array) -> Array:
         """See `Device`; cuBLAS on the tensor cores. CuPy's own product would round the result to float16."""
@@ -95,6 +96,11 @@ class CudaDevice:
         current = self.xp.cuda.Device()
         current.synchronize()
         return int(current.id)
+
+
+def blocks(name: str, count: int) -> int:
+    """How many blocks a kernel needs for `count` items."""
+    return count if name in _BLOCK_KERNELS else -(-count * (_LANES if name in _LANE_KERNELS else 1) // THREADS)
 
 
 def kernel_source() -> str:
