@@ -81,6 +81,38 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(staging, ignore_errors=True)
 
 
+@contextmanager
+def lock(path: str | Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock file, in which there is nothing, and which stays. A holder that is killed holds it no longer.
+
+    It is the process that holds it: its children do not, and it may take it again.
+
+    Args:
+        path: The file. The folder is created when it is missing.
+        wait: Wait until no other process holds it.
+
+    Yields:
+        Whether it is held; false where there are no locks (Windows, some network file systems).
+
+    Raises:
+        BlockingIOError: Another process holds it, and `wait` is false.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            import fcntl
+
+            # Not flock, which children keep: workers that outlive a killed process for seconds.
+            fcntl.lockf(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except (ImportError, OSError) as error:
+            if not wait and isinstance(error, (BlockingIOError, PermissionError)):
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path)) from None
+            yield False
+        else:
+            yield True
+
+
 def read_toml(path: Path, what: str) -> dict[str, Any]:
     """Read a TOML file; `what` it is stands in the message.
 

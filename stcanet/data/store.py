@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +18,7 @@ from stcanet.config import CACHES, Cache
 from stcanet.data.frames import FrameFiles, Frames, Progress, UInt8Array
 from stcanet.data.memory import available_memory
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, lock
 
 FORMAT = "1"
 """Part of the key of a cache file; another number when what is in it changes."""
@@ -83,32 +81,15 @@ def _in_memory(files: FrameFiles, progress: Progress | None) -> Frames:
 def _in_file(files: FrameFiles, folder: Path, progress: Progress | None) -> Frames:
     path = folder / f"frames-{_key(files)}.npy"
     if not path.exists():
-        with _alone(folder) as alone:
+        # A lock, and no barrier: it also keeps apart runs that know nothing of each other, and decoding may take longer than
+        # the processes of a run wait for each other. Where there are no locks each process writes, and the last one stays.
+        with lock(folder / LOCK) as alone:
             if alone:
                 for leftover in folder.glob(".frames-*.tmp.npy"):  # of writers that were killed: there is none but this one
                     leftover.unlink()
             if not path.exists():  # another process may have written it meanwhile
                 _write(files, path, progress)
     return StoredFrames(_map(path, files.shape), f"{path} ({files.nbytes / 2**20:,.0f} MiB)")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[bool]:
-    """Wait until no other process writes a cache file into `folder`; false where that cannot be known.
-
-    A lock, and no barrier: it also keeps apart runs that know nothing of each other, it is released when its holder is
-    killed, and decoding may take longer than the processes of a run wait for each other.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as file:
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except (ImportError, OSError):  # Windows; file systems without locks: each process writes, the last one stays
-            yield False
-        else:
-            yield True
 
 
 def _write(files: FrameFiles, path: Path, progress: Progress | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.engine import run_files
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
-from stcanet_runtime.files import atomic_path, remove_temporaries, write_json, write_text
+from stcanet_runtime.files import atomic_path, lock, remove_temporaries, write_json, write_text
 
 
 class RunFolder:
@@ -28,7 +29,7 @@ class RunFolder:
             since they come again, and half-written files of a killed process are removed. None starts a new run.
 
     Raises:
-        OptionError: The folder holds an earlier run or is a file, and `resume_after` is None.
+        OptionError: The folder holds an earlier run or is a file, and `resume_after` is None; or another process trains in it.
         DataError: The figures or the environment of the run to go on with are damaged.
     """
 
@@ -37,6 +38,11 @@ class RunFolder:
             check_unused(root)
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
+        self._held = ExitStack()
+        try:
+            self._held.enter_context(lock(root / run_files.LOCK, wait=False))
+        except BlockingIOError:
+            raise OptionError("run folder", str(root), "one that no other process is training in just now") from None
         if resume_after is not None:
             remove_temporaries(root)
             _keep_epochs(root / run_files.METRICS, resume_after)
@@ -68,6 +74,7 @@ class RunFolder:
         self._metrics.close()
         self._log.close()
         self._board.close()
+        self._held.close()
 
 
 def check_unused(root: Path) -> None:

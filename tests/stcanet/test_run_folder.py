@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stcanet.config import make_config
-from stcanet.engine import environment
+from stcanet.engine import environment, run_files
 from stcanet.engine.run_folder import RunFolder
-from stcanet_runtime.errors import DataError
+from stcanet_runtime import files
+from stcanet_runtime.errors import DataError, OptionError
 
 
 def test_environment_metrics_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +60,27 @@ def test_going_on_drops_what_comes_again(tmp_path: Path) -> None:
     assert [resumed["after_epoch"] for resumed in facts["resumed"]] == [2, 0]
     assert {**facts, "resumed": facts["resumed"][:1]} == begun
     assert facts["resumed"][1].keys() - {"after_epoch"} == begun.keys() - {"resumed"}
+
+
+def test_a_run_that_another_process_trains_is_left_alone_until_that_is_killed(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl")
+    config, writing = make_config({"data": "people"}), tmp_path / ".last.0123abcd.tmp.pt"
+    with RunFolder(tmp_path, config) as folder:
+        folder.record(1, {"loss": 1.0})
+    writing.touch()
+    code = f"import sys\nsys.path.insert(0, {str(Path(files.__file__).parents[1])!r})\nfrom stcanet_runtime.files import lock\n"
+    code += "with lock(sys.argv[1]) as held: print(held, flush=True), sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / run_files.LOCK)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "True\n"
+        with pytest.raises(OptionError, match="no other process is training in"):
+            RunFolder(tmp_path, config, resume_after=0)
+        assert writing.exists()
+        assert (tmp_path / "metrics.jsonl").read_text()
+        holder.kill()
+    with RunFolder(tmp_path, config, resume_after=0):
+        assert not writing.exists()
 
 
 def test_a_garbage_line_is_an_error_and_stays_for_who_corrects_it(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from stcanet.data.masks import MaskFolder, save_indexed
 from stcanet.data.memory import available_memory
 from stcanet.data.store import open_frames
 from stcanet_runtime.errors import DataError, ImageError, OptionError
+from stcanet_runtime.files import lock
 from stcanet_runtime.preprocess import load_image, resize
 
 Usage = namedtuple("Usage", "total used free")
@@ -152,7 +153,7 @@ def test_one_of_several_processes_writes_and_the_others_wait(paths: list[Path], 
     )
     command = [sys.executable, "-c", code, str(tmp_path / "cache"), *map(str, paths)]
     environment = {**os.environ, "PYTHONPATH": SOURCES}
-    with store._alone(tmp_path / "cache"):  # so that all of them have started when the first may write
+    with lock(tmp_path / "cache" / store.LOCK):  # so that all of them have started when the first may write
         running = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         with pytest.raises(subprocess.TimeoutExpired):
             running[0].wait(2.0)
@@ -177,7 +178,7 @@ def test_what_a_killed_writer_left_is_removed(paths: list[Path], tmp_path: Path,
     def refuse(*_: object) -> None:
         raise OSError("no locks here")
 
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
     assert len(prepare()) == 2  # another process may be writing it
 
 
