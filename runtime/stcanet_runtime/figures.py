@@ -123,7 +123,8 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
             f"none of {counted(protocol.num_query, 'query', 'queries')} has a true match among "
             f"{counted(protocol.num_gallery, 'gallery image', 'gallery images')} "
             f"(camera rule: {protocol.same_camera_rule}); are the identities the same in both, and with camera ids, is each "
-            "person seen by a second camera?"
+            "person seen by a second camera? Data of one camera is judged without camera ids: with an empty camid in a .csv "
+            "manifest"
         )
     length = min(max_rank, protocol.num_gallery)
     hits = np.bincount(first.astype(np.int64), minlength=length + 1)[1 : length + 1]

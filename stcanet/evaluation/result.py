@@ -65,7 +65,8 @@ def embed_dataset(
     Samples that are in both (MARS keeps its queries in the gallery) are embedded once.
 
     Raises:
-        DataError: The data set has no query or no gallery.
+        DataError: The data set has no query or no gallery, or queries in the gallery that no camera rule keeps from finding
+            themselves.
         OptionError: The model does not take clips of that length.
         ImageError: An image cannot be read.
     """
@@ -73,9 +74,15 @@ def embed_dataset(
         raise DataError(
             f"{dataset.root} has {len(dataset.query)} query and {len(dataset.gallery)} gallery samples; both are needed"
         )
+    within = len({*dataset.query} & {*dataset.gallery})
+    if within and not dataset.has_cameras:
+        raise DataError(
+            f"{counted(within, 'query is', 'queries are')} in the gallery of {dataset.name} too, and would find themselves, "
+            "since the camera of each is not known; leave them out of the gallery"
+        )
     how = {
         "data": dict(dataset.protocol),
-        "queries_in_gallery": len({*dataset.query} & {*dataset.gallery}),
+        "queries_in_gallery": within,
         **_how(model, dataset, settings.sampling),
     }
     place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}

@@ -130,6 +130,13 @@ def test_a_query_that_is_in_the_gallery_is_embedded_once_and_does_not_find_itsel
     assert judge(model, embedded, EvaluationSettings()).plain.rank(1) < 1.0
 
 
+def test_without_cameras_no_query_may_be_in_the_gallery() -> None:
+    model = GivenModel()
+    with pytest.raises(DataError, match="8 queries are in the gallery of home too, and would find themselves"):
+        embed_dataset(model, make_dataset(append=True, cameras=False), EvaluationSettings())
+    assert not model.calls
+
+
 def test_without_cameras_nothing_is_removed() -> None:
     assert result_of(make_dataset(cameras=False)).plain.protocol.same_camera_rule == "off (no camera ids)"
 
