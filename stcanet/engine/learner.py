@@ -61,6 +61,12 @@ class Learner:
         group = self._optimizer.param_groups[0]
         return float(group["lr"] / group["factor"])
 
+    def notes(self) -> list[str]:
+        """A line if the precision that was asked for is slower here than the other, by up to ten times."""
+        if self._config.amp != "on" or has_bf16_units(self.device):
+            return []
+        return [f"bf16 is slower than fp32 on this {self.device.type.upper()}, and amp = 'auto' would take fp32"]
+
     def begin_epoch(self, epoch: int) -> None:
         """Make ready to train epoch 1, 2, …, whatever happened to the model since the last one."""
         frozen = epoch <= self._config.optim.freeze_epochs

@@ -195,7 +195,7 @@ class _Run:
 
     def _notes(self) -> list[str]:
         """What was asked for and cannot be, and what could be a surprise."""
-        return [*self._validation_notes(), *self.batches.notes()]
+        return [*self._validation_notes(), *self.batches.notes(), *self.learner.notes()]
 
     def _validation_notes(self) -> list[str]:
         if self.query or not self.config.val_fraction:
