@@ -8,7 +8,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from stcanet.config import LossConfig
+from stcanet.engine.objective import Objective
 from stcanet.losses import CenterLoss, batch_hard_triplet, circle, part_loss, supervised_contrastive
+from stcanet.model import ReIDOutput
 
 LABELS = torch.tensor([0, 0, 1, 1])
 
@@ -223,3 +226,34 @@ def test_part_loss_does_not_saturate_and_ignores_autocast(maps: list[torch.Tenso
     with torch.autocast("cpu", torch.bfloat16):
         inside = part_loss(maps, masks)
     assert torch.equal(inside, part_loss(maps, masks))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LossConfig(),
+        LossConfig(
+            identity_weight=2.0,
+            label_smoothing=0.0,
+            triplet_weight=0.7,
+            margin=0.1,
+            distance="euclidean",
+            mask_weight=0.2,
+            mask_loss="l1",
+        ),
+    ],
+    ids=["published", "others"],
+)
+def test_the_objective_written_out(config: LossConfig, maps: list[torch.Tensor], masks: torch.Tensor) -> None:
+    generator = torch.Generator().manual_seed(4)
+    features, logits = (3 * torch.randn(3, size, generator=generator) for size in (8, 5))
+    labels = torch.tensor([0, 0, 4])
+    target = torch.full((3, 5), config.label_smoothing / 5)
+    target[torch.arange(3), labels] += 1.0 - config.label_smoothing
+    identity = -(target * logits.log_softmax(dim=1)).sum(dim=1).mean()
+    triplet = batch_hard_triplet(features, labels, margin=config.margin, distance=config.distance)
+    parts = as_published(maps, masks, config.mask_loss)
+    expected = config.identity_weight * identity + config.triplet_weight * triplet + config.mask_weight * parts
+    values = Objective(config, 5, 8)(ReIDOutput(features, logits, tuple(maps)), labels, masks)
+    assert values["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert triplet > 0.1  # or else its weight, margin and distance would not show

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 import stcanet
-from stcanet.config import ModelConfig
+from stcanet.config import PRESETS, ModelConfig
 from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import Embedder, STCABlock
 from stcanet.model.attention import neighbour_mask
+from stcanet.model.head import Head
 from stcanet.model.mixing import channel_mix
 from stcanet_runtime.errors import BackendError, CheckpointError, OptionError, ShapeError
 
@@ -64,6 +65,14 @@ def test_block_parameter_totals(channels: int, total: int) -> None:
     assert parameters(STCABlock(channels)) == total
 
 
+def test_presets_are_the_published_networks() -> None:
+    size = {"height": 256, "width": 128, "num_parts": 4}
+    image = {"backbone": "resnet50", "blocks": (2, 3), "pool": "avg", "clip_length": None, "head_init": "default"}
+    video = {"backbone": "resnet50", "blocks": (2,), "pool": "max", "clip_length": 4, "head_init": "small"}
+    assert PRESETS["stcanet-image"] == ModelConfig("stcanet-image", **image, **size)
+    assert PRESETS["stcanet-video"] == ModelConfig("stcanet-video", **video, **size)
+
+
 def test_image_shapes_at_full_size() -> None:
     output = stcanet.build_model("stcanet-image", num_classes=5).eval()(torch.rand(1, 3, 256, 128))
     assert output.features.shape == (1, 2048)
@@ -89,6 +98,44 @@ def test_block_is_the_identity_at_initialisation(training: bool, frames: int, cl
     out, parts = block(clip, frames)
     assert torch.equal(out, clip)
     assert parts.shape == (6, 4, 8, 4)
+
+
+def test_block_starts_as_published() -> None:
+    torch.manual_seed(0)
+    for name, module in STCABlock(512).named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            outputs, inputs = module.weight.shape[:2]
+            assert module.weight.std().item() == pytest.approx((2.0 / outputs) ** 0.5, rel=0.1), name
+            assert abs(module.weight.mean().item()) < 0.1 * (2.0 / outputs) ** 0.5, name
+            assert module.bias.abs().max() <= inputs**-0.5, name  # those of torch
+        elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            assert (module.weight == (0.0 if name.endswith("out_norm") else 1.0)).all(), name
+            assert not module.bias.any(), name
+
+
+@pytest.mark.parametrize("pool", ["avg", "max"])
+def test_head_pools_normalises_and_classifies_what_it_normalised(pool: str) -> None:
+    torch.manual_seed(0)
+    head = Head(8, 3, pool, "default").eval()  # type: ignore[arg-type]
+    randomise(head)
+    x = torch.rand(2 * 3, 8, 4, 2)
+    values = x.unflatten(0, (2, 3)).transpose(1, 2).flatten(2)  # [B, C, T·H·W]
+    pooled = values.mean(dim=2) if pool == "avg" else values.max(dim=2).values
+    expected = head.neck(pooled)
+    features, logits = head(x, 3)
+    torch.testing.assert_close(features, expected)
+    torch.testing.assert_close(logits, expected @ head.classifier.weight.T + head.classifier.bias)
+
+
+def test_heads_start_as_published() -> None:
+    torch.manual_seed(0)
+    image, video = Head(2048, 100, "avg", "default"), Head(2048, 100, "max", "small")
+    assert (image.neck.weight == 1.0).all()
+    assert image.classifier.weight.abs().max().item() == pytest.approx(2048**-0.5, rel=0.01)  # torch's
+    assert image.classifier.bias.any()
+    assert (video.neck.weight - 1.0).std().item() == pytest.approx(0.02, rel=0.1)
+    assert video.classifier.weight.std().item() == pytest.approx(0.001, rel=0.1)
+    assert not video.classifier.bias.any()
 
 
 def test_block_with_one_frame_does_not_mix_clips(block: STCABlock, clip: torch.Tensor) -> None:

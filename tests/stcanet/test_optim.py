@@ -60,6 +60,23 @@ def test_rates_follow_their_factors() -> None:
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 1.0]
 
 
+def test_the_rate_follows_the_epochs_that_are_done() -> None:
+    learner = Learner(model(), config(lr=0.5, milestones=[1], warmup_epochs=0.5), CPU)
+    rates = []
+    for epoch, step in ((1, 1), (1, 3), (2, 0)):
+        learner.step(batch(), epoch, step, 4)
+        rates.append(learner.rate)
+    assert rates == pytest.approx([0.5 * 0.505, 0.5, 0.05])
+
+
+@pytest.mark.parametrize(("amp", "units", "said"), [("on", False, True), ("on", True, False), ("auto", False, False)])
+def test_bf16_where_it_is_slow_is_said(monkeypatch: pytest.MonkeyPatch, amp: str, units: bool, said: bool) -> None:
+    monkeypatch.setattr("stcanet.engine.learner.has_bf16_units", lambda _: units)
+    learner = Learner(model(), make_config({"data": "x", "amp": amp}), CPU)
+    assert learner.autocast == (amp == "on")
+    assert [note.startswith("bf16 is slower than fp32 on this CPU") for note in learner.notes()] == [True] * said
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
