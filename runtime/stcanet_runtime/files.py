@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,23 +32,50 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an exception.
 
     Readers see the old file or the whole new one, also after a power cut (the data reaches the disk before the name).
-    The folder is created when it is missing; on an exception the temporary file is removed and `path` is untouched.
+    The folder is created when it is missing; on an exception the temporary file is removed and `path` is untouched. A link
+    stays: the file to which it leads is replaced.
 
     Args:
         path: Where the file shall be.
 
     Yields:
         Path to write to: same folder (a rename does not cross file systems), same suffix (Pillow and NumPy look at it).
+
+    Raises:
+        OSError: It cannot be written, or something is there that is no file: /dev/null would be replaced like one.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem[:_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}")
+    place = _place(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.stem[:_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        yield temporary
-        _flush_to_disk(temporary)
-        temporary.replace(path)
+        with _said_of(path, temporary):
+            yield temporary
+            _flush_to_disk(temporary)
+            temporary.replace(place)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # where nothing can be written, what was raised already says it
+            temporary.unlink()
+
+
+def _place(path: Path) -> Path:
+    """Where the file of this name is or shall be. OSError where there is a folder, a device or a pipe."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if path.exists() and not path.is_file():
+        raise FileExistsError(errno.EEXIST, "not a file, but a device or a pipe", str(path))
+    return path.resolve() if path.is_symlink() else path
+
+
+@contextmanager
+def _said_of(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """An OSError about the temporary file, or about none (a full disk), gets the name that the user knows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and str(error.filename) in ("None", str(temporary)):
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 @contextmanager
@@ -129,11 +156,14 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 def check_writable(path: str | Path) -> None:
     """Raise now, before long work, what writing to `path` after it would: OSError. Makes the folder."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with tempfile.TemporaryFile(dir=path.parent):
-        pass
+    place = _place(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=place.parent):
+            pass
+    except OSError as error:
+        error.filename = str(path)  # and not that of the temporary file
+        raise
 
 
 def check_picture(path: str | Path) -> None:

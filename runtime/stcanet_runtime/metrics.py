@@ -81,4 +81,8 @@ class Metrics:
         Raises:
             OSError: The port is taken, or there is no such address.
         """
-        self._prometheus.start_http_server(port, address, self.registry)
+        try:
+            self._prometheus.start_http_server(port, address, self.registry)
+        except OSError as error:
+            error.filename = f"{address}:{port}"  # the system names neither
+            raise

@@ -173,9 +173,11 @@ def add_provider(options: Any, name: str, model: Path, resources: Resources) -> 
         config = {"CPU": openvino_config(name, model, resources)}
         options.add_provider_for_devices(openvino_devices(), {"load_config": json.dumps(config)})
         return []
-    cuda = (EP_NAMES["cuda"], cuda_options(resources))
-    tensorrt = (EP_NAMES["tensorrt"], tensorrt_options(model, resources))
-    chain = {"tensorrt": [tensorrt, cuda], "cuda": [cuda]}.get(name, [])
+    chain: list[Any] = []
+    if name == "tensorrt":  # and not for others: its options make a folder for engines
+        chain.append((EP_NAMES["tensorrt"], tensorrt_options(model, resources)))
+    if name in ("tensorrt", "cuda"):
+        chain.append((EP_NAMES["cuda"], cuda_options(resources)))
     return [*chain, EP_NAMES["cpu"]]
 
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from stcanet_runtime.files import atomic_path, remove_temporaries, replacing_folder, sha256_file, write_json, write_text
+from stcanet_runtime.files import (
+    atomic_path,
+    check_writable,
+    remove_temporaries,
+    replacing_folder,
+    sha256_file,
+    write_json,
+    write_text,
+)
 
 
 def test_written_and_nothing_left_over(tmp_path: Path) -> None:
@@ -40,6 +51,58 @@ def test_an_exception_leaves_the_old_file(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_stays(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for write in (check_writable, partial(write_text, text="new")):
+        with pytest.raises(FileExistsError, match="device or a pipe"):
+            write(tmp_path / "pipe")
+        with pytest.raises(IsADirectoryError):
+            write(tmp_path)
+    assert (tmp_path / "pipe").is_fifo()
+    assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_link_stays(tmp_path: Path, there: bool) -> None:
+    target, link = tmp_path / "elsewhere" / "target", tmp_path / "link.json"
+    target.parent.mkdir()
+    if there:
+        target.write_text("old")
+    link.symlink_to(target)
+    write_json(link, 1)
+    assert link.is_symlink()
+    assert target.read_text() == "1\n"
+    assert [path.name for path in target.parent.iterdir()] == ["target"]
+
+
+@pytest.mark.parametrize(("named", "said"), [("", "a.txt"), ("temporary", "a.txt"), ("b.txt", "b.txt")])
+def test_what_the_system_refuses_is_said_of_the_file_that_was_asked_for(tmp_path: Path, named: str, said: str) -> None:
+    def fill() -> None:
+        with atomic_path(tmp_path / "a.txt") as temporary:
+            temporary.touch()
+            name = temporary if named == "temporary" else tmp_path / named
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *([str(name)] if named else []))  # a write names none
+
+    with pytest.raises(OSError, match="No space") as caught:
+        fill()
+    assert caught.value.filename == str(tmp_path / said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_nothing_can_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "tmp1234")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(OSError, match="Read-only") as caught:
+        check_writable(tmp_path / "a.txt")
+    assert caught.value.filename == str(tmp_path / "a.txt")
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(RuntimeError, match="why"), atomic_path(tmp_path / "a.txt"):
+        raise RuntimeError("why")
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -118,10 +118,11 @@ def test_engines_are_kept_by_model_gpu_and_version(model: Path, tmp_path: Path, 
     assert len({first, other_gpu, folder()}) == 3
 
 
-def test_what_reaches_the_session(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The chain of each provider ends on the CPU, where shape arithmetic runs."""
+def test_what_reaches_the_session(model: Path, tmp_path: Path) -> None:
+    """The chain of each provider ends on the CPU, where shape arithmetic runs; who compiles nothing needs no cache."""
     for name, chain in (("cpu", ["cpu"]), ("cuda", ["cuda", "cpu"]), ("tensorrt", ["tensorrt", "cuda", "cpu"])):
-        asked: list[Any] = providers.add_provider(None, name, model, Resources())
+        asked: list[Any] = providers.add_provider(None, name, model, Resources(cache=tmp_path / name))
+        assert (tmp_path / name).exists() == (name == "tensorrt")
         assert [item if isinstance(item, str) else item[0] for item in asked] == [providers.EP_NAMES[part] for part in chain]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -426,6 +427,15 @@ def test_metrics_count_what_the_stream_counts(package: Path, make_crop: Callable
         'stcanet_seconds_count{camera="door",stage="frame"} 1.0',
         'stcanet_seconds_count{camera="door",stage="cut"} 1.0',
     } <= lines
+
+
+def test_an_address_that_cannot_be_had_is_named() -> None:
+    pytest.importorskip("prometheus_client")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="use") as caught:
+            Metrics().serve(port)
+    assert caught.value.filename == f"127.0.0.1:{port}"
 
 
 def test_metrics_and_videos_say_what_they_miss(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:

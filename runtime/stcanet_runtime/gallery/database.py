@@ -49,10 +49,12 @@ def create(path: Path, settings: Mapping[str, str]) -> None:
 
     Raises:
         GalleryError: There is something already.
+        OSError: Nothing can be written there.
     """
     for there in sidecars(path):
         if there.exists():
             raise GalleryError(path, f"{there.name} exists already", "open it, or remove it first")
+    check_writable(path)  # it says why not, and SQLite does not
     with atomic_path(path) as temporary, closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
         connection.executescript(_SCHEMA)
@@ -85,8 +87,8 @@ class Opened:
         with explained(path):
             try:
                 self.connection = self._connect(f"mode={'ro' if read_only else 'rw'}", timeout)
-            except sqlite3.OperationalError:
-                if not read_only or not _is_unwritable(self.place):
+            except sqlite3.OperationalError as error:
+                if not read_only or _log_size(self.place) or not (_is_full(error) or _is_unwritable(self.place)):
                     raise
                 self._immutable = True
                 self._seen = self._look()
@@ -141,8 +143,13 @@ def _is_unwritable(path: Path) -> bool:
     try:
         check_writable(path)
     except OSError:
-        return not _log_size(path)
+        return True
     return False
+
+
+def _is_full(error: sqlite3.OperationalError) -> bool:
+    """Whether there is no room on the disk for the index of the log; a process that wrote would have made it."""
+    return getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE
 
 
 def _log_size(path: Path) -> int:
@@ -191,6 +198,8 @@ def explained(path: Path) -> Iterator[None]:
             raise GalleryError(path, "another process is writing", "try again, or wait longer with timeout=") from None
         if code == sqlite3.SQLITE_READONLY:
             raise GalleryError(path, "it was opened for reading only, or the file may not be written") from None
+        if _is_full(error):
+            raise GalleryError(path, "the disk is full") from None
         raise GalleryError(path, f"it cannot be used: {error}") from None
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
