@@ -90,6 +90,15 @@ def test_a_rectangle_that_does_not_fit_is_drawn_again() -> None:
     assert (((tall + 0.5) * (wide + 0.5)) >= 0.3 * 32 * 16).all()
 
 
+def test_shapes_of_rectangles_are_drawn_evenly() -> None:
+    """Between 0.3 and 1 / 0.3, not between their logarithms, and areas too; here every first try fits."""
+    config = AugmentConfig(erase=1.0, erase_area=(0.1, 0.2))
+    drawn = draw_variation(4000, (2560, 2560), config, torch.Generator().manual_seed(0))
+    for values, low, high in ((drawn.tall / drawn.wide, 0.3, 1 / 0.3), (drawn.tall * drawn.wide / 2560**2, 0.1, 0.2)):
+        places = (values - low) / (high - low)
+        torch.testing.assert_close(places.quantile(torch.linspace(0, 1, 5)), torch.linspace(0, 1, 5), atol=0.03, rtol=0.0)
+
+
 def test_where_no_rectangle_fits_nothing_is_erased(crops: torch.Tensor) -> None:
     settings = {"erase": 1.0, "erase_area": (0.9, 0.9), "erase_aspect": 1.0}  # a square in a portrait is too wide
     assert torch.equal(run(crops, **settings)[0], channels_first(crops))
