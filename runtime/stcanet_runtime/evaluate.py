@@ -20,7 +20,7 @@ from stcanet_runtime.distance import check_metric
 from stcanet_runtime.embedding_ranks import embedding_ranks
 from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
-from stcanet_runtime.figures import DISTRACTOR_PID, Evaluation, Protocol, Ranks, summarise
+from stcanet_runtime.figures import DISTRACTOR_PID, APRule, Evaluation, Protocol, Ranks, check_ap_rule, summarise
 from stcanet_runtime.identities import JUNK_PID, Identities, identify
 from stcanet_runtime.ranking import check_count
 
@@ -38,6 +38,7 @@ def evaluate(
     g_camids: ArrayLike | None = None,
     max_rank: int = 50,
     metric: str | None = None,
+    ap_rule: APRule = "rectangle",
 ) -> Evaluation:
     """Rank the gallery for each query and measure how well the true matches come first.
 
@@ -49,6 +50,7 @@ def evaluate(
         g_camids: ``[G]`` cameras; given if and only if `q_camids` is.
         max_rank: Length of the CMC, cut to the size of the gallery.
         metric: Name of the distance, for the protocol only.
+        ap_rule: ``"rectangle"``, the mean of the precision at each hit, or ``"trapezoid"``, as Market-1501's authors have it.
 
     Returns:
         Figures in 0..1 with the protocol that made them.
@@ -56,11 +58,12 @@ def evaluate(
     Raises:
         ShapeError: Lengths do not fit, ids are not integers, or a distance is NaN.
         DataError: No query has a true match.
-        OptionError: `max_rank` is not an integer of at least 1.
+        OptionError: `max_rank` is not an integer of at least 1, or there is no such `ap_rule`.
     """
     distances = _distances(distmat)
     people = identify(q_pids, g_pids, q_camids, g_camids, distances.shape)
-    return summarise(_matrix_ranks(distances, people), people, check_count(max_rank, "max_rank"), metric)
+    places, rule = check_count(max_rank, "max_rank"), check_ap_rule(ap_rule)
+    return summarise(_matrix_ranks(distances, people), people, places, metric, rule)
 
 
 def evaluate_embeddings(
@@ -75,6 +78,7 @@ def evaluate_embeddings(
     max_memory: int | None = None,
     backend: str = "auto",
     progress: Progress | None = None,
+    ap_rule: APRule = "rectangle",
 ) -> Evaluation:
     """Rank the gallery for each query by its embeddings, in bounded memory, and measure as `evaluate` does.
 
@@ -94,11 +98,12 @@ def evaluate_embeddings(
         max_memory: Bytes that may be allocated besides what is given, about; None for 256 MiB and what each image needs.
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`.
         progress: Called as ``progress(done, total)`` between blocks; an exception from it stops the work.
+        ap_rule: As for `evaluate`.
 
     Raises:
         ShapeError: Wrong shapes or values.
         DataError: No query has a true match.
-        OptionError: `max_rank` or `max_memory` is not an integer of at least 1, unknown metric or backend.
+        OptionError: `max_rank` or `max_memory` is not an integer of at least 1, unknown metric, backend or `ap_rule`.
         BackendError: The named backend cannot run here.
         MemoryLimitError: It cannot be done in `max_memory`.
     """
@@ -106,9 +111,9 @@ def evaluate_embeddings(
     check_same_depth(q, g)
     people = identify(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
     places, chosen = check_count(max_rank, "max_rank"), get_backend(backend)
-    limit = None if max_memory is None else check_count(max_memory, "max_memory")
+    limit, rule = None if max_memory is None else check_count(max_memory, "max_memory"), check_ap_rule(ap_rule)
     ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, limit, progress)
-    return summarise(ranks, people, places, metric)
+    return summarise(ranks, people, places, metric, rule)
 
 
 def _matrix_ranks(distances: NDArray[Any], people: Identities) -> Iterator[Ranks]:

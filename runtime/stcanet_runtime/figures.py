@@ -4,8 +4,9 @@ For a query q with the gallery sorted by distance, junk (pid −1) and the image
 left out, let ``r_1 < … < r_n`` be the ranks, from 1, of the n images of its identity. Then
 
 * ``CMC@k`` is the share of queries with ``r_1 ≤ k``,
-* ``AP = 1/n · Σ_i i / r_i``, the mean of the precision at each hit ("rectangle"; Zheng et al., ICCV 2015, integrate by
-  trapezoids instead, which gives slightly lower values), and mAP is its mean over queries,
+* ``AP = 1/n · Σ_i i / r_i``, the mean of the precision at each hit ("rectangle", which most programs mean); or, as the code of
+  Zheng et al., ICCV 2015, integrates it, ``1/n · Σ_i ½ (i / r_i + p_i)``, with p_i the precision just before that hit,
+  ``(i − 1) / (r_i − 1)``, and 1 at the first place ("trapezoid", slightly lower values). mAP is its mean over queries,
 * ``INP = n / r_n``, and mINP is its mean (Ye et al., "Deep Learning for Person Re-Identification", 2021, eq. 11).
 
 All sums are in float64.
@@ -15,12 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.errors import DataError, OptionError, quote_choices
 from stcanet_runtime.identities import Identities
 from stcanet_runtime.ranking import check_count
 from stcanet_runtime.wording import counted
@@ -29,6 +30,8 @@ DISTRACTOR_PID = 0
 CAMERA_RULE = "same identity and same camera removed"
 NO_CAMERA_RULE = "off (no camera ids)"
 REPORTED_RANKS = (1, 5, 10, 20)
+APRule = Literal["rectangle", "trapezoid"]
+AP_RULES: tuple[APRule, ...] = ("rectangle", "trapezoid")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Protocol:
     """Distance that was given, as the caller named it."""
     max_rank: int
     """As asked for; the CMC is shorter where the gallery is."""
-    ap_rule: str = "rectangle"
+    ap_rule: APRule = "rectangle"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +105,16 @@ Ranks = tuple[NDArray[np.int64], NDArray[np.int64]]
 """``(start, ranks)`` of the true matches of some queries: ``ranks[start[i]:start[i + 1]]`` are those of the i-th, ascending."""
 
 
-def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric: str | None) -> Evaluation:
+def check_ap_rule(rule: APRule) -> APRule:
+    """Return the rule, or raise OptionError when there is no such one."""
+    if rule not in AP_RULES:
+        raise OptionError("ap_rule", rule, quote_choices(AP_RULES))
+    return rule
+
+
+def summarise(
+    pieces: Iterable[Ranks], people: Identities, max_rank: int, metric: str | None, ap_rule: APRule = "rectangle"
+) -> Evaluation:
     """Figures of all queries.
 
     Args:
@@ -110,14 +122,16 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
         people: Who was evaluated.
         max_rank: Length of the CMC, cut to the size of the gallery.
         metric: Name of the distance.
+        ap_rule: How the precision is averaged.
 
     Raises:
         DataError: No query has a true match.
     """
-    first, precision, penalty = np.concatenate([np.empty((3, 0)), *(_query_figures(*piece) for piece in pieces)], axis=1)
+    figures = [_query_figures(*piece, ap_rule) for piece in pieces]
+    first, precision, penalty = np.concatenate([np.empty((3, 0)), *figures], axis=1)
     valid = ~np.isnan(precision)
     first = first[valid]
-    protocol = _protocol(people, len(first), max_rank, metric)
+    protocol = _protocol(people, len(first), max_rank, metric, ap_rule)
     if not len(first):
         raise DataError(
             f"none of {counted(protocol.num_query, 'query', 'queries')} has a true match among "
@@ -138,12 +152,15 @@ def summarise(pieces: Iterable[Ranks], people: Identities, max_rank: int, metric
     )
 
 
-def _query_figures(start: NDArray[np.int64], ranks: NDArray[np.int64]) -> NDArray[np.float64]:
+def _query_figures(start: NDArray[np.int64], ranks: NDArray[np.int64], ap_rule: APRule) -> NDArray[np.float64]:
     """First rank, AP and INP ``[3, Q]`` of Q queries; NaN where there is no match."""
     found = np.diff(start)
     begin, count = start[:-1][found > 0], found[found > 0]
     hit = np.arange(1, len(ranks) + 1) - np.repeat(begin, count)
-    precision = np.add.reduceat(hit / ranks, begin) / count if len(count) else np.empty(0)
+    at_hit = hit / ranks
+    if ap_rule == "trapezoid":
+        at_hit = (at_hit + np.divide(hit - 1, ranks - 1, out=np.ones(len(ranks)), where=ranks > 1)) / 2
+    precision = np.add.reduceat(at_hit, begin) / count if len(count) else np.empty(0)
     figures = np.full((3, len(found)), np.nan)
     figures[:, found > 0] = ranks[begin], precision, count / ranks[begin + count - 1]
     return figures
@@ -154,7 +171,7 @@ def count_distractors(q_pids: ArrayLike, g_pids: ArrayLike) -> int:
     return 0 if np.any(np.equal(q_pids, DISTRACTOR_PID)) else int(np.count_nonzero(np.equal(g_pids, DISTRACTOR_PID)))
 
 
-def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None) -> Protocol:
+def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None, ap_rule: APRule) -> Protocol:
     return Protocol(
         same_camera_rule=NO_CAMERA_RULE if people.cameras is None else CAMERA_RULE,
         num_query=len(people.q_pids),
@@ -164,4 +181,5 @@ def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | N
         num_skipped_queries=len(people.q_pids) - num_valid,
         metric=metric,
         max_rank=max_rank,
+        ap_rule=ap_rule,
     )

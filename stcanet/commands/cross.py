@@ -9,6 +9,7 @@ import typer
 
 from stcanet.commands.datasets import DATA_HELP
 from stcanet.commands.evaluate import (
+    AP,
     BATCH_SIZE,
     CLIP_LENGTH,
     DEVICE,
@@ -39,6 +40,7 @@ def cross(
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
     metric: METRIC = "cosine",
+    ap: AP = "rectangle",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,
@@ -67,7 +69,7 @@ def cross(
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
-    settings = make_settings(frames, clip_length, flip, metric, rerank, k1, k2, lambda_value, batch_size)
+    settings = make_settings(frames, clip_length, flip, metric, ap, rerank, k1, k2, lambda_value, batch_size)
     check_place(models, device, provider)
     if out:
         check_writable(out)

@@ -29,6 +29,10 @@ FRAMES = Annotated[
 CLIP_LENGTH = Annotated[
     int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
 ]
+AP = Annotated[
+    Literal["rectangle", "trapezoid"],
+    typer.Option(help="Average precision: mean of the precision at each hit; or by trapezoids, as the authors of Market-1501."),
+]
 FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of each image and its mirror image.")]
 
 
@@ -49,6 +53,7 @@ def evaluate(
     clip_length: CLIP_LENGTH = None,
     flip: FLIP = False,
     metric: METRIC = "cosine",
+    ap: AP = "rectangle",
     rerank: RERANK = False,
     k1: K1 = 20,
     k2: K2 = 6,
@@ -77,7 +82,7 @@ def evaluate(
 
     if as_json and as_markdown:
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
-    settings = make_settings(frames, clip_length, flip, metric, rerank, k1, k2, lambda_value, batch_size)
+    settings = make_settings(frames, clip_length, flip, metric, ap, rerank, k1, k2, lambda_value, batch_size)
     check_place([model], device, provider)
     for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
         if file:
@@ -144,6 +149,7 @@ def make_settings(
     clip_length: int | None,
     flip: bool,
     metric: str,
+    ap: Literal["rectangle", "trapezoid"],
     rerank: bool,
     k1: int,
     k2: int,
@@ -156,4 +162,4 @@ def make_settings(
     from stcanet_runtime.tracklets import Sampling
 
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    return EvaluationSettings(Sampling(frames, clip_length, flip), metric, reranking, batch_size)
+    return EvaluationSettings(Sampling(frames, clip_length, flip), metric, reranking, batch_size, ap)

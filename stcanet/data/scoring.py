@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
+from stcanet_runtime.figures import APRule
 from stcanet_runtime.rerank import Reranking
 
 
@@ -19,6 +20,7 @@ def score(
     gallery_embeddings: NDArray[np.float32],
     reranking: Reranking | None = None,
     metric: str = "cosine",
+    ap_rule: APRule = "rectangle",
 ) -> Evaluation:
     """The Market protocol; where camera numbers are missing, only identities count.
 
@@ -29,6 +31,7 @@ def score(
         gallery_embeddings: ``[G, D]``, in the order of `gallery`.
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
         metric: "cosine" or "euclidean".
+        ap_rule: "rectangle" or "trapezoid"; see :mod:`stcanet_runtime.figures`.
     """
     cameras = cameras_known((*query, *gallery))
     ids = (
@@ -38,10 +41,10 @@ def score(
         _field(gallery, "camid") if cameras else None,
     )
     if reranking is None:
-        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric=metric)
+        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric=metric, ap_rule=ap_rule)
     parameters = (reranking.k1, reranking.k2, reranking.lambda_value)
     distances = rerank(query_embeddings, gallery_embeddings, *parameters, metric=metric)
-    return evaluate(distances, *ids, metric=f"{metric}, {reranking}")
+    return evaluate(distances, *ids, metric=f"{metric}, {reranking}", ap_rule=ap_rule)
 
 
 def _field(samples: Sequence[Sample], name: str) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from stcanet.data.scoring import score
 from stcanet.evaluation.models import Progress, RetrievalModel
 from stcanet_runtime import Evaluation
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.figures import REPORTED_RANKS
+from stcanet_runtime.figures import REPORTED_RANKS, APRule
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
 from stcanet_runtime.wording import counted
@@ -36,12 +36,14 @@ class EvaluationSettings:
     """Re-rank as well, with these parameters."""
     batch_size: int = 64
     """Images or frames per forward pass; changes no figure."""
+    ap_rule: APRule = "rectangle"
+    """'rectangle' or 'trapezoid'."""
 
     def __str__(self) -> str:
         clips = f" in clips of {self.sampling.clip_length}" if self.sampling.clip_length else ""
         frames = f"all frames of tracklets{clips}" if self.sampling.frames == "all" else f"one clip of each tracklet{clips}"
         reranked = str(self.reranking or "not re-ranked")
-        return "; ".join([f"{self.metric} distance", frames, _flip_text(self.sampling.flip), reranked])
+        return "; ".join([f"AP {self.ap_rule}", f"{self.metric} distance", frames, _flip_text(self.sampling.flip), reranked])
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,10 +190,9 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
         DataError: No query has a true match.
     """
     dataset, sides = embedded.dataset, (embedded.query, embedded.gallery)
-    plain = score(dataset.query, dataset.gallery, *sides, metric=settings.metric)
-    reranked = (
-        score(dataset.query, dataset.gallery, *sides, settings.reranking, settings.metric) if settings.reranking else None
-    )
+    rules = (settings.metric, settings.ap_rule)
+    plain = score(dataset.query, dataset.gallery, *sides, None, *rules)
+    reranked = score(dataset.query, dataset.gallery, *sides, settings.reranking, *rules) if settings.reranking else None
     judged = (plain, reranked, settings.reranking)
     return Result(model.name, model.runs_on, dataset.name, embedded.how, *judged, model.checkpoint_sha256)
 

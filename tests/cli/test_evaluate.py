@@ -115,8 +115,9 @@ def test_saved_embeddings_rank_to_the_same_figures(stcanet, package: Path, peopl
 
 
 def test_markdown_and_text(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
-    lines = stcanet("evaluate", package, "--data", people, "--rerank", "--markdown").stdout.splitlines()
+    lines = stcanet("evaluate", package, "--data", people, "--rerank", "--ap", "trapezoid", "--markdown").stdout.splitlines()
     assert len(lines) == 4
+    assert all("; AP trapezoid; " in line for line in lines[2:])
     assert lines[0].startswith("| model | data set | protocol | mAP |")
     files = ("--out", tmp_path / "r.json", "--save-embeddings", tmp_path)
     lines = stcanet("evaluate", package, "--data", people, *files).stdout.splitlines()

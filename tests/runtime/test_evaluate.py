@@ -25,6 +25,16 @@ def test_hits_at_ranks_2_and_5() -> None:
     assert_array_equal(result.cmc, [0, 1, 1, 1, 1])
 
 
+def test_average_precision_by_trapezoids() -> None:
+    # Hits at 1, 3 and 6: before them the precision is 1 (by definition), 1 / 2 and 2 / 5.
+    result = evaluate([[0.1, 0.2, 0.3, 0.4, 0.5, 0.6]], [1], [1, 2, 1, 2, 2, 1], ap_rule="trapezoid")
+    assert result.mAP == pytest.approx(((1 + 1) + (1 / 2 + 2 / 3) + (2 / 5 + 3 / 6)) / 2 / 3)
+    assert result.protocol.ap_rule == "trapezoid"
+    assert result.mINP == 1 / 2
+    with pytest.raises(OptionError, match="'rectangle' or 'trapezoid'"):
+        evaluate([[0.1]], [1], [1], ap_rule="middle")  # type: ignore[arg-type]
+
+
 def test_two_queries_are_averaged() -> None:
     # Query 1 finds its person at ranks 1 and 3; query 2 at rank 2 only.
     result = evaluate([[0.1, 0.2, 0.3], [0.1, 0.2, 0.3]], [7, 8], [7, 8, 7])
@@ -184,9 +194,9 @@ def test_summary_is_in_percent_and_names_the_skipped() -> None:
 
 def textbook(
     distmat: list[list[float]], q_pids: list[int], g_pids: list[int], q_cams: list[int] | None, g_cams: list[int] | None
-) -> tuple[list[float], float, float, int] | None:
+) -> tuple[list[float], float, float, int, float] | None:
     """The protocol written down in loops over Python lists, one query after the other. Slow, obvious, independent."""
-    firsts, precisions, penalties = [], [], []
+    firsts, precisions, penalties, areas = [], [], [], []
     for q, pid in enumerate(q_pids):
         ranking = sorted(range(len(g_pids)), key=lambda g: (distmat[q][g], g))
         kept = []
@@ -198,19 +208,22 @@ def textbook(
             kept.append(g_pids[g] == pid)
         if not any(kept):
             continue
-        hits, at_hits = 0, []
+        hits, at_hits, area, before = 0, [], 0.0, 1.0
         for place, hit in enumerate(kept, 1):
             if hit:
                 hits += 1
                 at_hits.append(hits / place)
+                area += (before + hits / place) / 2
+            before = hits / place
         firsts.append(kept.index(True))
         precisions.append(sum(at_hits) / len(at_hits))
+        areas.append(area / len(at_hits))
         penalties.append(at_hits[-1])
     if not firsts:
         return None
     length = min(50, sum(pid != -1 for pid in g_pids))
     cmc = [sum(first <= k for first in firsts) / len(firsts) for k in range(length)]
-    return cmc, sum(precisions) / len(precisions), sum(penalties) / len(penalties), len(firsts)
+    return cmc, sum(precisions) / len(precisions), sum(penalties) / len(penalties), len(firsts), sum(areas) / len(areas)
 
 
 @settings(max_examples=300, deadline=None)
@@ -233,9 +246,11 @@ def test_equals_the_textbook(data: st.DataObject) -> None:
             evaluate(distmat, q_pids, g_pids, q_cams, g_cams)
         return
     result: Evaluation = evaluate(distmat, q_pids, g_pids, q_cams, g_cams)
-    cmc, mean_precision, mean_penalty, valid = expected
+    cmc, mean_precision, mean_penalty, valid, mean_area = expected
     assert_allclose(result.cmc, cmc, rtol=0, atol=1e-15)
     assert result.mAP == pytest.approx(mean_precision, abs=1e-12)
+    trapezoid = evaluate(distmat, q_pids, g_pids, q_cams, g_cams, ap_rule="trapezoid")
+    assert trapezoid.mAP == pytest.approx(mean_area, abs=1e-12)
     assert result.mINP == pytest.approx(mean_penalty, abs=1e-12)
     assert result.num_valid_queries == valid
 

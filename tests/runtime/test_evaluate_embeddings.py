@@ -56,6 +56,15 @@ def assert_same(actual: Evaluation, expected: Evaluation) -> None:
     assert actual.to_dict() == expected.to_dict()
 
 
+def test_average_precision_by_trapezoids() -> None:
+    query, gallery, who = problem(3, 9, 40, 8)
+    found = evaluate_embeddings(query, gallery, **who, ap_rule="trapezoid")
+    assert_same(found, from_matrix(query, gallery, "cosine", **who, ap_rule="trapezoid"))
+    assert found.mAP < evaluate_embeddings(query, gallery, **who).mAP
+    with pytest.raises(OptionError, match="ap_rule"):
+        evaluate_embeddings(query, gallery, **who, ap_rule="middle")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(("queries", "gallery", "depth"), [(1, 40, 3), (30, 200, 16), (50, 401, 33)])

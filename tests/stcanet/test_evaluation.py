@@ -73,7 +73,7 @@ def result_of(dataset: ReIDDataset, settings: EvaluationSettings = EvaluationSet
 
 
 def test_every_result_carries_its_protocol() -> None:
-    settings = EvaluationSettings(Sampling(flip=True), "euclidean", Reranking(5, 2, 0.4))
+    settings = EvaluationSettings(Sampling(flip=True), "euclidean", Reranking(5, 2, 0.4), ap_rule="trapezoid")
     result = result_of(make_dataset(append=True), settings)
     facts = json.loads(json.dumps(result.to_dict()))
     expected = {
@@ -85,7 +85,7 @@ def test_every_result_carries_its_protocol() -> None:
         "num_skipped_queries": 0,
         "metric": "euclidean",
         "max_rank": 50,
-        "ap_rule": "rectangle",
+        "ap_rule": "trapezoid",
         "data": {"gallery": "official"},
         "queries_in_gallery": 8,
         "frames": "all",
@@ -101,7 +101,7 @@ def test_every_result_carries_its_protocol() -> None:
     assert protocol_text({**facts["protocol"], "num_query": 1}).startswith("1 query, 31 in the gallery")
     assert result.protocol() == (
         "8 queries, 31 in the gallery (8 queries kept there, 1 distractor); gallery: official; "
-        "camera rule: same identity and same camera removed; AP rectangle; euclidean distance; "
+        "camera rule: same identity and same camera removed; AP trapezoid; euclidean distance; "
         "all frames in clips of 4, mean of features of clips; mirror images averaged"
     )
 
