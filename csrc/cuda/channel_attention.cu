@@ -49,10 +49,6 @@ __global__ void __launch_bounds__(kDotWarps* kWarp)
     }
 }
 
-bool aligned(const void* pointer, int depth, int size) {
-    return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0 && depth * size % 16 == 0;
-}
-
 struct Limits {
     int shared = 0, generation = 0;
 };
@@ -133,9 +129,13 @@ cudaError_t channel_forward(const void* rows, void* mixed, float* log_sum, Chann
     return with_precision(precision, shape, [&](auto element, const Limits& limits) {
         using E = decltype(element);
         using Storage = typename E::Storage;
-        const ForwardArgs<E> args{
-            static_cast<const Storage*>(rows),          static_cast<Storage*>(mixed), log_sum, shape.rows, shape.depth,
-            aligned(rows, shape.depth, sizeof(Storage))};
+        const ForwardArgs<E> args{static_cast<const Storage*>(rows),
+                                  static_cast<Storage*>(mixed),
+                                  log_sum,
+                                  shape.rows,
+                                  shape.depth,
+                                  begin_at<E>(rows, shape.depth, 16),
+                                  begin_at<E>(mixed, shape.depth, 2 * sizeof(Storage))};
         return forward(ForwardShapes<E>{}, args, shape, limits, stream);
     });
 }
@@ -150,10 +150,15 @@ cudaError_t channel_backward(const void* rows, const void* mixed, const float* l
         const auto *grad = static_cast<const Storage*>(grad_mixed), *out = static_cast<const Storage*>(mixed);
         dot_kernel<E><<<ceil_div(all, kDotWarps), kDotWarps * kWarp, 0, stream>>>(grad, out, scratch, all, shape.depth);
         if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) return status;
-        const bool vectors =
-            aligned(rows, shape.depth, sizeof(Storage)) && aligned(grad_mixed, shape.depth, sizeof(Storage));
-        const BackwardArgs<E> args{static_cast<const Storage*>(rows), grad,       log_sum,     scratch,
-                                   static_cast<Storage*>(grad_rows),  shape.rows, shape.depth, vectors};
+        const BackwardArgs<E> args{static_cast<const Storage*>(rows),
+                                   grad,
+                                   log_sum,
+                                   scratch,
+                                   static_cast<Storage*>(grad_rows),
+                                   shape.rows,
+                                   shape.depth,
+                                   begin_at<E>(rows, shape.depth, 16) && begin_at<E>(grad_mixed, shape.depth, 16),
+                                   begin_at<E>(grad_rows, shape.depth, 2 * sizeof(Storage))};
         return backward(BackwardShapes<E>{}, args, shape, limits, stream);
     });
 }

@@ -82,21 +82,29 @@ STCANET_DEVICE void add_mixed(Exec& exec, Square (&mixed)[S::kDown][S::kAcross],
     }
 }
 
-// Writes the block's rows and columns of [R, P]; row r of the block is multiplied by scales[r] where there are scales.
+// Writes the block's rows and columns of [R, P], two values at a time where `pairs` begin at multiples of their size;
+// row r of the block is multiplied by scales[r] where there are scales.
 template <class Exec, class E, class S>
 STCANET_DEVICE void store_mixed(Exec& exec, const Square (&mixed)[S::kDown][S::kAcross], const float* scales,
-                                typename E::Storage* out, int num_rows, int depth, Place place) {
+                                typename E::Storage* out, int num_rows, int depth, bool pairs, Place place) {
     const int lane = exec.thread() % kWarp;
     const int first = place.slice * S::kWidth + exec.thread() / kWarp * S::kAcross * kSide;
     STCANET_UNROLL
     for (int d = 0; d < S::kDown; ++d) STCANET_UNROLL
     for (int x = 0; x < S::kAcross; ++x) STCANET_UNROLL
-    for (int e = 0; e < 8; ++e) {
+    for (int e = 0; e < 8; e += 2) {
         const int r = d * kSide + Square::row(lane, e), row = place.tile * S::kRows + r;
         const int col = first + x * kSide + Square::col(lane, e);
         if (row >= num_rows || col >= depth) continue;
-        const float value = mixed[d][x].sums[e] * (scales != nullptr ? scales[r] : 1.0F);
-        store_value(exec, E{}, out + static_cast<std::size_t>(row) * depth + col, value);
+        const float scale = scales != nullptr ? scales[r] : 1.0F;
+        const float left = mixed[d][x].sums[e] * scale, right = mixed[d][x].sums[e + 1] * scale;
+        typename E::Storage* const to = out + static_cast<std::size_t>(row) * depth + col;
+        if (pairs) {
+            store_pair(exec, E{}, to, left, right);
+        } else {
+            store_value(exec, E{}, to, left);
+            if (col + 1 < depth) store_value(exec, E{}, to + 1, right);
+        }
     }
 }
 
@@ -119,7 +127,7 @@ struct ForwardArgs {
     typename E::Storage* mixed;       // Y [B, R, P]
     float* log_sum;                   // L [B, R]
     int num_rows, depth;
-    bool vectors;
+    bool vectors, pairs;
 };
 
 template <class E, class S>
@@ -232,7 +240,7 @@ STCANET_DEVICE void channel_forward(Exec& exec, const ForwardArgs<E>& args, Plac
         if (place.slice == 0 && global < num_rows) args.log_sum[clip + global] = state.top + logf(state.sum);
     }
     exec.sync();
-    store_mixed<Exec, E, S>(exec, mixed, scales, args.mixed + clip * depth, num_rows, depth, place);
+    store_mixed<Exec, E, S>(exec, mixed, scales, args.mixed + clip * depth, num_rows, depth, args.pairs, place);
 }
 
 template <class E>
@@ -243,7 +251,7 @@ struct BackwardArgs {
     const float* grad_dot;                  // δ [B, R], the dot product of dY and Y of each row
     typename E::Storage* grad_rows;         // dG [B, R, P]
     int num_rows, depth;
-    bool vectors;
+    bool vectors, pairs;  // rows that are read begin at multiples of 16 bytes; those that are written, of two values
 };
 
 template <class E, class S>
@@ -322,13 +330,17 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
         }
         if (share.any) STCANET_UNROLL
         for (int i = 0; i < S::kPer; ++i) STCANET_UNROLL
-        for (int e = 0; e < 8; ++e) {
+        for (int e = 0; e < 8; e += 2) {
             const int r = share.row + Square::row(lane, e), q = share.col + i * kSide + Square::col(lane, e);
-            const float ij = exec.exp(logits[i].sums[e] - own_sum[r]);  // F_ij
-            const float ji = exec.exp(logits[i].sums[e] - sum[q]);      // F_ji
-            const float both = ij * (forth[i].sums[e] - own_dot[r]) + ji * (back[i].sums[e] - dot[q]);
-            store_value(exec, E{}, of_rows.at(r, q), both);
-            store_value(exec, E{}, of_grad.at(r, q), ji);
+            float both[2], of_ji[2];
+            STCANET_UNROLL
+            for (int n = 0; n < 2; ++n) {
+                const float ij = exec.exp(logits[i].sums[e + n] - own_sum[r]);  // F_ij
+                of_ji[n] = exec.exp(logits[i].sums[e + n] - sum[q + n]);        // F_ji
+                both[n] = ij * (forth[i].sums[e + n] - own_dot[r]) + of_ji[n] * (back[i].sums[e + n] - dot[q + n]);
+            }
+            store_pair(exec, E{}, of_rows.at(r, q), both[0], both[1]);
+            store_pair(exec, E{}, of_grad.at(r, q), of_ji[0], of_ji[1]);
         }
         exec.sync();
         const int width = depth - place.slice * S::kWidth;
@@ -336,7 +348,7 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
         add_mixed<Exec, E, S>(exec, mixed, of_grad, column_grad, width);
         exec.sync();  // before columns, weights and sums are overwritten
     }
-    store_mixed<Exec, E, S>(exec, mixed, nullptr, args.grad_rows + clip * depth, num_rows, depth, place);
+    store_mixed<Exec, E, S>(exec, mixed, nullptr, args.grad_rows + clip * depth, num_rows, depth, args.pairs, place);
 }
 
 // A value as the products of E see it.

@@ -55,8 +55,8 @@ constexpr bool is_wide = sizeof(typename E::Storage) == 4;
 template <class E, int Cols>
 struct Tile {
     using Storage = typename E::Storage;
-    static constexpr int kPad = 16 / sizeof(Storage);
-    static constexpr int kStride = Cols + kPad;
+    static constexpr int kPiece = 16 / sizeof(Storage);
+    static constexpr int kStride = Cols + kPiece;
     static_assert(Cols * sizeof(Storage) % 64 == 0, "a row is a multiple of 64 bytes");
     static constexpr int bytes(int rows) { return rows * kStride * static_cast<int>(sizeof(Storage)); }
 
@@ -79,6 +79,18 @@ STCANET_DEVICE void store_value(Exec& exec, E, typename E::Storage* to, float va
         *to = value;
     else
         *to = exec.from_float(E{}, value);
+}
+
+// Two neighbours in a row at once; `to` begins at a multiple of their size.
+template <class Exec, class E>
+STCANET_DEVICE void store_pair(Exec& exec, E, typename E::Storage* to, float first, float second) {
+    using Storage = typename E::Storage;
+    struct alignas(2 * sizeof(Storage)) Pair {
+        Storage first, second;
+    } pair;
+    store_value(exec, E{}, &pair.first, first);
+    store_value(exec, E{}, &pair.second, second);
+    *reinterpret_cast<Pair*>(to) = pair;
 }
 
 // Four registers of a lane, with g = lane / 4 and t = lane % 4. 16 rows by kStep columns:
@@ -106,17 +118,12 @@ STCANET_DEVICE float bits_float(std::uint32_t bits) {
     return both.f;
 }
 
+// ldmatrix moves 16 bytes of each row, whatever they mean.
 template <class Exec, class E, int Cols>
 STCANET_DEVICE Fragment load_rows(Exec& exec, Tile<E, Cols> tile, int row, int k) {
     Fragment f;
     const int lane = exec.thread() % kWarp;
-    if constexpr (is_wide<E>) {
-        const int g = lane / 4, t = lane % 4;
-        STCANET_UNROLL
-        for (int r = 0; r < 4; ++r) f.bits[r] = float_bits(*tile.at(row + g + 8 * (r % 2), k + t + 4 * (r / 2)));
-    } else {
-        exec.load_matrices(f.bits, tile.at(row + lane % 16, k + 8 * (lane / 16)));
-    }
+    exec.load_matrices(f.bits, tile.at(row + lane % 16, k + Tile<E, Cols>::kPiece * (lane / 16)));
     return f;
 }
 
@@ -136,7 +143,7 @@ STCANET_DEVICE Fragment load_across(Exec& exec, Tile<E, Cols> tile, int k, int c
     return f;
 }
 
-// 16 × 16 sums of a warp: element e of a lane is at (row(e), col(e)).
+// 16 × 16 sums of a warp: element e of a lane is at (row(e), col(e)); that of an even e has the next one on its right.
 struct Square {
     float sums[8];
 
@@ -182,6 +189,12 @@ STCANET_DEVICE void multiply(Exec& exec, Tf32x3, Square& c, const Fragment& a, c
     multiply_once(exec, Tf32{}, c, a_high, b_high);
 }
 
+// Whether the rows of a matrix [num_rows, depth] begin at multiples of some bytes.
+template <class E>
+bool begin_at(const void* matrix, int depth, std::size_t bytes) {
+    return reinterpret_cast<std::uintptr_t>(matrix) % bytes == 0 && depth * sizeof(typename E::Storage) % bytes == 0;
+}
+
 // Matrix [num_rows, depth] in global memory. `vectors`: its rows begin at multiples of 16 bytes.
 template <class E>
 struct Rows {
@@ -196,7 +209,7 @@ template <class Exec, class E, int Cols>
 STCANET_DEVICE void load_tile(Exec& exec, Tile<E, Cols> tile, const Rows<E>& from, int row, int col, int count,
                               int threads) {
     using Storage = typename E::Storage;
-    constexpr int kPiece = 16 / sizeof(Storage);
+    constexpr int kPiece = Tile<E, Cols>::kPiece;
     if (from.vectors) {
         for (int i = exec.thread(); i < count * (Cols / kPiece); i += threads) {
             const int r = i / (Cols / kPiece), c = i % (Cols / kPiece) * kPiece;

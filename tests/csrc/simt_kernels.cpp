@@ -21,7 +21,7 @@ struct Call {
     const void *rows, *grad_mixed;
     float *log_sum, *grad_dot;
     void* out;
-    int clips, num_rows, depth, vectors;
+    int clips, num_rows, depth;
     unsigned seed;
 };
 
@@ -34,7 +34,8 @@ int forward(const Call& call) {
                               call.log_sum,
                               call.num_rows,
                               call.depth,
-                              call.vectors != 0};
+                              begin_at<E>(call.rows, call.depth, 16),
+                              begin_at<E>(call.out, call.depth, 2 * sizeof(Storage))};
     run_grid<S>(call.clips, call.num_rows, call.depth, ForwardMemory<E, S>::kBytes, call.seed,
                 [&](simt::Thread& exec, Place place) { channel_forward<simt::Thread, E, S>(exec, args, place); });
     return 0;
@@ -50,7 +51,8 @@ int backward(const Call& call) {
                                static_cast<Storage*>(call.out),
                                call.num_rows,
                                call.depth,
-                               call.vectors != 0};
+                               begin_at<E>(call.rows, call.depth, 16) && begin_at<E>(call.grad_mixed, call.depth, 16),
+                               begin_at<E>(call.out, call.depth, 2 * sizeof(Storage))};
     run_grid<S>(call.clips, call.num_rows, call.depth, BackwardMemory<E, S>::kBytes, call.seed,
                 [&](simt::Thread& exec, Place place) { channel_backward<simt::Thread, E, S>(exec, args, place); });
     return 0;

@@ -83,7 +83,7 @@ class Call(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("rows", "grad_mixed", "log_sum", "grad_dot", "out")),
-        *((name, ctypes.c_int) for name in ("clips", "num_rows", "depth", "vectors")),
+        *((name, ctypes.c_int) for name in ("clips", "num_rows", "depth")),
         ("seed", ctypes.c_uint),
     )
 

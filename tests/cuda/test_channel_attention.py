@@ -41,8 +41,8 @@ class Problem:
         rows = torch.rand(self.shape, generator=generator) * size * (3.0 / depth**0.5)  # as after a ReLU
         grad = torch.randn(self.shape, generator=generator)
         # Sometimes at an address that is no multiple of 16 bytes.
-        shift = self.seed % 2
-        self.rows, self.grad = (Guarded(x.to(element.dtype), element.dtype, shift) for x in (rows, grad))
+        self.shift = self.seed % 2
+        self.rows, self.grad = (Guarded(x.to(element.dtype), element.dtype, self.shift) for x in (rows, grad))
         exact = self.rows.tensor.double().requires_grad_()
         logits = exact @ exact.mT
         self.mixed, self.log_sum = torch.softmax(logits, dim=-1) @ exact, logits.logsumexp(dim=-1).detach()
@@ -50,11 +50,8 @@ class Problem:
         self.mixed = self.mixed.detach()
 
     def call(self, out: Guarded, log_sum: Guarded, grad_dot: Guarded | None = None) -> Call:
-        """`vectors` as the launcher decides."""
-        pitch = self.shape[2] * self.rows.tensor.element_size()
-        vectors = int(pitch % 16 == 0 and self.rows.pointer % 16 == 0)
         dot = grad_dot.pointer if grad_dot else None
-        return Call(self.rows.pointer, self.grad.pointer, log_sum.pointer, dot, out.pointer, *self.shape, vectors, self.seed)
+        return Call(self.rows.pointer, self.grad.pointer, log_sum.pointer, dot, out.pointer, *self.shape, self.seed)
 
 
 @pytest.mark.parametrize(("name", "shape", "clips", "num_rows", "depth"), SIZES)
@@ -142,7 +139,7 @@ def test_sixteen_bit_conversions_of_the_model(kernels: ctypes.CDLL) -> None:
 
 def run_forward(kernels: ctypes.CDLL, problem: Problem, shape: int) -> tuple[Tensor, Tensor]:
     """Y and L."""
-    out, log_sum = Guarded(problem.shape, problem.element.dtype), Guarded(problem.shape[:2], torch.float32)
+    out, log_sum = Guarded(problem.shape, problem.element.dtype, problem.shift), Guarded(problem.shape[:2], torch.float32)
     call = problem.call(out, log_sum)
     assert kernels.channel_forward_on_cpu(problem.element.number, shape, ctypes.byref(call)) == 0
     return out.result(), log_sum.result()
@@ -153,7 +150,7 @@ def run_backward(kernels: ctypes.CDLL, problem: Problem, shape: int, forward: tu
     element, (clips, num_rows, depth) = problem.element, problem.shape
     mixed_of_forward, log_sum_of_forward = forward or (problem.mixed, problem.log_sum)
     mixed = Guarded(mixed_of_forward.to(element.dtype), element.dtype)
-    out, dot = Guarded(problem.shape, element.dtype), Guarded(problem.shape[:2], torch.float32)
+    out, dot = Guarded(problem.shape, element.dtype, problem.shift), Guarded(problem.shape[:2], torch.float32)
     kernels.dot_rows_on_cpu(
         element.number,
         *map(ctypes.c_void_p, (problem.grad.pointer, mixed.pointer, dot.pointer)),

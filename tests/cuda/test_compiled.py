@@ -51,7 +51,7 @@ def compare_channel_attention(gpu: Gpu, precision: str, kind: str, clips: int, n
     """Forward and backward as a model has them, one from the results of the other."""
     problem = Problem(ELEMENTS[precision], clips, num_rows, depth)
     dtype, error = problem.element.dtype, problem.element.error
-    mixed, result = Guarded(problem.shape, dtype), Guarded(problem.shape, dtype)
+    mixed, result = (Guarded(problem.shape, dtype, problem.shift) for _ in range(2))
     log_sum, scratch = (Guarded(problem.shape[:2], torch.float32) for _ in range(2))
     how = problem.shape, precision, 0, 0
     with gpu.of_kind(kind, problem.rows.tensor, mixed.tensor, log_sum.tensor) as kernels:
