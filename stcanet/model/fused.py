@@ -36,13 +36,20 @@ def channel_attention(rows: Tensor) -> Tensor:
 
 def why_not(rows: Tensor) -> str | None:
     """None where the kernels can take such tensors, else the reason."""
-    if rows.device.type != "cuda":
-        return f"the tensors are on the {rows.device.type.upper()}"
-    if rows.dtype not in (torch.float16, torch.bfloat16, torch.float32):
-        return f"there are no kernels for {rows.dtype}"
-    capability = torch.cuda.get_device_capability(rows.device)
-    if capability < ((7, 5) if rows.dtype == torch.float16 else (8, 0)):
-        return f"a GPU of compute capability {capability[0]}.{capability[1]} has no tensor cores for {rows.dtype}"
+    problem: str | None = _why_not(rows.device, rows.dtype)
+    return problem
+
+
+# What is built and which GPU is there stays as it is: looking at it would end a compiled graph in each block.
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _why_not(device: torch.device, dtype: torch.dtype) -> str | None:
+    if device.type != "cuda":
+        return f"the tensors are on the {device.type.upper()}"
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"there are no kernels for {dtype}"
+    capability = torch.cuda.get_device_capability(device)
+    if capability < ((7, 5) if dtype == torch.float16 else (8, 0)):
+        return f"a GPU of compute capability {capability[0]}.{capability[1]} has no tensor cores for {dtype}"
     return cuda.why_not()
 
 

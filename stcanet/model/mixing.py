@@ -59,7 +59,7 @@ def part_relation(nodes: Tensor, weight: Tensor, attention: Attention = "eager")
 def choose(rows: Tensor, attention: Attention) -> Attention:
     """The implementation that a setting means for such tensors: never another one than was named."""
     if attention == "auto":
-        usable = rows.device.type == "cuda" and (_capability(rows), rows.dtype) in FASTER_FUSED
+        usable = rows.device.type == "cuda" and (_capability(rows.device), rows.dtype) in FASTER_FUSED
         # Not sdpa: its fast kernels stop at P = 256, so that it holds [R, R] in memory as the eager path does.
         return "fused" if usable and fused.why_not(rows) is None else "eager"
     if attention == "fused" and (problem := fused.why_not(rows)) is not None:
@@ -67,8 +67,9 @@ def choose(rows: Tensor, attention: Attention) -> Attention:
     return attention
 
 
-def _capability(rows: Tensor) -> tuple[int, int]:
-    return torch.cuda.get_device_capability(rows.device)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
 
 
 def _eager(rows: Tensor) -> Tensor:

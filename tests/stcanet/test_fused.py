@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import importlib
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from stcanet.config.model import Attention
-from stcanet.model import STCABlock, fused
+from stcanet.model import STCABlock, fused, mixing
 from stcanet.model.fused_relation import part_relation
 from stcanet.model.mixing import channel_mix, choose
 from stcanet_runtime import cuda
@@ -71,6 +74,25 @@ def test_exports_and_compiles_to_the_operator() -> None:
     compiled(leaf).sum().backward()
     Module()(twin).sum().backward()
     torch.testing.assert_close(leaf.grad, twin.grad)
+
+
+@pytest.mark.parametrize("attention", ["fused", "auto"])
+def test_the_choice_does_not_end_a_compiled_graph(attention: Attention, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With tensors that only pretend to be on a GPU, and kernels that only pretend to be built."""
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
+    monkeypatch.setattr(mixing, "FASTER_FUSED", frozenset({((9, 0), torch.float32)}))
+    monkeypatch.setattr(cuda, "why_not", lambda: None if importlib.import_module(cuda.__name__) else "")  # not traceable
+    targets = []
+
+    def backend(graph: torch.fx.GraphModule, _inputs: list[Tensor]) -> Any:
+        targets.extend(node.target for node in graph.graph.nodes)
+        return graph
+
+    with FakeTensorMode():
+        torch.compile(lambda rows: channel_mix(rows, attention) * 2, backend=backend, fullgraph=True)(
+            torch.empty(2, 4, 8, device="cuda")
+        )
+    assert FORWARD in targets or FORWARD.default in targets
 
 
 def test_wrong_shape_is_named() -> None:
