@@ -115,11 +115,14 @@ def without_junk(samples: Iterable[Sample]) -> tuple[Sample, ...]:
 
 
 def count_notes(dataset: ReIDDataset, published: Mapping[str, int]) -> tuple[str, ...]:
-    """One line that names every split whose number of samples is not the published one."""
+    """One line that names every split whose number of samples is not the published one.
+
+    It names no path: packages carry it to others.
+    """
     found = {split: numbers["samples"] for split, numbers in dataset.describe().items()}
     differing = [
         f"{split} {found.get(split, 0):,} instead of {number:,}"
         for split, number in published.items()
         if found.get(split, 0) != number
     ]
-    return (f"{dataset.root} is not the published {dataset.name}: {', '.join(differing)}",) if differing else ()
+    return (f"this is not the published {dataset.name}: {', '.join(differing)}",) if differing else ()
