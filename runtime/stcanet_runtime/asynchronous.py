@@ -140,8 +140,10 @@ class AsyncEncoder:
         The frame is not copied: it must not change until the future is done.
 
         Raises:
-            DroppedError: The encoder is closed.
+            DroppedError: The encoder is closed, or in a child that was forked, where its threads are not.
         """
+        if not self._threads[0].is_alive():
+            raise DroppedError("the encoder is closed, or was opened before this process was forked; open a new one")
         job = _Job(lambda: self._encoder.crop_boxes(frame, xyxy(frame, format) if callable(xyxy) else xyxy, format))
         self._count("submitted")
         dropped = self._waiting.put(job, self._drop_oldest)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +161,23 @@ futures = [stream.submit(np.full((8, 8, 3), 99, np.uint8), [[0, 0, 8, 8]] * 5000
 futures[0].result()
 raise SystemExit(3)
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_does_not_wait_for_threads_that_it_has_not(encoder: Encoder, make_crop: MakeCrop) -> None:
+    with AsyncEncoder(encoder) as stream:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Python 3.12: threads do not come along
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                stream.submit(make_crop(0), BOXES, "rgb")
+            except DroppedError:
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def test_a_program_may_end_without_closing(package: Path) -> None:
