@@ -247,12 +247,14 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
 
 
 def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
-    if not camera["ended"]:
-        last, since = camera["last_done"], camera.get("since")
-        if since is not None and (last is None or since > last):
-            return _silence(who, None if last is None else since, float(since), now, max_age)
-        return _silence(who, last, started, now, max_age)
-    return f"{who} failed: {camera['error']}" if camera.get("error") else None
+    reason = f": {camera['error']}" if camera.get("error") else ""
+    if camera["ended"]:
+        return f"{who} failed{reason}" if reason else None
+    last, since = camera["last_done"], camera.get("since")
+    if since is not None and (last is None or since > last):
+        started, last = float(since), None if last is None else since
+    silence = _silence(who, last, started, now, max_age)
+    return None if silence is None else silence + reason
 
 
 def _silence(who: str, last: float | None, started: float, now: float, max_age: float) -> str | None:

@@ -146,7 +146,7 @@ def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(
     assert "Traceback" in caplog.text
     assert not counts["ended"]  # its thread is over; a camera never is
     now = json.loads(health.read_text())["time"]
-    assert "camera door has done nothing for 99 s" in check_health(health, 60, now=counts["last_done"] + 99)
+    assert "camera door has done nothing for 99 s: it ended" in check_health(health, 60, now=counts["last_done"] + 99)
     assert check_health(health, 60, now=now) == []
 
 
@@ -274,6 +274,7 @@ def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         cameras[camera]["error"] = "it is off"
     path.write_text(json.dumps({"time": 99.0, "started": 92.0, "cameras": cameras}))
     assert check_health(path, 10, now=106.5, alive=True) == []
+    assert check_health(path, 10, now=103) == ["camera yard has done nothing yet: it is off"]
     assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
     assert check_health(path, 10, now=200, alive=True) == ["the watch has done nothing for 101 s"]
     assert check_health(path, 10, now=60, alive=True) == ["the watch reports from 39 s in the future; look at the clock"]
@@ -374,6 +375,8 @@ def test_the_file_that_is_deployed_is_valid() -> None:
         ("[watch", "cannot read the configuration"),
         ("[wach]", "[wach]: there is no such command; there are 'bench', "),
         ("[watch]\nthread = 1", "[watch] has no option 'thread'; there are 'cache', "),
+        ("[watch]\ncameras = 'a=b'", "[watch] takes a list for 'cameras', got 'a=b'"),
+        ("[gallery.search]\ncamera = 'a'", "[gallery.search] takes a list for 'camera', got 'a'"),
         ("watch = 3", "[watch] must be a table of options"),
         ("[gallery.serch]", "[gallery.serch]: there is no such command"),
         ("[log]\nlevel = 3", "[log] may have level (text) and json"),

@@ -46,10 +46,12 @@ def _defaults(place: str, tables: dict[str, Any], group: Any) -> dict[str, Any]:
 
 
 def _options(place: str, table: dict[str, Any], command: Any) -> dict[str, Any]:
-    names = {
-        opt.lstrip("-"): param.name for param in command.params for opt in param.opts if not opt.startswith("-") or len(opt) > 2
+    params = {
+        opt.lstrip("-"): param for param in command.params for opt in param.opts if not opt.startswith("-") or len(opt) > 2
     }
-    for name in table:
-        if name not in names:
-            raise ConfigError(f"{place}] has no option '{name}'; there are {quote_choices(sorted(names))}")
-    return {names[name]: value for name, value in table.items()}
+    for name, value in table.items():
+        if name not in params:
+            raise ConfigError(f"{place}] has no option '{name}'; there are {quote_choices(sorted(params))}")
+        if not isinstance(value, list) and (params[name].nargs == -1 or getattr(params[name], "multiple", False)):
+            raise ConfigError(f"{place}] takes a list for '{name}', got {value!r}")
+    return {params[name].name: value for name, value in table.items()}
