@@ -60,7 +60,8 @@ def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
         RGB, uint8, ``[H, W, 3]``, contiguous, the caller's own copy.
 
     Raises:
-        ImageError: The file is missing, no image, truncated, too large, or not 8 bits per channel.
+        ImageError: The file is missing, no image, truncated, too large, or not 8 bits per channel (but for colour PNGs of 16
+            bits, of which Pillow reads the high bytes; others it would clip).
         OptionError: `color` is missing for an array, unknown, or contradicts the source.
         ShapeError: The array is not ``[H, W, 3]`` of uint8 with at least one pixel.
     """

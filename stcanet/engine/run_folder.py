@@ -16,7 +16,7 @@ from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.engine import run_files
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
-from stcanet_runtime.files import atomic_path, lock, remove_temporaries, write_json, write_text
+from stcanet_runtime.files import atomic_path, check_writable, lock, remove_temporaries, write_json, write_text
 
 
 class RunFolder:
@@ -78,11 +78,12 @@ class RunFolder:
 
 
 def check_unused(root: Path) -> None:
-    """Raise OptionError where no new run can begin: there is an earlier one, or a file."""
+    """Raise OptionError where there is an earlier run, or a file in the way, and OSError where nothing can be written."""
     if (root / run_files.METRICS).exists():
         raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
     if not next(path for path in (root, *root.parents) if path.exists()).is_dir():
         raise OptionError("run folder", str(root), "a folder, and a file is in its way")
+    check_writable(root / run_files.METRICS if root.exists() else root)  # which is not made before the data was read
 
 
 def saved_state(root: Path) -> Path | None:

@@ -109,6 +109,14 @@ def test_an_earlier_run_is_not_overwritten(people: Path, tmp_path: Path) -> None
     assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder here in which even root writes nothing")
+def test_a_place_where_nothing_can_be_written_is_found_before_the_images_are_read(people: Path) -> None:
+    watcher = Watcher()
+    with pytest.raises(OSError, match="/proc/run"):
+        train(settings(people), Path("/proc/run"), watcher)
+    assert not watcher.read
+
+
 def manifest_of_tracklets(people: Path, path: Path) -> Path:
     """The same people as tracklets: all images of one person by one camera."""
     lines = ["path,pid,camid,split,track,frame"]
@@ -128,6 +136,7 @@ VIDEO = {"preset": "stcanet-video", "model": {"backbone": "resnet18", "clip_leng
 def test_a_clip_preset_trains_on_tracklets_and_repeats(people: Path, tmp_path: Path) -> None:
     data = str(manifest_of_tracklets(people, tmp_path / "people.csv"))
     changes = {**VIDEO, "data": data, "instances": 2, "val_fraction": 0.25, "clips": {"sampling": "random"}}
+    changes["eval_every"] = 5  # the last epoch is validated all the same
     watcher = Watcher()
     first = train(settings(people, **changes), tmp_path / "a", watcher)
     again = train(settings(people, **changes, workers=1, cache="none"), tmp_path / "b")
