@@ -17,6 +17,8 @@ from stcanet_runtime.errors import PackageError
 _VARINT, _BYTES = 0, 2  # wire types
 _LENGTHS = {1: 8, 5: 4}  # of the fixed wire types, in bytes
 _MAX_DEPTH = 64
+_PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+"""How pickles begin: the opcode PROTO, and the protocol."""
 _EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
 
 # Message → field number → message inside it. What is not listed cannot hold a tensor.
@@ -69,18 +71,22 @@ def inspect_onnx(path: str | Path) -> OnnxFile:
     except FileNotFoundError:
         raise PackageError(f"{path}: no such file") from None
     except (_MalformedError, ValueError):  # ValueError: text that is not UTF-8; an empty file, which cannot be mapped
-        if _is_checkpoint(path):
-            raise PackageError(f"{path} is a checkpoint of PyTorch; make a package of it with 'stcanet export'") from None
+        if kind := _kind_of_checkpoint(path):
+            raise PackageError(f"{path} is {kind}; make a package of it with 'stcanet export'") from None
         raise PackageError(f"{path} is not an ONNX model, or it is truncated") from None
 
 
-def _is_checkpoint(path: Path) -> bool:
-    """Whether PyTorch saved it: a zip file with ``NAME/data.pkl``, of which only the list of contents is read."""
+def _kind_of_checkpoint(path: Path) -> str | None:
+    """What PyTorch saved it as, if it did: a zip file with ``NAME/data.pkl``, or a pickle before 1.6. Neither is unpacked."""
+    with path.open("rb") as file:
+        if file.read(2) in _PICKLES:
+            return "a pickle, as old checkpoints of PyTorch are"
     try:
         with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("/data.pkl") for name in archive.namelist())
+            names = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
-        return False
+        return None
+    return "a checkpoint of PyTorch" if any(name.endswith("/data.pkl") for name in names) else None
 
 
 def _inspect(data: mmap.mmap) -> OnnxFile:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import pickle
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,18 @@ def test_a_checkpoint_is_told_what_to_do(tmp_path: Path) -> None:
         archive.writestr("readme.txt", b"")
     with pytest.raises(PackageError, match="not an ONNX model"):
         inspect_onnx(tmp_path / "other.pt")
+
+
+class _Trap:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+        return exec, ("raise AssertionError('the pickle was loaded')",)
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_a_pickle_is_told_what_to_do_and_not_loaded(tmp_path: Path, protocol: int) -> None:
+    (tmp_path / "old.pth").write_bytes(pickle.dumps({"state_dict": _Trap()}, protocol))
+    with pytest.raises(PackageError, match=r"old\.pth is a pickle, as old checkpoints .*; make a package .* 'stcanet export'"):
+        inspect_onnx(tmp_path / "old.pth")
 
 
 def test_truncated(tmp_path: Path) -> None:
