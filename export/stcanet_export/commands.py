@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from stcanet.commands.options import preset_option
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import check_choice, check_provider, parse_size
+from stcanet_runtime.cli.options import check_choice, check_value, parse_size
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
@@ -37,8 +38,44 @@ def _check_input(name: str) -> str:
 
 def _check_runtime(name: str) -> str:
     from stcanet_export.native import NATIVE
+    from stcanet_runtime.providers import EP_NAMES
 
-    return name if name == NATIVE else check_provider(name)
+    return check_choice(name, ("auto", *EP_NAMES, NATIVE))
+
+
+def _runtime_option(what: str) -> Any:
+    names = "auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native"
+    return typer.Option(callback=_check_runtime, help=f"{what}: {names}.")
+
+
+def _check_opset(number: int | None) -> int | None:
+    if number is None:  # before torch is imported
+        return None
+    from stcanet_export.onnx import check_opset
+
+    return check_value(number, check_opset)
+
+
+def _check_precision(name: str | None) -> str | None:
+    if name is None:  # before torch is imported
+        return None
+    from stcanet_export.precision import check_precision
+
+    return check_value(name, check_precision)
+
+
+def _check_target(name: str | None) -> str | None:
+    if name is None:  # before torch is imported
+        return None
+    from stcanet_export.targets import find_target
+
+    return check_value(name, find_target)
+
+
+def _check_method(name: str) -> str:
+    from stcanet_export.calibration import METHODS
+
+    return check_choice(name, METHODS)
 
 
 @examples("""
@@ -57,10 +94,12 @@ def export(
         Path, typer.Option("--out", "-o", help="Folder of the package, or one file: NAME.zip, NAME.stcanet.")
     ] = Path("package"),
     preset: Annotated[
-        str | None, typer.Option(help="Instead of a checkpoint: export a preset with random weights, to measure speed.")
+        str | None, preset_option("Instead of a checkpoint, a network of random weights, to measure speed")
     ] = None,
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
-    opset: Annotated[int | None, typer.Option(help="ONNX operator set, 17 to 27.", show_default="18")] = None,
+    opset: Annotated[
+        int | None, typer.Option(callback=_check_opset, help="ONNX operator set, 17 to 27.", show_default="18")
+    ] = None,
     takes: Annotated[str, typer.Option("--input", callback=_check_input, help=_INPUT_HELP)] = "uint8",
     part_maps: Annotated[bool, typer.Option("--part-maps", help="Also give the part maps of the attention.")] = False,
     no_l2: Annotated[bool, typer.Option("--no-l2", help="Give features as they are, not of unit length.")] = False,
@@ -74,11 +113,13 @@ def export(
         list[Path] | None, typer.Option(help="Result of 'stcanet evaluate --out' for the model card; may be repeated.")
     ] = None,
     sign: Annotated[Path | None, typer.Option(help="Sign the package with this minisign secret key.")] = None,
-    precision: Annotated[str | None, typer.Option(help=_PRECISION_HELP, show_default="the target's, or fp32")] = None,
-    target: Annotated[str | None, typer.Option(help=_TARGET_HELP, show_default=False)] = None,
+    precision: Annotated[
+        str | None, typer.Option(callback=_check_precision, help=_PRECISION_HELP, show_default="the target's, or fp32")
+    ] = None,
+    target: Annotated[str | None, typer.Option(callback=_check_target, help=_TARGET_HELP, show_default=False)] = None,
     calibration: Annotated[str | None, typer.Option(help=_CALIBRATION_HELP, show_default=False)] = None,
     calibration_crops: Annotated[int, typer.Option(help="How many of them.")] = 128,
-    calibration_method: Annotated[str, typer.Option(help="percentile or entropy.")] = "percentile",
+    calibration_method: Annotated[str, typer.Option(callback=_check_method, help="percentile or entropy.")] = "percentile",
     evaluate: Annotated[str | None, typer.Option(help=_EVALUATE_HELP, show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a package that is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -126,14 +167,8 @@ def parity(
     package: Annotated[Path, typer.Argument(help="Model package to check: a folder, one file, or its model.onnx alone.")],
     checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with this package.")] = None,
-    provider: Annotated[
-        str,
-        typer.Option(
-            callback=_check_runtime,
-            help="Where the package runs: auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native.",
-        ),
-    ] = "cpu",
-    reference_provider: Annotated[str, typer.Option(callback=_check_runtime, help="Where a reference package runs.")] = "cpu",
+    provider: Annotated[str, _runtime_option("Where the package runs")] = "cpu",
+    reference_provider: Annotated[str, _runtime_option("Where a reference package runs")] = "cpu",
     images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
     gallery: Annotated[
         str | None,

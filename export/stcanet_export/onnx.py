@@ -57,6 +57,12 @@ class Contract:
             raise OptionError("batch", self.batch, "at least 1")
 
 
+def check_opset(number: int) -> None:
+    """Raise OptionError where it cannot be asked for."""
+    if number not in OPSETS:
+        raise OptionError("opset", number, f"one from {OPSETS[0]} to {OPSETS[-1]}")
+
+
 OWN = Contract()
 
 
@@ -88,8 +94,7 @@ def export_onnx(
         PackageError: What the exporter made is not a valid model of standard operators.
         MissingDependencyError: onnx or onnxscript is not installed.
     """
-    if opset not in OPSETS:
-        raise OptionError("opset", opset, f"from {OPSETS[0]} to {OPSETS[-1]}")
+    check_opset(opset)
     if contract.part_maps and not model.config.blocks:
         raise OptionError("part_maps", True, "left out: the network has no attention blocks")
     _require_exporter()

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stcanet.config import PRESETS, preset_config
+from stcanet.commands.options import BLOCKS, parse_blocks, preset_option
+from stcanet.config import preset_config
 from stcanet_runtime.cli.examples import examples
 
 
@@ -19,11 +20,8 @@ from stcanet_runtime.cli.examples import examples
 def convert(
     weights: Annotated[Path, typer.Argument(help="Checkpoint of the published STCANet or IAUnet code, torchreid, and others.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write (.pt).")],
-    preset: Annotated[str, typer.Option(help=f"Network: {', '.join(PRESETS)}.")] = "stcanet-image",
-    blocks: Annotated[
-        str | None,
-        typer.Option(metavar="none|2,3", help="Stages with attention after them.", show_default="those of the preset"),
-    ] = None,
+    preset: Annotated[str, preset_option("Network")] = "stcanet-image",
+    blocks: BLOCKS = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what became of every entry as JSON.")] = False,
 ) -> None:
     """Make a checkpoint for `evaluate` and `export` from weights of another program.
@@ -33,12 +31,11 @@ def convert(
     """
     from dataclasses import asdict
 
-    from stcanet.commands.train import parse_blocks
     from stcanet.engine.checkpoint import save_checkpoint
     from stcanet.engine.foreign import convert as convert_weights
     from stcanet_runtime.cli.text import say
 
-    overrides = {} if blocks is None else {"blocks": tuple(parse_blocks(blocks))}
+    overrides = {} if blocks is None else {"blocks": parse_blocks(blocks)}
     checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
     save_checkpoint(checkpoint, out)
     text = f"{out}: {report}; the last stride is 1 here, whatever it was there"

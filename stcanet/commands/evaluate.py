@@ -4,27 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from stcanet.commands.datasets import DATA_HELP
+from stcanet.commands.options import device_option
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK, provider_option
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK, check_choice, provider_option
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
     from stcanet.evaluation import EvaluationSettings, Result
+    from stcanet_runtime.tracklets import Frames
 
 
-DEVICE = Annotated[str, typer.Option(help="For checkpoints: auto, cpu, cuda or cuda:N.")]
+DEVICE = Annotated[str, device_option("For checkpoints: ")]
 PROVIDER = Annotated[str, provider_option("For packages")]
 BATCH_SIZE = Annotated[
     int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
 ]
+
+
+def _check_frames(name: str) -> str:
+    from stcanet_runtime.tracklets import FRAMES
+
+    return check_choice(name, FRAMES)
+
+
 FRAMES = Annotated[
-    Literal["all", "quick"],
-    typer.Option(help="Of tracklets: every frame in consecutive clips, or one clip near the start."),
+    str,
+    typer.Option(callback=_check_frames, help="Of tracklets: all, in consecutive clips, or quick, one clip."),
 ]
 CLIP_LENGTH = Annotated[
     int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
@@ -145,7 +155,7 @@ def read_dataset(source: str) -> ReIDDataset:
 
 
 def make_settings(
-    frames: Literal["all", "quick"],
+    frames: str,
     clip_length: int | None,
     flip: bool,
     metric: str,
@@ -162,4 +172,4 @@ def make_settings(
     from stcanet_runtime.tracklets import Sampling
 
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    return EvaluationSettings(Sampling(frames, clip_length, flip), metric, reranking, batch_size, ap)
+    return EvaluationSettings(Sampling(cast("Frames", frames), clip_length, flip), metric, reranking, batch_size, ap)

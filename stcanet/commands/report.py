@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet.commands.datasets import DATA_HELP
+from stcanet.commands.options import device_option
 from stcanet_runtime.cli.examples import examples
 
 
@@ -27,7 +28,7 @@ def report(
     masks: Annotated[
         Path | None, typer.Option(help="Part masks to show beside the part maps.", show_default="those of the run")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, device_option()] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print the path and results as one JSON object.")] = False,
 ) -> None:
     """Write RUN/report.html: curves, figures, settings, hardest mistakes and part maps on one page that opens offline."""

@@ -11,14 +11,17 @@ import typer
 
 from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import parse_size
+from stcanet_runtime.cli.options import check_choice, parse_size
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.cli.text import say
-from stcanet_runtime.errors import OptionError
 
 _DEFAULTS = SynthConfig()
 _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
 _MAX_AUTO_WORKERS = 8
+
+
+def _check_layout(name: str) -> str:
+    return check_choice(name, (MaskLayout.INDEXED, MaskLayout.REFERENCE))
 
 
 @examples("""
@@ -40,7 +43,10 @@ def synth(
     junk: Annotated[int, typer.Option(help="Gallery images with bad boxes (identity -1).")] = 0,
     masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write part masks too.")] = False,
     mask_layout: Annotated[
-        str, typer.Option(help="'indexed': one palette PNG per image; 'reference': five PNGs per training image.")
+        str,
+        typer.Option(
+            callback=_check_layout, help="'indexed': one palette PNG per image; 'reference': five PNGs per training image."
+        ),
     ] = MaskLayout.INDEXED.value,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a dataset that was made here with other settings.")] = False,
@@ -63,17 +69,11 @@ def synth(
         seed=seed,
         distractors=distractors,
         junk=junk,
-        masks=_parse_layout(mask_layout) if masks else MaskLayout.NONE,
+        masks=MaskLayout(mask_layout) if masks else MaskLayout.NONE,
     )
     with progress_bar("drawing") as progress:
         counts = generate(out, config, progress, workers=_cores() if workers is None else workers, force=force)
     say({"out": str(out), **counts.to_dict()}, as_json, _summary(out, counts))
-
-
-def _parse_layout(text: str) -> MaskLayout:
-    if text not in (MaskLayout.INDEXED, MaskLayout.REFERENCE):
-        raise OptionError("--mask-layout", text, "'indexed' or 'reference'")
-    return MaskLayout(text)
 
 
 def _cores() -> int:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet.commands.datasets import DATA_HELP
-from stcanet.config import PRESETS, TrainConfig, load_toml, make_config, parse_override
+from stcanet.commands.options import BLOCKS, device_option, parse_blocks, preset_option
+from stcanet.config import TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine import run_files
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.errors import OptionError
 
 if TYPE_CHECKING:
     from stcanet.engine.observer import StepReport
@@ -43,11 +43,8 @@ def train(
     masks: Annotated[
         Path | None, typer.Option(help="Folder with part masks of the training images (stcanet masks; synth --masks).")
     ] = None,
-    preset: Annotated[str | None, typer.Option(help=f"Network: {', '.join(PRESETS)}.", show_default=TrainConfig.preset)] = None,
-    blocks: Annotated[
-        str | None,
-        typer.Option(metavar="none|2,3", help="Stages with attention after them.", show_default="those of the preset"),
-    ] = None,
+    preset: Annotated[str | None, preset_option("Network", show_default=TrainConfig.preset)] = None,
+    blocks: BLOCKS = None,
     backbone_weights: Annotated[
         str | None, typer.Option(metavar="imagenet|none|PATH", help="Start of the backbone.", show_default="imagenet")
     ] = None,
@@ -56,7 +53,7 @@ def train(
         typer.Option(metavar="CHECKPOINT", help="Start from the weights of this one that fit; also of another program."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", show_default=str(TrainConfig.epochs))] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")] = None,
+    device: Annotated[str | None, device_option(show_default=TrainConfig.device)] = None,
     seed: Annotated[
         int | None, typer.Option(help="Of the weights, batches and augmentation.", show_default=str(TrainConfig.seed))
     ] = None,
@@ -106,14 +103,6 @@ def train(
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
         typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
         typer.echo(str(page))
-
-
-def parse_blocks(text: str) -> list[int]:
-    """``none`` or ``2,3`` as stages."""
-    try:
-        return [] if text == "none" else [int(stage) for stage in text.split(",")]
-    except ValueError:
-        raise OptionError("--blocks", text, "'none', or stages such as 2,3") from None
 
 
 def _describe_resumed(resumed: dict[str, Any]) -> str:

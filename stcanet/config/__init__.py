@@ -1,7 +1,7 @@
 """All settings and all their defaults. No torch in here, so that a mistake shows at once."""
 
 from stcanet.config.load import load_toml, make_config, parse_override
-from stcanet.config.model import PRESETS, ModelConfig, preset_config
+from stcanet.config.model import PRESETS, ModelConfig, check_blocks, preset_config
 from stcanet.config.training import (
     CACHES,
     NUM_MASK_PARTS,
@@ -11,6 +11,7 @@ from stcanet.config.training import (
     LossConfig,
     OptimConfig,
     TrainConfig,
+    check_device,
 )
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "ModelConfig",
     "OptimConfig",
     "TrainConfig",
+    "check_blocks",
+    "check_device",
     "load_toml",
     "make_config",
     "parse_override",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ ATTENTIONS: tuple[Attention, ...] = ("auto", "fused", "sdpa", "eager")
 
 MAX_SIDE, MAX_FRAMES, MAX_PARTS = 4096, 4096, 256
 """Far above any use: a damaged or hostile checkpoint shall not allocate what it likes."""
+STAGES = (1, 2, 3, 4)
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
 
@@ -58,8 +59,7 @@ class ModelConfig:
             raise OptionError("head_init", self.head_init, quote_choices(("default", "small")))
         if self.attention not in ATTENTIONS:
             raise OptionError("attention", self.attention, quote_choices(ATTENTIONS))
-        if not all(stage in (1, 2, 3, 4) for stage in self.blocks) or len(set(self.blocks)) != len(self.blocks):
-            raise OptionError("blocks", self.blocks, "distinct stages out of 1, 2, 3, 4")
+        check_blocks(self.blocks)
         for name in ("height", "width"):
             if not 32 <= getattr(self, name) <= MAX_SIDE:
                 raise OptionError(name, getattr(self, name), f"from 32 to {MAX_SIDE} pixels")
@@ -79,6 +79,12 @@ class ModelConfig:
         if "preset" not in values:
             raise ConfigError("model.preset is missing")
         return cls(**typed(cls, values, "model."))
+
+
+def check_blocks(stages: Sequence[int]) -> None:
+    """Raise OptionError where an attention block cannot stand after each of these stages."""
+    if not set(stages) <= set(STAGES) or len(set(stages)) != len(stages):
+        raise OptionError("blocks", stages, f"none, or distinct stages out of {', '.join(map(str, STAGES))}")
 
 
 PRESETS: dict[str, ModelConfig] = {

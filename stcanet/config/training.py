@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -18,6 +19,11 @@ CACHES: tuple[Cache, ...] = ("auto", "memory", "file", "none")
 def _require(name: str, value: object, condition: bool, expected: str) -> None:
     if not condition:
         raise OptionError(name, value, expected)
+
+
+def check_device(name: str) -> None:
+    """Raise OptionError where it is no name of a device. Whether the device is here is told when it is wanted."""
+    _require("device", name, re.fullmatch(r"auto|cpu|cuda(:\d+)?", name) is not None, "'auto', 'cpu', 'cuda' or 'cuda:N'")
 
 
 @dataclass(frozen=True)
@@ -237,6 +243,7 @@ class TrainConfig:
             _require(name, getattr(self, name), getattr(self, name) >= 0, "0 or more")
         # Seeds of single epochs are made of it, which have to fit into 64 bits.
         _require("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2³² − 1")
+        check_device(self.device)
         _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
         _require("cache", self.cache, self.cache in CACHES, quote_choices(CACHES))
         _require("cache_dir", self.cache_dir, bool(self.cache_dir) or self.cache != "file", "given where cache is 'file'")

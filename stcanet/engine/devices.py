@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from stcanet.config import check_device
 from stcanet_runtime.errors import OptionError
 
 
@@ -15,12 +16,8 @@ def resolve_device(name: str) -> torch.device:
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise OptionError("device", name, "'auto', 'cpu', 'cuda' or 'cuda:N'") from None
-    if device.type not in ("cpu", "cuda"):
-        raise OptionError("device", name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
+    check_device(name)
+    device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise OptionError("device", name, f"a CUDA device that torch sees here (there are {torch.cuda.device_count()})")
     return device

@@ -199,10 +199,6 @@ def test_missing_data(stcanet, tmp_path: Path) -> None:
     assert_one_line_error(stcanet("train", "--out", tmp_path / "run", "--data", tmp_path / "none"), "none")
 
 
-def test_blocks_that_are_none_by_mistake(stcanet, people: Path, tmp_path: Path) -> None:
-    assert_one_line_error(stcanet("train", "--out", tmp_path / "run", "--data", people, "--blocks", ""), "--blocks must be")
-
-
 def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     facts = dict.fromkeys(("dataset", "kind", "device", "precision", "images_from"), "")
     facts |= dict.fromkeys(("train_images", "train_identities", "val_queries", "val_gallery"), 0)

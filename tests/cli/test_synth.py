@@ -66,7 +66,6 @@ def test_the_seed_decides_the_pictures(tmp_path: Path) -> None:
         (("--identities", "-3"), "identities"),
         (("--test-identities", "4"), "test_identities"),
         (("--seed", "-1"), "seed"),
-        (("--masks", "--mask-layout", "five"), "--mask-layout must be 'indexed' or 'reference'"),
         (("--workers", "0"), "workers"),
     ],
 )

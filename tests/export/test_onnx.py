@@ -132,7 +132,7 @@ def test_a_fixed_batch_in_the_newest_opset(image_model: STCANet, image_package: 
 
 @pytest.mark.parametrize("opset", [16, 99, 0])
 def test_other_opsets_are_refused(image_model: STCANet, tmp_path: Path, opset: int) -> None:
-    with pytest.raises(OptionError, match="opset must be from 17 to 27"):
+    with pytest.raises(OptionError, match="opset must be one from 17 to 27"):
         export_onnx(image_model, tmp_path / "model.onnx", opset)
 
 

@@ -20,6 +20,7 @@ from stcanet_runtime.cli.gallery import app as gallery_app
 from stcanet_runtime.cli.identify import identify as identify_command
 from stcanet_runtime.cli.infer import infer as infer_command
 from stcanet_runtime.cli.info import info as info_command
+from stcanet_runtime.cli.options import check_choice
 from stcanet_runtime.cli.rank import rank as rank_command
 from stcanet_runtime.cli.text import printable
 from stcanet_runtime.cli.verify import verify as verify_command
@@ -56,13 +57,21 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _check_level(name: str | None) -> str | None:
+    from stcanet_runtime.logs import LEVELS
+
+    return check_choice(name, LEVELS)
+
+
 @app.callback()
 def configure(
     context: typer.Context,
     config: Annotated[
         Path | None, typer.Option(help='TOML file with a table of options for each command, and a table "log".')
     ] = None,
-    log_level: Annotated[str | None, typer.Option(help="Log to stderr from: debug, info, warning or error.")] = None,
+    log_level: Annotated[
+        str | None, typer.Option(callback=_check_level, help="Log to stderr from: debug, info, warning or error.")
+    ] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.")] = False,
     version: Annotated[  # noqa: ARG001  (its callback leaves)
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and leave.")

@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import METRIC, PACKAGE
+from stcanet_runtime.cli.options import METRIC, PACKAGE, check_choice
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranks import Crops
+
+
+def _check_kind(name: str) -> str:
+    from stcanet_runtime.calibration import KINDS
+
+    return check_choice(name, KINDS)
 
 
 @examples("""
@@ -28,8 +34,9 @@ def calibrate(
     kind: Annotated[
         str,
         typer.Option(
+            callback=_check_kind,
             help="What FAR counts. search: queries of people who are not enrolled that find somebody; what a gallery decides "
-            "by, and it grows with the gallery. pairs: pairs of different people taken for one."
+            "by, and it grows with the gallery. pairs: pairs of different people taken for one.",
         ),
     ] = "search",
     package: PACKAGE = None,

@@ -20,7 +20,7 @@ from stcanet_runtime.cli.text import print_json, printable
 from stcanet_runtime.errors import DataError, ImageError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
-from stcanet_runtime.gallery.templates import Templates
+from stcanet_runtime.gallery.templates import Templates, check_templates
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.rerank import Reranking
@@ -103,6 +103,11 @@ def parse_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
         except ValueError:
             values[key] = text
     return values
+
+
+def parse_templates(text: str) -> Templates:
+    """What stands for an identity, from ``all``, ``mean`` or ``3``; raises as `check_templates`."""
+    return check_templates(int(text) if text.isdecimal() else text)
 
 
 def where(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples, with_examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, PACKAGE, RERANK
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, PACKAGE, RERANK, check_value
 from stcanet_runtime.cli.text import say, say_written
 
 app = typer.Typer(
@@ -36,6 +36,12 @@ CAMERAS = Annotated[list[str] | None, typer.Option("--camera", help="Only entrie
 IDENTITIES = Annotated[list[str] | None, typer.Option("--identity", help="Only this identity; may be given several times.")]
 AFTER = Annotated[str | None, typer.Option(help="Only entries from this time on: 2026-11-25T13:00, or seconds.")]
 BEFORE = Annotated[str | None, typer.Option(help="Only entries before this time.")]
+
+
+def _check_templates(text: str) -> str:
+    from stcanet_runtime.cli import galleries
+
+    return check_value(text, galleries.parse_templates)
 
 
 @app.command()
@@ -132,7 +138,8 @@ def search(
     meta: PAIRS = None,
     other_cameras: Annotated[bool, typer.Option("--other-cameras", help="Leave out entries of a query's own camera.")] = False,
     templates: Annotated[
-        str, typer.Option(help="What stands for an identity: all, mean, or a number of its embeddings.")
+        str,
+        typer.Option(callback=_check_templates, help="What stands for an identity: all, mean, or a number of its embeddings."),
     ] = "all",
     rerank: RERANK = False,
     k1: K1 = 20,
@@ -159,7 +166,7 @@ def search(
             threshold,
             which,
             other_cameras,
-            int(templates) if templates.isdecimal() else templates,
+            galleries.parse_templates(templates),
             Reranking(k1, k2, lambda_value) if rerank else None,
         )
     if sheet is not None:

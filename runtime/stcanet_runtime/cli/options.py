@@ -5,21 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
+from stcanet_runtime.errors import OptionError, quote_choices
+
 _PROVIDERS = "auto, cpu, openvino, openvino-bf16, cuda or tensorrt"
+Value = TypeVar("Value")
 
 
-def check_choice(name: str, choices: Iterable[str]) -> str:
-    """The name; BadParameter where it is none of the choices."""
-    from stcanet_runtime.errors import quote_choices
-
+def check_choice(name: Value, choices: Iterable[str]) -> Value:
+    """The name, or None where none was given; BadParameter where it is none of the choices."""
     known = list(choices)
-    if name not in known:
-        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(known)}")
+    if name is not None and name not in known:
+        raise _unknown(name, quote_choices(known))
     return name
+
+
+def check_value(value: Value, check: Callable[[Any], object]) -> Value:
+    """The value, or None where none was given; BadParameter where `check` raises OptionError."""
+    try:
+        if value is not None:
+            check(value)
+    except OptionError as error:
+        raise _unknown(value, error.expected) from None
+    return value
+
+
+def _unknown(value: object, expected: str) -> typer.BadParameter:
+    return typer.BadParameter(f"'{value}' is not known; take {expected}")
 
 
 def check_provider(name: str) -> str:
