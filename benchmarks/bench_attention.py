@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from provenance import RESULTS, environment, write_result
+from provenance import RESULTS, environment, nothing_measured, write_result
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -39,8 +39,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
     options = parser.parse_args()
     if not torch.cuda.is_available() or (problem := cuda.why_not()) is not None:
-        print(f"nothing measured: {'torch sees no GPU' if not torch.cuda.is_available() else problem}")
-        return
+        nothing_measured(problem if torch.cuda.is_available() else "torch sees no GPU")
     rows: list[dict[str, Any]] = []
     facts = {"gpu": torch.cuda.get_device_name(), "cuda": torch.version.cuda, "repeats": options.repeats}
     report = {"benchmark": "attention", "environment": environment("torch"), **facts, "rows": rows, "relations": []}

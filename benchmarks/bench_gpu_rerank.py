@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from market_like import MARKET_GALLERY, MARKET_QUERY, MSMT_GALLERY, MSMT_QUERY, market_like, scaled_identities
-from provenance import RESULTS, environment, write_result
+from provenance import RESULTS, environment, nothing_measured, write_result
 
 from stcanet_runtime import backends, rerank
 from stcanet_runtime.backends import gpu, gpu_device
@@ -32,8 +32,7 @@ def main() -> None:
     parser.add_argument("--shrink", type=int, default=1, help="divide the sizes")
     options = parser.parse_args()
     if (problem := gpu_device.why_not()) is not None:
-        print(f"nothing measured: {problem}")
-        return
+        nothing_measured(problem)
     import cupy
 
     device = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)["name"].decode()

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from bench_training import synchronise
-from provenance import RESULTS, environment, write_result
+from provenance import RESULTS, environment, nothing_measured, write_result
 
 from stcanet.config import make_config
 from stcanet.config.model import Attention
@@ -43,8 +43,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "model_gpu.json")
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        print("nothing measured: torch sees no GPU")
-        return
+        nothing_measured("torch sees no GPU")
     device = resolve_device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     facts = {"device": name, "steps": options.steps, "repeats": options.repeats}

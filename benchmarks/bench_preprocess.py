@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from provenance import RESULTS, environment, write_result
+from provenance import RESULTS, environment, nothing_measured, write_result
 
 from stcanet_runtime.backends import compiled, gpu_crops, gpu_device, reference
 from stcanet_runtime.frames import FORMATS, Frame, as_frame
@@ -123,7 +123,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--check", type=int, default=0, help="random boxes to hold against Pillow")
     parser.add_argument("--out", type=Path, default=RESULTS / "preprocess.json")
+    parser.add_argument("--gpu", action="store_true", help="measure nothing where CuPy sees no GPU")
     arguments = parser.parse_args()
+    if arguments.gpu and (problem := gpu_device.why_not()) is not None:
+        nothing_measured(problem)
     facts, rng = environment("pillow", "opencv-python-headless"), np.random.default_rng(0)
     if importlib.util.find_spec("cv2"):
         import cv2

@@ -1,4 +1,4 @@
-"""Where a figure comes from: commit, hardware, versions. Every result file starts with it."""
+"""Where a figure comes from: commit, hardware, versions. Every result file starts with it. And why there is none."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import platform
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from stcanet_runtime import __version__, backends
 from stcanet_runtime.files import write_json
 from stcanet_runtime.machine import processor, versions
 
 RESULTS = Path(__file__).parent / "results"
+NOTHING_MEASURED = 77
+"""Status of a script that could not measure, as test harnesses have it; `make bench` goes on, `gpu.sh` ends with an error."""
 
 
 def environment(*packages: str) -> dict[str, Any]:
@@ -42,6 +44,12 @@ def commit() -> str:
     except OSError:  # no git on this machine
         found = ""
     return found or os.environ.get("STCANET_COMMIT", "unknown")
+
+
+def nothing_measured(reason: str) -> NoReturn:
+    """Say why, and leave."""
+    print(f"nothing measured: {reason}")
+    raise SystemExit(NOTHING_MEASURED)
 
 
 def write_result(path: Path, report: dict[str, Any]) -> None:

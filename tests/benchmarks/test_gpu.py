@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import bench_attention
+import bench_gpu_rerank
+import bench_model
+import bench_preprocess
 import pytest
+from provenance import NOTHING_MEASURED
+
+from stcanet_runtime.backends import gpu_device
+
+FOLDER = Path(bench_attention.__file__).parent
 
 
 def row(implementation: str, error: float, gradient: float = 0.0, dtype: str = "bf16") -> dict[str, object]:
@@ -32,3 +45,61 @@ def test_errors_that_are_too_large_are_named(
     rows: list[dict[str, object]], relations: list[dict[str, object]], problems: int
 ) -> None:
     assert len(bench_attention.too_large(rows, relations)) == problems
+
+
+@pytest.mark.parametrize(
+    ("script", "options"),
+    [(bench_attention, ()), (bench_model, ()), (bench_gpu_rerank, ()), (bench_preprocess, ("--gpu",))],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_script_that_cannot_measure_says_why_and_has_a_status_of_its_own(
+    script: ModuleType, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", [script.__name__, *options])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(gpu_device, "why_not", lambda: "CuPy is not installed")
+    with pytest.raises(SystemExit) as left:
+        script.main()
+    assert left.value.code == NOTHING_MEASURED
+    assert capsys.readouterr().out in ("nothing measured: CuPy is not installed\n", "nothing measured: torch sees no GPU\n")
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("@pytest.mark.skip\ndef test_it(): pass", NOTHING_MEASURED),
+        ("@pytest.mark.skip\ndef test_one(): pass\ndef test_other(): pass", 0),
+    ],
+    ids=["skipped", "some"],
+)
+def test_tests_that_are_all_skipped_have_measured_nothing(tmp_path: Path, body: str, status: int) -> None:
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "nothing_ran", "-p", "no:cacheprovider", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "last"),
+    [
+        ({}, []),
+        ({"bench_gpu_rerank.py": 77, "tests/runtime": 77}, ["nothing measured: rerank retrieval-tests"]),
+        ({"bench_model.py": 3, "--gpu": 77}, ["failed: model", "nothing measured: preprocess"]),
+    ],
+)
+def test_gpu_sh_names_the_parts_that_failed_or_measured_nothing(
+    tmp_path: Path, outcomes: dict[str, int], last: list[str]
+) -> None:
+    """With stand-ins that leave with a status and do nothing else."""
+    cases = "".join(f"  *{word}*) exit {status} ;;\n" for word, status in outcomes.items())
+    for name in ("python3", "cmake", "compute-sanitizer"):
+        (tmp_path / name).write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\n')
+        (tmp_path / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    command = ["sh", str(FOLDER / "gpu.sh")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (int(bool(last)), "")
+    assert [line for line in lines if not line.startswith("==") and line] == last
+    assert sum(line.endswith(" s") for line in lines) == 9  # all parts ran
