@@ -101,14 +101,16 @@ inline std::function<void(std::size_t, std::size_t)> watch(const py::object& pro
 }
 
 // The same for calls that report nothing. Only now and then: units may be short, and while other threads compute in
-// Python, the GIL takes milliseconds to come.
-inline Watch watch_signals() {
+// Python, the GIL takes milliseconds to come. What is called for every frame of a video and mostly done by then does
+// not look at once.
+inline Watch watch_signals(bool at_once = true) {
     using Clock = std::chrono::steady_clock;
-    return [next = Clock::time_point::min()](std::size_t) mutable {
+    constexpr std::chrono::milliseconds pause(20);
+    return [=, next = at_once ? Clock::time_point::min() : Clock::now() + pause](std::size_t) mutable {
         if (Clock::now() < next) return;
         const py::gil_scoped_acquire acquire;
         if (PyErr_CheckSignals() != 0) throw py::error_already_set();
-        next = Clock::now() + std::chrono::milliseconds(20);
+        next = Clock::now() + pause;
     };
 }
 

@@ -50,7 +50,7 @@ py::tuple neighbours(const FloatArray& query, const FloatArray& gallery, std::si
     const Neighbours result{output(indices), output(distances), farthest.mutable_data()};
     {
         const py::gil_scoped_release release;
-        stcanet::neighbours(q, g, which, options, scratch, result, out, wanted, watch(progress));
+        stcanet::neighbours(q, g, which, options, scratch, result, out, wanted, watch(progress), watch_signals());
     }
     return py::make_tuple(indices, distances, farthest);
 }

@@ -67,7 +67,7 @@ py::array_t<std::uint8_t> resize_boxes(const std::vector<ByteArray>& planes, con
     std::uint8_t* out = result.mutable_data();
     {
         const py::gil_scoped_release release;
-        stcanet::resize_boxes(frame, begin, count, height, width, options, out);
+        stcanet::resize_boxes(frame, begin, count, height, width, options, out, watch_signals(false));
     }
     return result;
 }

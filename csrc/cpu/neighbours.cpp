@@ -41,8 +41,8 @@ class Candidates {
         for (std::size_t i = block.row; i < block.row + block.rows; ++i) scan_row(block, i);
     }
 
-    void finish(Neighbours result) {
-        parallel_ranges(size(), kChunk, screen_.options.threads, [&](std::size_t begin, std::size_t end) {
+    void finish(Neighbours result, const Watch& watch) {
+        const auto measure = [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i) {
                 const std::vector<Hit>& best = nearest_[i].finish();
                 for (std::size_t r = 0; r < best.size(); ++r) {
@@ -51,13 +51,15 @@ class Candidates {
                 }
                 result.farthest[i] = farthest_[i].finish();
             }
-        });
+        };
         const std::size_t queries = listed_.size();
-        parallel_ranges(queries, kChunk, screen_.options.threads, [&](std::size_t begin, std::size_t end) {
+        const auto list_gallery = [&](std::size_t begin, std::size_t end) {
             for (std::size_t i = begin; i < end; ++i)
                 write_places(listed_[i].finish(), lists_.distances.cols, queries, lists_.distances.row(i),
                              lists_.indices.row(i));
-        });
+        };
+        parallel_ranges(size(), kChunk, screen_.options.threads, measure, watch);
+        parallel_ranges(queries, kChunk, screen_.options.threads, list_gallery, watch);
     }
 
   private:
@@ -119,9 +121,11 @@ void write_dense(const Screen& screen, const Block& block, Matrix<float> dense) 
 }  // namespace
 
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& watch) {
-    search_with_best(*options.kernels, watch, [&](const Product& product, const Progress& told) {
-        const Screen screen(Features::joint(query, gallery), metric, options, product);
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& progress,
+                const Watch& watch) {
+    search_with_best(*options.kernels, progress, [&](const Product& product, const Progress& told) {
+        // Copies of the watch: one that looks now and then looks at once in each part.
+        const Screen screen(Features::joint(query, gallery), metric, options, product, Watch(watch));
         // [Q, G] has to be accurate where it is wanted, and is multiplied apart from the rest.
         const std::size_t split = dense.data != nullptr ? query.rows : 0;
         Candidates candidates(screen, result.distances.cols, split, lists);
@@ -132,7 +136,7 @@ void neighbours(Features query, Features gallery, Metric metric, Options options
                 candidates.visit(block);
             },
             told);
-        candidates.finish(result);
+        candidates.finish(result, Watch(watch));
     });
 }
 

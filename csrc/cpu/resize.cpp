@@ -218,10 +218,11 @@ class BoxResize {
 }  // namespace
 
 void resize_boxes(const Frame& frame, const Box* boxes, std::size_t count, std::size_t height, std::size_t width,
-                  Options options, std::uint8_t* out) {
-    parallel_for(count, options.threads, [&](std::size_t i) {
+                  Options options, std::uint8_t* out, const Watch& watch) {
+    const auto resize = [&](std::size_t i) {
         BoxResize(frame, boxes[i], height, width, options.kernels->resampling).run(out + i * height * width * kColors);
-    });
+    };
+    parallel_for(count, options.threads, resize, watch);
 }
 
 }  // namespace stcanet

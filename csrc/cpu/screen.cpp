@@ -88,10 +88,10 @@ Screen::Screen(Features query, Features gallery, Metric metric_, Options options
     scale_rows(watch);
 }
 
-Screen::Screen(Features all, Metric metric_, Options options_, const Product& product_)
+Screen::Screen(Features all, Metric metric_, Options options_, const Product& product_, const Watch& watch)
     : metric(metric_), options(options_), product(product_), query_{}, gallery_{}, symmetric_(true) {
     query_.rows = all;
-    scale_rows({});
+    scale_rows(watch);
 }
 
 // Calls visit(i, row as float32) for all rows of the side, from several threads.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import ctypes
 import signal
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ def calls() -> dict[str, Callable[[], Any]]:
     overlap = reference.overlaps(*rows, len(q))
     dense = np.ones((300, 600), np.float32)
     listed = dense[:, :50].copy(), np.tile(np.arange(50), (300, 1)), None, None
+    frame, boxes = np.zeros((2000, 2000, 3), np.uint8), np.tile([0, 0, 2000, 2000], (64, 1))
     one_each, everyone = (np.arange(301), np.arange(300)), np.arange(900)
     return {
         "distance_matrix": partial(kernels.distance_matrix, q, g, "cosine", SCRATCH, THREADS),
@@ -60,6 +62,7 @@ def calls() -> dict[str, Callable[[], Any]]:
         "blend": partial(kernels.blend, dense, *overlap, found.farthest[:300].copy(), 1, 0.3, THREADS),
         "select_best": partial(kernels.select_best, q, g, "cosine", *rows, found.farthest, listed, 5, 1, 0.3, None, THREADS),
         "ranks": partial(kernels.ranks, dense, *one_each, np.zeros(301, np.int64), nothing[:0], nothing[:0], THREADS),
+        "resize_boxes": partial(kernels.resize_boxes, [frame], "rgb", boxes, 64, 32, THREADS),
         "count_closer": partial(
             kernels.count_closer, q, g, one_each[0], dense[:, 0].copy(), one_each[1], "cosine", None, SCRATCH, THREADS
         ),
@@ -79,6 +82,7 @@ NAMES = [
     "blend",
     "select_best",
     "ranks",
+    "resize_boxes",
     "count_closer",
 ]
 
@@ -93,4 +97,18 @@ def test_a_signal_ends_the_call(name: str) -> None:
     calls()[name]()  # the arguments are right
     with pytest.raises(StoppedError):
         deque(map(methodcaller("__call__"), (interrupt, calls()[name], finish)), maxlen=0)
+    assert not finished
+
+
+@pytest.mark.usefixtures("compiled", "handled")
+def test_a_signal_after_the_products_ends_the_search_for_neighbours() -> None:
+    """The signal comes with the last report of progress, from what is no Python code and lets Python see nothing."""
+    from stcanet_runtime import _kernels as kernels
+
+    finished: list[bool] = []
+    q, g = np.eye(2, 8, dtype=np.float32), np.ones((3, 8), np.float32)  # one block of products
+    interrupt = partial(ctypes.pythonapi.PyErr_SetInterruptEx, int(signal.SIGINT))
+    call = partial(kernels.neighbours, q, g, 2, "cosine", None, None, interrupt, SCRATCH, THREADS)
+    with pytest.raises(StoppedError):
+        deque(map(methodcaller("__call__"), (call, partial(finished.append, True))), maxlen=0)
     assert not finished

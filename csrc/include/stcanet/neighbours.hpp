@@ -23,9 +23,10 @@ struct GalleryLists {
 };
 
 // Queries come before gallery rows in the joint set of N = Q + G rows; 1 <= k <= N. `dense` [Q, G] and `lists`, if they
-// have data, are filled from the same products.
+// have data, are filled from the same products. `progress` is told of these, `watch` of what comes before and after.
 void neighbours(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,
-                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& watch = {});
+                Neighbours result, Matrix<float> dense, const GalleryLists& lists, const Progress& progress = {},
+                const Watch& watch = {});
 
 // Distances of the pairs (rows[p], cols[p]) of the joint set, by definition.
 void pair_distances(Features query, Features gallery, Metric metric, Options options, const std::int64_t* rows,

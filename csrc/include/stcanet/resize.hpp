@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "stcanet/distance.hpp"
+#include "stcanet/parallel.hpp"
 
 namespace stcanet {
 
@@ -40,6 +41,6 @@ inline bool is_inside(const Box& box, const Frame& frame) {
 
 // out [count, height, width, 3], RGB. Formulas and numerics: csrc/README.md.
 void resize_boxes(const Frame& frame, const Box* boxes, std::size_t count, std::size_t height, std::size_t width,
-                  Options options, std::uint8_t* out);
+                  Options options, std::uint8_t* out, const Watch& watch = {});
 
 }  // namespace stcanet

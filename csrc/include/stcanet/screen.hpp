@@ -32,7 +32,7 @@ class Screen {
     Screen(Features query, Features gallery, Metric metric, Options options, const Product& product,
            const Watch& watch = {});
     // Every row against every row.
-    Screen(Features all, Metric metric, Options options, const Product& product);
+    Screen(Features all, Metric metric, Options options, const Product& product, const Watch& watch = {});
 
     const Side& query() const { return query_; }
     const Side& gallery() const { return symmetric_ ? query_ : gallery_; }
