@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_export.report import Check, Ranking, Tolerance
+from stcanet_runtime.wording import counted
 
 Distances = NDArray[np.float64]
 TOP = 10
@@ -35,17 +36,20 @@ def agreement(name: str, ours: Distances, theirs: Distances, tolerance: Toleranc
     plain_tau, pairs = kendall_tau(ours, theirs, 0.0)
     tops = sorted({1, min(TOP, int(np.isfinite(theirs).sum(axis=1).min()) - 1)})
     shares = {top: top_share(ours, theirs, top, tie) for top in tops}
+    told = counted(apart, "pair", "pairs")
     checks = [
-        _check(f"{name}: Kendall's tau", tau, apart, tolerance.min_tau, f"of {apart} pairs farther apart than {tie:g}", tie),
+        _check(f"{name}: Kendall's tau", tau, apart, tolerance.min_tau, f"of {told} farther apart than {tie:g}", tie),
         *(
-            _check(f"{name}: top-{top}", share, counted, tolerance.min_top, f"share of {counted} queries", tie)
-            for top, (share, counted) in shares.items()
+            _check(
+                f"{name}: top-{top}", share, judged, tolerance.min_top, f"share of {counted(judged, 'query', 'queries')}", tie
+            )
+            for top, (share, judged) in shares.items()
         ),
     ]
     first = np.where(np.isfinite(theirs), ours, np.inf).argmin(axis=1)
     same = int((np.take_along_axis(theirs, first[:, None], axis=1)[:, 0] <= theirs.min(axis=1)).sum())
-    told = plain_tau if math.isfinite(plain_tau) else None
-    return Ranking(name, len(theirs), same, shares[1][1], told, pairs, apart, tie), checks
+    whole_tau = plain_tau if math.isfinite(plain_tau) else None
+    return Ranking(name, len(theirs), same, shares[1][1], whole_tau, pairs, apart, tie), checks
 
 
 def kendall_tau(ours: Distances, theirs: Distances, tie: float) -> tuple[float, int]:

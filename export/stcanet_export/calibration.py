@@ -18,6 +18,7 @@ from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_ch
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.wording import counted
 
 METHODS = ("percentile", "entropy")
 """How a tensor's range is chosen: to hold a share of its values, or for the least divergence of the rounded ones."""
@@ -49,7 +50,9 @@ class Calibration:
         """
         files = pick(self._all(), self.crops)
         if len(files) < MIN_CROPS:
-            raise DataError(f"{self.source}: {len(files)} images; calibration needs at least {MIN_CROPS} real crops")
+            raise DataError(
+                f"{self.source}: {counted(len(files), 'image', 'images')}; calibration needs at least {MIN_CROPS} real crops"
+            )
         return files
 
     def _all(self) -> list[Path]:

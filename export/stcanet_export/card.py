@@ -8,6 +8,7 @@ from typing import Any
 from stcanet_export.report import ParityReport
 from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.manifest import Manifest
+from stcanet_runtime.wording import counted
 
 _UNKNOWN = "Not stated."
 _INTENDED = """\
@@ -123,8 +124,9 @@ def _precision(manifest: Manifest) -> str:
 
 def _parity(report: ParityReport) -> str:
     untried = f", of which {len(report.untried)} had nothing to compare" if report.untried else ""
+    crops = counted(len(report.crops), "crop", "crops")
     figures = (
-        f"{'Passed' if report.passed else 'FAILED'} on {len(report.crops)} crops, {len(report.checks)} checks{untried}: "
+        f"{'Passed' if report.passed else 'FAILED'} on {crops}, {len(report.checks)} checks{untried}: "
         f"least cosine of an embedding with PyTorch's {report.min_cosine:.7f}, at least {report.tolerance.min_cosine:g} "
         "allowed. `parity.json` has every figure."
     )

@@ -13,6 +13,7 @@ from rich.console import Console
 from stcanet.commands.options import preset_option
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import check_choice, check_value, parse_size
+from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
@@ -293,13 +294,14 @@ def _export_facts(result: ExportResult) -> dict[str, Any]:
 def _export_summary(result: ExportResult) -> str:
     manifest, report = result.manifest, result.report
     spec = manifest.input
-    time = "" if spec.clip_length is None else f" × {'any number of' if spec.dynamic_time else spec.clip_length} frames"
+    frames = "any number of frames" if spec.dynamic_time else counted(spec.clip_length or 0, "frame", "frames")
+    time = "" if spec.clip_length is None else f" × {frames}"
     size = sum(result.files.values()) / 1e6
     rows = "" if spec.batch is None else f"{spec.batch} "
     takes = f"{rows}{spec.name}{time} {spec.height}×{spec.width} {spec.dtype}"
     lines = [
         f"{result.path}: {manifest.preset}, {takes}, {manifest.output.dim} dimensions, opset {manifest.opset}, {size:.1f} MB",
-        f"parity on {len(report.crops)} crops: passed, min cosine {report.min_cosine:.9f}",
+        f"parity on {counted(len(report.crops), 'crop', 'crops')}: passed, min cosine {report.min_cosine:.9f}",
     ]
     lines += _conversion_lines(manifest.conversion)
     if manifest.source.get("trained") is False:
@@ -310,7 +312,7 @@ def _export_summary(result: ExportResult) -> str:
 def _conversion_lines(facts: Mapping[str, Any]) -> Iterator[str]:
     if search := facts.get("search"):
         kept = ", ".join(search["kept"]) or "nothing but the attention's products"
-        yield f"kept in fp32 by the search ({search['runs']} runs): {kept}"
+        yield f"kept in fp32 by the search ({counted(search['runs'], 'run', 'runs')}): {kept}"
     if target := facts.get("target"):
         yield from (f"for {target['name']}: {reason}" for reason in target["reasons"])
         if target["profile"]:

@@ -14,6 +14,7 @@ from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.manifest import CLIPS
+from stcanet_runtime.wording import counted
 
 _OTHER_TIMES = (1, 2, 7, 16)
 _TIME_CLIPS = 2
@@ -117,13 +118,14 @@ class Comparison:
         if not (self.candidate.spec.dynamic_time and self.reference.spec.dynamic_time):
             return
         for frames in _OTHER_TIMES:
+            name = counted(frames, "frame", "frames")
             clips = self._inputs(frames)[-_TIME_CLIPS if frames < _LONG else -1 :]
             try:
                 actual = self.candidate.embed(clips)
             except Exception as error:
-                yield _did_not_run(f"{frames} frames", error)
+                yield _did_not_run(name, error)
                 continue
-            yield from self._compare(f"{frames} frames", actual, _one_by_one(self.reference, clips), named=False)
+            yield from self._compare(name, actual, _one_by_one(self.reference, clips), named=False)
 
     def _compare(self, name: str, actual: Outputs, expected: Outputs, named: bool = True) -> Iterator[Check]:
         """Embeddings ``[N, D]`` and norms ``[N]`` of the candidate with those of the reference."""

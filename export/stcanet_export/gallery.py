@@ -14,6 +14,7 @@ from stcanet_export.sides import Side
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, LayoutError
 from stcanet_runtime.picking import pick_evenly
+from stcanet_runtime.wording import counted
 
 MAX_QUERIES, MAX_GALLERY = 100, 1000
 """Evenly picked: pairs grow with the square of a gallery, and PyTorch on a CPU embeds some ten crops a second."""
@@ -43,7 +44,8 @@ def read_gallery(source: str) -> Gallery:
         sides = [tuple((image,) for image in list_images(Path(source)))] * 2
     found = Gallery(tuple(pick_evenly(sides[0], MAX_QUERIES)), tuple(pick_evenly(sides[1], MAX_GALLERY)))
     if not found.queries or len(found.gallery) < _MIN_GALLERY:
-        raise DataError(f"{source}: {len(found.queries)} queries and {len(found.gallery)} in the gallery are too few to rank")
+        queries = counted(len(found.queries), "query", "queries")
+        raise DataError(f"{source}: {queries} and {len(found.gallery)} in the gallery are too few to rank")
     return found
 
 
@@ -62,5 +64,7 @@ def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance
     q, g = ([place[group] for group in side] for side in (gallery.queries, gallery.gallery))
     same = np.equal.outer(q, g)
     distances = [np.where(same, np.inf, 1 - values[q] @ values[g].T) for values in (ours, theirs)]
-    ranking, checks = agreement(f"gallery of {len(g)}, {len(q)} queries", distances[0], distances[1], tolerance)
+    ranking, checks = agreement(
+        f"gallery of {len(g)}, {counted(len(q), 'query', 'queries')}", distances[0], distances[1], tolerance
+    )
     return ranking, [least, *checks]

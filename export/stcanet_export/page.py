@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from stcanet_export.report import LayerError, ParityReport
+from stcanet_runtime.wording import counted
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -24,7 +25,7 @@ def html_report(report: ParityReport) -> str:
     part = f"<p>The two part at <b>{escape(report.parts_at)}</b>.</p>" if report.parts_at else ""
     notes = "".join(f"<p>Note: {escape(note)}</p>" for note in report.notes)
     body = [
-        f"<h1>Parity on {len(report.crops)} crops</h1>{verdict}{part}{notes}",
+        f"<h1>Parity on {counted(len(report.crops), 'crop', 'crops')}</h1>{verdict}{part}{notes}",
         f"<p>Reference: {_facts(report.reference)}<br>Candidate: {_facts(report.candidate)}</p>",
         "<h2>Relative error by layer</h2>",
         _plot(report.layers, report.tolerance.max_layer) if report.layers else "<p>Not measured.</p>",

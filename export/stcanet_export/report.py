@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from stcanet_runtime.errors import OptionError, ParityError
+from stcanet_runtime.wording import counted
 
 _MAX_IN_MESSAGE = 3
 
@@ -130,10 +131,12 @@ class Ranking:
 
     def __str__(self) -> str:
         tau = "" if self.tau is None else f", Kendall's tau {self.tau:.4f}"
-        judged = f"{self.pairs_judged or 'none'} of {self.pairs} pairs, those more than {self.tie:.3g} apart"
+        judged = (
+            f"{self.pairs_judged or 'none'} of {counted(self.pairs, 'pair', 'pairs')}, those more than {self.tie:.3g} apart"
+        )
         return (
             f"{self.name}, as it is: same first match {self.same_first} of {self.queries}{tau}; "
-            f"the checks judge {judged}, and {self.queries_judged} first matches"
+            f"the checks judge {judged}, and {counted(self.queries_judged, 'first match', 'first matches')}"
         )
 
 
@@ -213,7 +216,7 @@ class ParityReport:
             lines.append(f"they part at: {self.parts_at}")
         lines += [str(ranking) for ranking in self.rankings]
         lines += [f"note: {note}" for note in self.notes]
-        return "\n".join([*lines, f"parity on {len(self.crops)} crops: {self.verdict}"])
+        return "\n".join([*lines, f"parity on {counted(len(self.crops), 'crop', 'crops')}: {self.verdict}"])
 
     def raise_if_failed(self) -> None:
         """Do nothing if it passed.

@@ -15,6 +15,7 @@ from stcanet_runtime.errors import ManifestError, PackageError, ShapeError
 from stcanet_runtime.manifest import CLIPS, FLOAT, NORMS, InputSpec, Manifest
 from stcanet_runtime.preprocess import UInt8Array, normalize
 from stcanet_runtime.session import Session, Tensor
+from stcanet_runtime.wording import counted
 
 Float32Array = NDArray[np.float32]
 _ORT_TYPES = {"uint8": "uint8", "float32": "float"}
@@ -52,7 +53,9 @@ def run_graph(manifest: Manifest, session: Session, crops: UInt8Array) -> dict[s
     for rows, count in cut(crops, (spec.batch or len(crops),)):
         outputs = session.run({spec.name: to_tensor(rows, spec)})
         if wrong := [name for name, value in outputs.items() if len(value) != len(rows)]:
-            raise PackageError(f"the model gave '{wrong[0]}' {list(outputs[wrong[0]].shape)}, expected {len(rows)} rows")
+            raise PackageError(
+                f"the model gave '{wrong[0]}' {list(outputs[wrong[0]].shape)}, expected {counted(len(rows), 'row', 'rows')}"
+            )
         runs.append({name: value[:count] for name, value in outputs.items()})
     return runs[0] if len(runs) == 1 else {name: np.concatenate([run[name] for run in runs]) for name in runs[0]}
 

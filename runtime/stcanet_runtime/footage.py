@@ -15,6 +15,7 @@ from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.mot import Boxes
 from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.video import Frame, read_video, without_login
+from stcanet_runtime.wording import counted
 
 
 @dataclass
@@ -54,7 +55,7 @@ def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tu
             yield frame, boxes[number]
         if number >= last:
             return
-    raise DataError(f"{without_login(video)} has {number} frames, its boxes go on to frame {last}")
+    raise DataError(f"{without_login(video)} has {counted(number, 'frame', 'frames')}, its boxes go on to frame {last}")
 
 
 def follow_tracks(

@@ -20,6 +20,7 @@ from stcanet_runtime.errors import PackageError, ParityError
 from stcanet_runtime.manifest import NORMS, verify_whole
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.providers import BFLOAT16
+from stcanet_runtime.wording import counted
 
 EMBEDDINGS = "embeddings"
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
@@ -110,7 +111,9 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
         raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
     rows = inputs.shape[0] if inputs.shape else 0
     if rows == 0 or expected.shape != (rows, encoder.dim) or expected.dtype != np.float32:
-        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {rows} inputs")
+        of = counted(rows, "input", "inputs")
+        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {of}")
     if lengths is not None and (lengths.shape != (rows,) or lengths.dtype != np.float32 or not (lengths > 0).all()):
-        raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {rows} inputs")
+        of = counted(rows, "input", "inputs")
+        raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {of}")
     return inputs, expected, lengths

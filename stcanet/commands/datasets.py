@@ -104,15 +104,18 @@ def _line(layout: Layout) -> str:
 def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
     from stcanet_runtime.wording import counted
 
-    kind = "tracklets" if dataset.tracklets else "images"
-    lines = [f"{dataset.name} ({kind}), {dataset.root}"]
+    kind = ("tracklet", "tracklets") if dataset.tracklets else ("image", "images")
+    lines = [f"{dataset.name} ({kind[1]}), {dataset.root}"]
     for split, numbers in dataset.describe().items():
-        images = f" of {numbers['images']:,} images" if dataset.tracklets else ""
-        apart = f", {distractors:,} distractors" if (distractors := numbers.get("distractors")) else ""
-        lines.append(
-            f"  {split:8} {numbers['samples']:7,} {kind}{images}, "
-            f"{numbers['identities']:,} identities, {numbers['cameras']} cameras{apart}"
-        )
+        of = f" of {counted(numbers['images'], 'image', 'images', ',')}" if dataset.tracklets else ""
+        parts = [
+            f"{counted(numbers['samples'], *kind, '7,')}{of}",
+            counted(numbers["identities"], "identity", "identities", ","),
+            counted(numbers["cameras"], "camera", "cameras"),
+        ]
+        if distractors := numbers.get("distractors"):
+            parts.append(counted(distractors, "distractor", "distractors", ","))
+        lines.append(f"  {split:8} {', '.join(parts)}")
     lines += [f"  {name}: {value}" for name, value in dataset.protocol.items()]
     for finding in findings:
         count = "" if finding.examples == (finding.message,) else f"{finding.cases:,} "

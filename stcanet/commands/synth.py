@@ -14,6 +14,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import check_choice, parse_size
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.cli.text import say
+from stcanet_runtime.wording import counted
 
 _DEFAULTS = SynthConfig()
 _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
@@ -82,10 +83,12 @@ def _cores() -> int:
 
 
 def _summary(out: Path, counts: SynthCounts) -> str:
+    train, test = (counted(number, "identity", "identities") for number in (counts.train_identities, counts.test_identities))
+    distractors = counted(counts.distractors, "distractor", "distractors")
     lines = [
         f"{out}: {counts.cameras} cameras",
-        f"  training {counts.train_images:6d} images of {counts.train_identities} identities",
-        f"  query    {counts.query_images:6d} images of {counts.test_identities} identities",
-        f"  gallery  {counts.gallery_images:6d} images, of them {counts.distractors} distractors, {counts.junk} junk",
+        f"  training {counts.train_images:6d} images of {train}",
+        f"  query    {counts.query_images:6d} images of {test}",
+        f"  gallery  {counts.gallery_images:6d} images, of them {distractors}, {counts.junk} junk",
     ]
     return "\n".join([*lines, f"  masks    {counts.masks:6d}"] if counts.masks else lines)

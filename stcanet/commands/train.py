@@ -13,6 +13,7 @@ from stcanet.commands.options import BLOCKS, device_option, parse_blocks, preset
 from stcanet.config import TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine import run_files
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
     from stcanet.engine.observer import StepReport
@@ -99,14 +100,18 @@ def train(
 
         print_json({**asdict(result), "checkpoint": str(result.checkpoint), "report": str(page)})
     else:
-        chosen = f"best of {result.epochs} epochs: {result.best_epoch}" if result.metrics else f"{result.epochs} epochs"
+        ran = counted(result.epochs, "epoch", "epochs")
+        chosen = f"best of {ran}: {result.best_epoch}" if result.metrics else ran
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
+        if result.finished:
+            typer.echo(f"{folder} is finished: nothing was trained")
         typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
         typer.echo(str(page))
 
 
 def _describe_resumed(resumed: dict[str, Any]) -> str:
-    where = f"resumed after epoch {resumed['epoch']}" + (f" and {resumed['step']} batches" if resumed["step"] else "")
+    batches = f" and {counted(resumed['step'], 'batch', 'batches')}" if resumed["step"] else ""
+    where = f"resumed after epoch {resumed['epoch']}{batches}"
     changed = "".join(f"; {name}: {before} → {now}" for name, (before, now) in resumed["changed"].items())
     return where + changed
 
@@ -139,9 +144,10 @@ class TrainingProgress:
 
     def on_start(self, facts: dict[str, Any]) -> None:
         """Say what is trained on."""
+        queries = counted(facts["val_queries"], "query", "queries")
         self._console.print(
             f"{facts['dataset']}: {facts['train_images']} {facts['kind']} of {facts['train_identities']} identities, "
-            f"validation {facts['val_queries']} queries in {facts['val_gallery']}; {facts['device']}, {facts['precision']}, "
+            f"validation {queries} in {facts['val_gallery']}; {facts['device']}, {facts['precision']}, "
             f"images from {facts['images_from']}",
             soft_wrap=True,
         )

@@ -20,6 +20,7 @@ from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import STCANet
 from stcanet.model.weights import read_state_dict
 from stcanet_runtime.errors import CheckpointError
+from stcanet_runtime.wording import counted
 
 _OF_BLOCK = {
     "W1.0": "channel.out",
@@ -64,7 +65,7 @@ class LoadReport:
     """Entries without a place in our network."""
 
     def __str__(self) -> str:
-        parts = [f"{len(self.matched)} tensors taken"]
+        parts = [f"{counted(len(self.matched), 'tensor', 'tensors')} taken"]
         for name in ("unfit", "missing", "unknown"):
             if entries := getattr(self, name):
                 parts.append(f"{len(entries)} {name}: {_first(entries)}")
@@ -97,9 +98,8 @@ def _fill(model: STCANet, state: dict[str, Tensor], path: Path) -> LoadReport:
         else:
             unfit.append(f"{theirs} {list(value.shape)} for {list(place.shape)}")
     if not matched:
-        raise CheckpointError(
-            f"{path}: none of its {len(state)} entries fits {model.config}; its first is '{next(iter(state))}'"
-        )
+        entries = counted(len(state), "entry", "entries")
+        raise CheckpointError(f"{path}: none of its {entries} fits {model.config}; its first is '{next(iter(state))}'")
     missing = [name for name in ours if name not in matched and not name.endswith("num_batches_tracked")]
     unknown = [theirs for theirs in state if names.get(theirs) not in ours]
     model.load_state_dict({**ours, **matched})

@@ -17,6 +17,7 @@ from stcanet.engine import run_files
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 from stcanet_runtime.files import atomic_path, check_writable, lock, remove_temporaries, write_json, write_text
+from stcanet_runtime.wording import counted
 
 
 class RunFolder:
@@ -86,8 +87,12 @@ def check_unused(root: Path) -> None:
     check_writable(root / run_files.METRICS if root.exists() else root)  # which is not made before the data was read
 
 
-def saved_state(root: Path) -> Path | None:
+def saved_state(root: Path, finished: bool) -> Path | None:
     """The file that the run in a folder goes on from; None where it was killed before there was anything to keep.
+
+    Args:
+        root: The folder.
+        finished: Whether the run was not killed, but shall be a longer one now.
 
     Raises:
         CheckpointError: The file is gone, and so is what it would take to go on.
@@ -97,10 +102,11 @@ def saved_state(root: Path) -> Path | None:
     if state.exists():
         return state
     epochs = max((row["epoch"] for row in run_files.read_metrics(metrics)), default=0) if metrics.exists() else 0
-    if epochs > 1:  # figures come before the state, so a run that was killed while it first saved has one epoch
+    # Figures come before the state, so a run that was killed while it first saved has one epoch.
+    if finished or epochs > 1:
+        behind = counted(epochs, "epoch", "epochs")
         raise CheckpointError(
-            f"{root} has {epochs} epochs behind it, but no {state.name} to go on from; put it back, or train anew into another "
-            "folder"
+            f"{root} has {behind} behind it, but no {state.name} to go on from; put it back, or train anew into another folder"
         )
     return None
 

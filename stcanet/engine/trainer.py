@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.scoring import score
 from stcanet.engine import run_files
 from stcanet.engine.batches import TrainBatches
-from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
+from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stcanet.engine.distributed import World, joined
 from stcanet.engine.foreign import LoadReport, load_foreign
 from stcanet.engine.learner import Learner
@@ -33,7 +34,8 @@ from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved
 from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
-from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError
+from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 64
 """Images of a forward pass of the validation."""
@@ -49,6 +51,8 @@ class TrainResult:
     best_epoch: int
     metrics: dict[str, float]
     seconds: float
+    finished: bool = False
+    """Whether the run was finished before, so that nothing was trained now."""
 
 
 def train(config: TrainConfig, out: Path, observer: Observer | None = None, resume: bool = False) -> TrainResult:
@@ -59,6 +63,7 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         out: The run folder; must not hold an earlier run, or with `resume` must.
         observer: Told about progress.
         resume: Go on with the run in `out`, wherever it was interrupted. The weights become those of a run that never was.
+            Of a run that is finished nothing is read but its figures and checkpoints.
 
     Raises:
         DataError: The data cannot be read, or is too small for a batch.
@@ -70,7 +75,11 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
     config = located(config)
     changed, state = None, None
     if resume:
-        changed, state = changes(located(run_config(out)), config), saved_state(out)
+        before = located(run_config(out))
+        changed, done = changes(before, config), _finished(out, before.epochs)
+        if done and "epochs" not in changed:
+            return done
+        state = saved_state(out, done is not None)
     else:
         check_unused(out)
     with joined(config.device) as (world, device):
@@ -78,6 +87,22 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         run = _Run(config, state, world, device, watching)
         world.wait()  # until all have read what the main process is about to write
         return run.train(out, watching, changed)
+
+
+def _finished(out: Path, epochs: int) -> TrainResult | None:
+    """What a run of so many epochs has left; None where something is missing. What it would go on from may be gone."""
+    rows = run_files.read_metrics(out / run_files.METRICS) if (out / run_files.METRICS).exists() else []
+    if max((row["epoch"] for row in rows), default=0) != epochs:
+        return None
+    validated = [row for row in rows if "val_mAP" in row]
+    best = max(validated, key=itemgetter("val_mAP")) if validated else rows[-1]
+    used = out / (run_files.BEST if validated else run_files.LAST)
+    try:  # a run may be killed between its figures and its checkpoints
+        left = load_checkpoint(out / run_files.LAST).epoch, load_checkpoint(used).epoch
+    except CheckpointError:
+        return None
+    metrics = {name: value for name, value in best.items() if name != "epoch"} if validated else {}
+    return TrainResult(used, epochs, best["epoch"], metrics, 0.0, finished=True) if left == (epochs, best["epoch"]) else None
 
 
 class _Run:
@@ -202,7 +227,7 @@ class _Run:
             return []
         count = len({sample.pid for sample in self.train_samples})
         if round(self.config.val_fraction * count) == 0:
-            reason = f"val_fraction = {self.config.val_fraction:g} of {count} identities is none"
+            reason = f"val_fraction = {self.config.val_fraction:g} of {counted(count, 'identity', 'identities')} is none"
         else:
             seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
             reason = f"there is no identity that {seen}"

@@ -76,6 +76,7 @@ def checkpoint(people: Path, tmp_path_factory: pytest.TempPathFactory, stcanet: 
     ]
     done = stcanet("train", "--data", people, "--out", run, *options, *small)
     assert done.returncode == 0, done.stderr
+    assert "best.pt (best of 1 epoch: 1; " in done.stdout
     return run / "best.pt"
 
 

@@ -95,6 +95,7 @@ def test_embeds_a_folder(run: Run, package: Path, crops: Path, tmp_path: Path) -
     done = run(package, crops, "--provider", "cpu")
     assert done.returncode == 0, done.stderr
     assert "6 images → 8 dimensions with test on cpu" in done.stdout
+    assert "\n1 image → 8 dimensions" in "\n" + run(package, next(crops.iterdir()), "-o", "one.npz").stdout
     assert "wrote embeddings.npz" in done.stdout
     with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
         assert set(file) == {"embeddings", "paths", "pids", "camids", "model"}
@@ -179,7 +180,7 @@ def test_a_bad_image_is_an_error_or_listed(run: Run, package: Path, crops: Path,
     with np.load(tmp_path / "embeddings.npz") as file:
         assert file["pids"].tolist() == [1, 1, 2, 3, 3]
     assert [entry["path"] for entry in json.loads(run(package, crops, "--skip-bad", "--json").stdout)["skipped"]] == [str(bad)]
-    fails(run(package, bad, "--skip-bad"), "none of 1 images can be read")
+    fails(run(package, bad, "--skip-bad"), "none of 1 image can be read")
 
 
 @pytest.mark.parametrize(

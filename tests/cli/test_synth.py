@@ -38,9 +38,11 @@ def test_json_counts_are_what_was_written(tmp_path: Path) -> None:
 
 
 def test_size_and_masks(tmp_path: Path) -> None:
-    result = _run(tmp_path / "people", *SMALL, "--masks")
+    result = _run(tmp_path / "people", *SMALL, "--masks", "--distractors", "1")
     assert result.exit_code == 0, result.output
-    assert re.search(r"masks +16\b", result.stdout)
+    assert "images of 1 identity\n" in result.stdout
+    assert "1 distractor, 0 junk" in result.stdout
+    assert re.search(r"masks +17\b", result.stdout)
     for pattern in ("query/*.jpg", "masks/*.png"):
         with Image.open(next((tmp_path / "people").glob(pattern))) as image:
             assert image.size == (32, 64)

@@ -327,7 +327,7 @@ def test_tracklets_are_ranked_as_tracklets(clip_model: STCANet, clip_package: Pa
     for reference, candidate in ((same, package), (same, clip_package), (package, clip_package)):
         report = check_parity(reference, candidate, gallery=str(tmp_path / "tracks.csv"))
         report.raise_if_failed()
-        assert "gallery of 4, 1 queries: Kendall's tau" in {check.name for check in report.checks}
+        assert "gallery of 4, 1 query: Kendall's tau" in {check.name for check in report.checks}
 
 
 def test_the_length_of_features_counts_where_they_are_given(make_model: Callable[..., STCANet], tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_the_message_is_one_line_and_names_the_first_failures() -> None:
 def test_passing_says_so() -> None:
     report = _report(Check.at_most("x", 1, 1))
     report.raise_if_failed()
-    assert report.summary().splitlines()[-2:] == ["note: a note", "parity on 1 crops: passed"]
+    assert report.summary().splitlines()[-2:] == ["note: a note", "parity on 1 crop: passed"]
 
 
 @pytest.mark.parametrize("options", [{"min_cosine": 1.1}, {"min_cosine": 0}, {"max_abs": -1}, {"tie": math.nan}])

@@ -264,7 +264,7 @@ def test_duke_video_dense(tmp_path: Path) -> None:
     assert "_F0033_" in dense.train[1].path.name
     assert numbers(dense)["gallery"] == EXPECTED["dukemtmcvidreid"]["gallery"]
     (root / "train/0001/0001" / "0001_C6_F0002_X30002.jpg").unlink()
-    assert "1 tracklets lack frames" in load_dataset(root).notes[0]
+    assert "1 tracklet lacks frames" in load_dataset(root).notes[0]
 
 
 def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

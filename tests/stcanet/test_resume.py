@@ -270,6 +270,33 @@ def test_a_run_killed_before_its_first_state_starts_again(people: Path, tmp_path
     assert_same_run(tmp_path / "run", tmp_path / "untouched")
 
 
+def test_a_finished_run_is_finished_with_or_without_its_state(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, run = settings(people, epochs=1), tmp_path / "run"
+    first = train(config, run)
+    (run / "resume.pt").unlink()
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"has 1 epoch behind it, but no resume\.pt"):
+        train(replace(config, epochs=2), run, resume=True)
+    monkeypatch.setattr("stcanet.engine.trainer.load_dataset", lambda *_: pytest.fail("images were read"))
+    again = train(replace(config, workers=1), run, resume=True)
+    assert again == replace(first, seconds=0.0, finished=True)
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize("missing", ["last.pt", "best.pt"])
+def test_a_run_killed_between_its_figures_and_its_checkpoints_is_not_finished(
+    people: Path, tmp_path: Path, missing: str
+) -> None:
+    config, run = settings(people, epochs=1), tmp_path / "run"
+    train(config, run)
+    for name in (missing, "resume.pt"):
+        (run / name).unlink()
+    assert not train(config, run, resume=True).finished
+    assert (run / missing).exists()
+
+
 def test_a_run_whose_state_is_gone_is_not_trained_over(people: Path, tmp_path: Path) -> None:
     config, run = settings(people, epochs=2, val_fraction=0.0), tmp_path / "run"
     train(config, run)

@@ -71,7 +71,7 @@ def test_masks_are_the_fourth_channel(paths: list[Path], masks: MaskFolder) -> N
 
 def test_a_missing_mask_is_told_before_anything_is_read(paths: list[Path], masks: MaskFolder) -> None:
     (masks.root / "3.png").unlink()
-    with pytest.raises(DataError, match="1 of 5 images have no part mask"):
+    with pytest.raises(DataError, match="of 5 images, 1 has no part mask"):
         FrameFiles(paths, 16, 8, masks)
 
 

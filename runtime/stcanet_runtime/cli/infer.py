@@ -106,12 +106,18 @@ def infer(
         if sheet is not None:
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
             ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
-    what = "tracks" if "starts" in more else "boxes" if video else "images"
+    what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
     _report(encoder, queries, what, found, out, sheet, as_json)
 
 
 def _report(
-    encoder: Encoder, queries: Crops, what: str, found: Ranks | None, out: Path | None, sheet: Path | None, as_json: bool
+    encoder: Encoder,
+    queries: Crops,
+    what: tuple[str, str],
+    found: Ranks | None,
+    out: Path | None,
+    sheet: Path | None,
+    as_json: bool,
 ) -> None:
     from stcanet_runtime.cli import ranks
     from stcanet_runtime.cli.text import print_json

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.wording import counted
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
 
@@ -60,7 +61,7 @@ def _print(facts: dict[str, Any]) -> None:
             "  [yellow]both onnxruntime and onnxruntime-gpu are installed; they overwrite each other: keep one[/]",
             soft_wrap=True,
         )
-    console.print(f"[bold]processor[/] {cpu['model'] or cpu['machine']}, {cpu['cores']} cores")
+    console.print(f"[bold]processor[/] {cpu['model'] or cpu['machine']}, {counted(cpu['cores'], 'core', 'cores')}")
     if cpu["features"]:
         console.print("  " + " ".join(cpu["features"]), soft_wrap=True)
     backends, providers = facts["backends"], facts["providers"]

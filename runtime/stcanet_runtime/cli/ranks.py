@@ -85,7 +85,7 @@ def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Cr
             on_error=bad.__setitem__ if skip_bad else None,
         )
     if len(bad) == len(paths):
-        raise DataError(f"{source}: none of {len(paths)} images can be read; the first: {bad[0]}")
+        raise DataError(f"{source}: none of {counted(len(paths), 'image', 'images')} can be read; the first: {bad[0]}")
     good = [path for index, path in enumerate(paths) if index not in bad]
     pids, camids = _identities(good)
     return Crops(
@@ -333,8 +333,8 @@ def to_dict(found: Ranks) -> dict[str, Any]:
     }
 
 
-def show(facts: Mapping[str, Any], found: Ranks | None, what: str) -> None:
-    """Print for people: the ranking as a table, then what was done; `what` was embedded: images, boxes or tracks."""
+def show(facts: Mapping[str, Any], found: Ranks | None, what: tuple[str, str]) -> None:
+    """Print for people: the ranking as a table, then what was done to one or many of `what`."""
     from rich.console import Console
 
     console = Console(highlight=False)
@@ -346,7 +346,7 @@ def show(facts: Mapping[str, Any], found: Ranks | None, what: str) -> None:
         show_ranking(found)
     for item in facts["skipped"]:
         say(f"skipped {item['path']}: {item['reason']}")
-    say(f"{facts['images']} {what} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
+    say(f"{counted(facts['images'], *what)} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
     for name in ("out", "sheet"):
         if facts[name]:
             say(f"wrote {facts[name]}")

@@ -10,6 +10,7 @@ import typer
 
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import PROVIDER
+from stcanet_runtime.wording import counted
 
 
 @examples("""
@@ -31,8 +32,9 @@ def verify(
 
     result = verify_package(package, provider, public_key)
     signed = "" if public_key is None else "signature right, "
+    embeddings = counted(result.crops, "golden embedding", "golden embeddings")
     text = (
-        f"{package}: {result.crops} golden embeddings on '{result.provider}', min cosine {result.min_cosine:.9f} "
+        f"{package}: {embeddings} on '{result.provider}', min cosine {result.min_cosine:.9f} "
         f"(at least {result.bound}): {signed}{'verified' if result.passed else 'FAILED'}"
     )
     say({"passed": result.passed, **asdict(result)}, as_json, text)

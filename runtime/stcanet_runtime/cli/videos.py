@@ -50,7 +50,8 @@ def embed(
     if isinstance(source, dict):
         source = {frame: boxes for frame, boxes in source.items() if frame <= limit}
         if not source:
-            raise DataError(f"{name}: there are no boxes in its first {max_frames} frames")
+            first = "first frame" if max_frames == 1 else f"first {max_frames} frames"
+            raise DataError(f"{name}: there are no boxes in its {first}")
     with progress_bar("embedding") as progress:
         if isinstance(source, Detector) or each_box:
             people: list[Person] = []

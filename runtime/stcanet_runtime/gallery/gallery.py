@@ -21,6 +21,7 @@ from stcanet_runtime.gallery.sqlite import SqliteStore
 from stcanet_runtime.gallery.store import Ids, Rows, Store
 from stcanet_runtime.gallery.templates import Templates, check_templates, make_templates
 from stcanet_runtime.rerank import Reranking, rerank
+from stcanet_runtime.wording import counted
 
 
 def _check_threshold(value: Any) -> float:
@@ -181,7 +182,7 @@ class Gallery:
         places = ranking.check_count(k, "k")
         wanted = max(places, ranking.check_count(shortlist, "shortlist")) if reranking else places
         if cameras is not None and (isinstance(cameras, str) or len(cameras) != len(q)):
-            raise ShapeError(f"cameras must be {len(q)} names, one of each query")
+            raise ShapeError(f"cameras must be {counted(len(q), 'name', 'names')}, one of each query")
         if self._prepared is not None and self._prepared.revision != self.store.revision:
             self._prepared = None  # of people who may be forgotten
         if check_templates(templates) == "all":

@@ -10,6 +10,7 @@ from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Layout, child, subfolders, without_junk
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.wording import counted
 
 TREE = """\
 DukeMTMC-VideoReID/
@@ -93,7 +94,8 @@ def _read_tracklet(folder: Path, pid: int) -> Sample:
 def _gap_notes(samples: Sequence[Sample]) -> tuple[str, ...]:
     """A line when frames are missing between the first and the last of a tracklet, which others cut short there."""
     short = [sample for sample in samples if _frame(sample.frames[-1]) - _frame(sample.frames[0]) >= len(sample.frames)]
-    return (f"{len(short)} tracklets lack frames in between, the first is {short[0].path.parent}",) if short else ()
+    lack = counted(len(short), "tracklet lacks", "tracklets lack")
+    return (f"{lack} frames in between, the first is {short[0].path.parent}",) if short else ()
 
 
 def _frame(path: Path) -> int:

@@ -12,6 +12,7 @@ from PIL import Image
 from stcanet.data.masks.layout import FOREGROUND, PARTS
 from stcanet_runtime.errors import DataError, ImageError, OptionError
 from stcanet_runtime.preprocess import open_image
+from stcanet_runtime.wording import counted
 
 _FILES = tuple(f"{name}.png" for name in (*PARTS, FOREGROUND))
 _LAYOUTS = f"'<image stem>.png' (one indexed PNG), or '<image stem>/' with {', '.join(_FILES)}"
@@ -66,7 +67,8 @@ class MaskFolder:
                 )
         missing = [image for image in images if not all(path.is_file() for path in self.files(image))]
         if missing:
-            raise DataError(f"{len(missing)} of {len(images)} images have no part mask, first {self._missing(missing[0])}")
+            which = f"of {counted(len(images), 'image', 'images')}, {counted(len(missing), 'has', 'have')} no part mask"
+            raise DataError(f"{which}, first {self._missing(missing[0])}")
 
     def read(self, image: str | Path, height: int, width: int) -> NDArray[np.uint8]:
         """The part map of an image.
