@@ -24,7 +24,7 @@ from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.embeddings import conversion_bytes
 from stcanet_runtime.errors import MemoryLimitError
 from stcanet_runtime.figures import Ranks
-from stcanet_runtime.identities import Identities
+from stcanet_runtime.ground_truth import GroundTruth
 
 DEFAULT_BUDGET = 256 << 20
 """Bytes for pairs, blocks and conversions when no limit is given."""
@@ -38,7 +38,7 @@ _HINT = "give more; or convert the embeddings to float32, since those are not co
 def embedding_ranks(
     query: NDArray[Any],
     gallery: NDArray[Any],
-    people: Identities,
+    people: GroundTruth,
     metric: str,
     backend: Backend,
     max_memory: int | None,
@@ -67,7 +67,7 @@ def embedding_ranks(
         yield _group_ranks(query[queries], rows, _pairs(people, queries, rows), metric, backend, budget // 2, report)
 
 
-def _plan(query: NDArray[Any], people: Identities, max_memory: int | None) -> int:
+def _plan(query: NDArray[Any], people: GroundTruth, max_memory: int | None) -> int:
     """Bytes for everything whose size can be chosen."""
     if max_memory is None:
         return DEFAULT_BUDGET
@@ -140,8 +140,8 @@ class _Pairs(NamedTuple):
     """[Q + 1] of the pairs that are not hidden."""
 
 
-def _pairs(people: Identities, queries: slice, gallery: _GalleryRows) -> _Pairs:
-    truth = people.truth(queries)
+def _pairs(people: GroundTruth, queries: slice, gallery: _GalleryRows) -> _Pairs:
+    truth = people.matches(queries)
     counts = np.diff(truth.match_start), np.diff(truth.hidden_start)
     rows = np.concatenate([np.repeat(np.arange(len(count)), count) for count in counts])
     places = gallery.places(np.concatenate([truth.matches, truth.hidden]))

@@ -21,7 +21,7 @@ from stcanet_runtime.embedding_ranks import embedding_ranks
 from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, APRule, Evaluation, Protocol, Ranks, check_ap_rule, summarise
-from stcanet_runtime.identities import JUNK_PID, Identities, identify
+from stcanet_runtime.ground_truth import JUNK_PID, GroundTruth
 from stcanet_runtime.ranking import check_count
 
 __all__ = ["DISTRACTOR_PID", "JUNK_PID", "Evaluation", "Protocol", "evaluate", "evaluate_embeddings"]
@@ -61,7 +61,7 @@ def evaluate(
         OptionError: `max_rank` is not an integer of at least 1, or there is no such `ap_rule`.
     """
     distances = _distances(distmat)
-    people = identify(q_pids, g_pids, q_camids, g_camids, distances.shape)
+    people = GroundTruth.of(q_pids, g_pids, q_camids, g_camids, distances.shape)
     places, rule = check_count(max_rank, "max_rank"), check_ap_rule(ap_rule)
     return summarise(_matrix_ranks(distances, people), people, places, metric, rule)
 
@@ -109,19 +109,19 @@ def evaluate_embeddings(
     """
     q, g = check_embeddings(query, "query"), check_embeddings(gallery, "gallery")
     check_same_depth(q, g)
-    people = identify(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
+    people = GroundTruth.of(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
     places, chosen = check_count(max_rank, "max_rank"), get_backend(backend)
     limit, rule = None if max_memory is None else check_count(max_memory, "max_memory"), check_ap_rule(ap_rule)
     ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, limit, progress)
     return summarise(ranks, people, places, metric, rule)
 
 
-def _matrix_ranks(distances: NDArray[Any], people: Identities) -> Iterator[Ranks]:
+def _matrix_ranks(distances: NDArray[Any], people: GroundTruth) -> Iterator[Ranks]:
     """Ranks of all queries, in pieces that bound the memory of lists and conversions."""
     backend, native = get_backend(), _is_native(distances)
     row_cost = 1 if native else distances.shape[1]
     for queries in people.groups(row_cost, _GROUP_ELEMENTS):
-        rows, truth = distances[queries], people.truth(queries)
+        rows, truth = distances[queries], people.matches(queries)
         ranks = backend.ranks(rows if native else _converted(rows), truth)
         if ranks is None:
             raise ShapeError("distmat holds NaN: the ranking is undefined; look at the embeddings it was made from")

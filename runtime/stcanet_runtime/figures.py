@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
-from stcanet_runtime.identities import Identities
+from stcanet_runtime.ground_truth import GroundTruth
 from stcanet_runtime.ranking import check_count
 from stcanet_runtime.wording import counted
 
@@ -113,7 +113,7 @@ def check_ap_rule(rule: APRule) -> APRule:
 
 
 def summarise(
-    pieces: Iterable[Ranks], people: Identities, max_rank: int, metric: str | None, ap_rule: APRule = "rectangle"
+    pieces: Iterable[Ranks], people: GroundTruth, max_rank: int, metric: str | None, ap_rule: APRule = "rectangle"
 ) -> Evaluation:
     """Figures of all queries.
 
@@ -171,7 +171,7 @@ def count_distractors(q_pids: ArrayLike, g_pids: ArrayLike) -> int:
     return 0 if np.any(np.equal(q_pids, DISTRACTOR_PID)) else int(np.count_nonzero(np.equal(g_pids, DISTRACTOR_PID)))
 
 
-def _protocol(people: Identities, num_valid: int, max_rank: int, metric: str | None, ap_rule: APRule) -> Protocol:
+def _protocol(people: GroundTruth, num_valid: int, max_rank: int, metric: str | None, ap_rule: APRule) -> Protocol:
     return Protocol(
         same_camera_rule=NO_CAMERA_RULE if people.cameras is None else CAMERA_RULE,
         num_query=len(people.q_pids),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from stcanet_runtime import Gallery
 from stcanet_runtime.cli import app, run
-from stcanet_runtime.cli.galleries import age_limit, parse_time
+from stcanet_runtime.cli.gallery_options import age_limit, parse_time
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -82,7 +82,7 @@ def test_a_sheet_says_who_it_is_and_by_which_threshold(
     filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    monkeypatch.setattr("stcanet_runtime.cli.galleries.ranked_sheet", lambda *sheet: drawn.append(sheet))
+    monkeypatch.setattr("stcanet_runtime.cli.gallery_search.ranked_sheet", lambda *sheet: drawn.append(sheet))
     for threshold in (2, 0):
         options = ("--package", package, "--threshold", threshold, "--other-cameras", "--sheet", tmp_path / "a.png")
         status, out, _ = cli("gallery", "search", filled, crops, *options)

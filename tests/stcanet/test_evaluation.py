@@ -20,7 +20,7 @@ from stcanet.evaluation import EvaluationSettings, Matrix, Result, embed_dataset
 from stcanet.evaluation.heatmap import draw_heatmap, heatmap
 from stcanet.evaluation.result import markdown_header, protocol_text, save_embeddings_to
 from stcanet_runtime import evaluate, rerank_distances
-from stcanet_runtime.cli import ranks
+from stcanet_runtime.cli import ranked_lists
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError, ShapeError
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.tracklets import Sampling
@@ -184,10 +184,10 @@ def test_markdown_is_a_table() -> None:
 def test_embeddings_are_saved_as_infer_does(tmp_path: Path) -> None:
     model, dataset = GivenModel(noise=2.0), make_dataset()
     embedded = embed_dataset(model, dataset, EvaluationSettings())
-    query, gallery = (ranks.load(path) for path in save_embeddings_to(embedded, tmp_path / "new"))
+    query, gallery = (embedded.load(path) for path in save_embeddings_to(embedded, tmp_path / "new"))
     np.testing.assert_array_equal(query.embeddings, embedded.query)
     assert gallery.paths == [sample.path for sample in dataset.gallery]
-    found = ranks.rank(query, gallery, 3, False, "cosine", None, None)
+    found = ranked_lists.rank(query, gallery, 3, False, "cosine", None, None)
     assert found.evaluation is not None
     assert found.evaluation.mAP == judge(model, embedded, EvaluationSettings()).plain.mAP
 

@@ -39,9 +39,9 @@ BEFORE = Annotated[str | None, typer.Option(help="Only entries before this time.
 
 
 def _check_templates(text: str) -> str:
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_options
 
-    return check_value(text, galleries.parse_templates)
+    return check_value(text, gallery_options.parse_templates)
 
 
 @app.command()
@@ -85,22 +85,22 @@ def enrol(
     as_json: JSON = False,
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_entries, gallery_options
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
-    moment, extra = galleries.parse_time(at), galleries.parse_pairs(meta)
-    given = galleries.load(gallery, sources, package, skip_bad)
-    crops = given if identity is not None or by_folder else galleries.people(given)
+    moment, extra = gallery_options.parse_time(at), gallery_options.parse_pairs(meta)
+    given = gallery_entries.load(gallery, sources, package, skip_bad)
+    crops = given if identity is not None or by_folder else gallery_entries.people(given)
     nobody = len(given.paths) - len(crops.paths)
-    names = galleries.identities(crops, identity, by_folder)
+    names = gallery_entries.identities(crops, identity, by_folder)
     with Gallery.open(gallery, crops.model) as made:
         ids = made.enrol(
             crops.embeddings,
             names,
-            galleries.cameras(crops, camera),
+            gallery_entries.cameras(crops, camera),
             moment,
             metadata=[{**extra, "path": str(path.resolve())} for path in crops.paths],
         )
@@ -149,29 +149,29 @@ def search(
     as_json: JSON = False,
 ) -> None:
     """Find who it is, or that nobody is near enough."""
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_entries, gallery_options, gallery_search
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.rerank import Reranking
 
     if sheet is not None:
         check_picture(sheet)
-    which = galleries.where(identity, camera, after, before, meta)
-    crops = galleries.load(gallery, sources, package)
+    which = gallery_options.where(identity, camera, after, before, meta)
+    crops = gallery_entries.load(gallery, sources, package)
     with Gallery.open(gallery, crops.model, read_only=True) as made:
-        found = galleries.find(
+        found = gallery_search.find(
             made,
             crops,
             top_k,
             threshold,
             which,
             other_cameras,
-            galleries.parse_templates(templates),
+            gallery_options.parse_templates(templates),
             Reranking(k1, k2, lambda_value) if rerank else None,
         )
     if sheet is not None:
-        galleries.draw(found, sheet)
-    galleries.show(found, as_json)
+        gallery_search.draw(found, sheet)
+    gallery_search.show(found, as_json)
     if not as_json:
         say_written(sheet)
 
@@ -188,13 +188,13 @@ def expire(
     as_json: JSON = False,
 ) -> None:
     """Delete what is old, and overwrite it."""
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_options
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     if (older_than is None) == (before is None):
         raise typer.BadParameter("give one of --older-than and --before", param_hint="'--older-than'")
-    limit = galleries.age_limit(older_than) if older_than is not None else galleries.parse_time(before)
+    limit = gallery_options.age_limit(older_than) if older_than is not None else gallery_options.parse_time(before)
     assert limit is not None
     with Gallery.open(gallery) as made:
         count = made.expire(limit)
@@ -234,14 +234,14 @@ def export(
     as_json: JSON = False,
 ) -> None:
     """Write entries and embeddings to a file of plain arrays."""
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_entries, gallery_options
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
     check_writable(out)
     with Gallery.open(gallery, read_only=True) as made:
-        count = galleries.export(made, out, galleries.where(identity, camera, after, before, meta))
+        count = gallery_entries.export(made, out, gallery_options.where(identity, camera, after, before, meta))
     say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
 
@@ -255,11 +255,11 @@ def stats(
     as_json: JSON = False,
 ) -> None:
     """Say what is in a gallery."""
-    from stcanet_runtime.cli import galleries
+    from stcanet_runtime.cli import gallery_entries
     from stcanet_runtime.gallery import Gallery
 
     with Gallery.open(gallery, read_only=True) as made:
         if check:
             made.store.check()
         facts = made.stats() | {"calibration": made.calibration}
-    say(facts, as_json, galleries.describe(facts))
+    say(facts, as_json, gallery_entries.describe(facts))

@@ -42,7 +42,7 @@ def identify(
     """Find out who is who in several videos."""
     from contextlib import nullcontext
 
-    from stcanet_runtime import identification
+    from stcanet_runtime import recordings
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import say
     from stcanet_runtime.encoder import Encoder
@@ -58,18 +58,18 @@ def identify(
     _check_outputs([out, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
     for file in (out, *pictures):
         check_writable(file)
-    sources = [identification.Source.load(*pair) for pair in pairs]
+    sources = [recordings.Recording.load(*pair) for pair in pairs]
     times = _travel(travel or [], [source.camera for source in sources])
     encoder = Encoder.load(package, provider)
     with Gallery.open(gallery, encoder.model_sha256, read_only=True) if gallery else nullcontext() as known:
         limit = threshold if threshold is not None else (known.threshold if known else None)
         identifier = Identifier(0.3 if limit is None else limit, times, gallery=known)
         with progress_bar("embedding") as progress:
-            found = identification.identify_sources(encoder, sources, identifier, every, progress)
+            found = recordings.identify_recordings(encoder, sources, identifier, every, progress)
         names = {identity: identifier.name(identity) for identity in identifier.identities}
-    count = identification.write_lines(sources, found, names.get, out)
+    count = recordings.write_lines(sources, found, names.get, out)
     for source, picture in zip(sources, pictures, strict=False):  # none without --video
-        identification.annotate(source, found, names.get, picture)
+        recordings.annotate(source, found, names.get, picture)
     facts = {"videos": len(sources), "tracks": len(found), "identities": len(names), "boxes": count, "out": str(out)}
     tracks = f"{counted(len(found), 'track', 'tracks')} of {counted(len(sources), 'video', 'videos')}"
     people = counted(len(names), "identity", "identities")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,7 +12,8 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import PROVIDER, RERANK
 
 if TYPE_CHECKING:
-    from stcanet_runtime.cli.ranks import Crops, Ranks
+    from stcanet_runtime.cli.embedded import Crops
+    from stcanet_runtime.cli.ranked_lists import RankedLists
     from stcanet_runtime.encoder import Encoder
 
 _DEFAULT_OUTPUT = Path("embeddings.npz")
@@ -65,7 +67,7 @@ def infer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
-    from stcanet_runtime.cli import ranks, videos
+    from stcanet_runtime.cli import embedded, ranked_lists, videos
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
@@ -86,7 +88,7 @@ def infer(
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
     if gallery is None or out is not None:
         out = out or _DEFAULT_OUTPUT
-        ranks.check_output(out)
+        embedded.check_output(out)
     if sheet is not None:
         check_picture(sheet)
     encoder = Encoder.load(package, provider, threads)
@@ -94,18 +96,18 @@ def infer(
         source = videos.load_source(boxes, detector, provider, threads)
         queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
     else:
-        queries, more = ranks.embed(encoder, Path(images), batch_size, skip_bad), {}
+        queries, more = embedded.embed(encoder, Path(images), batch_size, skip_bad), {}
     if out is not None:
-        ranks.save(queries, out, more)
+        embedded.save(queries, out, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
         reranking = Reranking() if rerank else None
-        others = ranks.embed(encoder, gallery, batch_size, skip_bad)
-        found = ranks.rank(queries, others, top_k, same_camera, metric, reranking)
+        others = embedded.embed(encoder, gallery, batch_size, skip_bad)
+        found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking)
         if sheet is not None:
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
-            ranks.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
+            ranked_lists.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
     what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
     _report(encoder, queries, what, found, out, sheet, as_json)
 
@@ -114,12 +116,12 @@ def _report(
     encoder: Encoder,
     queries: Crops,
     what: tuple[str, str],
-    found: Ranks | None,
+    found: RankedLists | None,
     out: Path | None,
     sheet: Path | None,
     as_json: bool,
 ) -> None:
-    from stcanet_runtime.cli import ranks
+    from stcanet_runtime.cli import ranked_lists
     from stcanet_runtime.cli.text import print_json
 
     facts = {
@@ -133,6 +135,26 @@ def _report(
         "skipped": queries.skipped + (found.gallery.skipped if found else []),
     }
     if as_json:
-        print_json(facts | (ranks.to_dict(found) if found else {}))
+        print_json(facts | (ranked_lists.to_dict(found) if found else {}))
     else:
-        ranks.show(facts, found, what)
+        if found:
+            ranked_lists.show(found)
+        _show(facts, what)
+
+
+def _show(facts: Mapping[str, Any], what: tuple[str, str]) -> None:
+    """Print what was done to one or many of `what`."""
+    from rich.console import Console
+
+    from stcanet_runtime.cli.text import printable
+    from stcanet_runtime.wording import counted
+
+    def say(text: str) -> None:
+        Console(highlight=False).print(printable(text), markup=False, soft_wrap=True)
+
+    for item in facts["skipped"]:
+        say(f"skipped {item['path']}: {item['reason']}")
+    say(f"{counted(facts['images'], *what)} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
+    for name in ("out", "sheet"):
+        if facts[name]:
+            say(f"wrote {facts[name]}")

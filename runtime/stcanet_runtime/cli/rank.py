@@ -31,7 +31,7 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Rank a gallery for each query, from stored embeddings."""
-    from stcanet_runtime.cli import ranks
+    from stcanet_runtime.cli import embedded, ranked_lists
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.files import check_picture
@@ -40,13 +40,13 @@ def rank(
     if sheet is not None:
         check_picture(sheet)
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    queries, others = ranks.load(query), ranks.load(gallery)
+    queries, others = embedded.load(query), embedded.load(gallery)
     with progress_bar("re-ranking" if rerank else "ranking") as progress:
-        found = ranks.rank(queries, others, top_k, same_camera, metric, reranking, progress)
+        found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking, progress)
     if sheet is not None:
-        ranks.draw(found, sheet, sheet_rows, f"{metric} distance" + (f" · {reranking}" if reranking else ""))
+        ranked_lists.draw(found, sheet, sheet_rows, f"{metric} distance" + (f" · {reranking}" if reranking else ""))
     if as_json:
-        print_json(ranks.to_dict(found))
+        print_json(ranked_lists.to_dict(found))
     else:
-        ranks.show_ranking(found)
+        ranked_lists.show(found)
         say_written(sheet)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stcanet_runtime.cli import ranks
-from stcanet_runtime.cli.ranks import Crops
+from stcanet_runtime.cli import embedded
+from stcanet_runtime.cli.embedded import Crops
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
@@ -33,11 +33,11 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
     parts = []
     for source in sources:
         if _is_stored(source):
-            parts.append(ranks.load(source))
+            parts.append(embedded.load(source))
         else:
             assert encoder is not None
-            parts.append(ranks.embed(encoder, source, BATCH_SIZE, skip_bad))
-    return ranks.join(parts)
+            parts.append(embedded.embed(encoder, source, BATCH_SIZE, skip_bad))
+    return embedded.join(parts)
 
 
 def check_gallery(

@@ -1,4 +1,4 @@
-"""Several videos with tracked boxes: who is who in all of them."""
+"""Videos of several cameras with tracked boxes: who is who in all of them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _COLORS = (
 
 
 @dataclass(frozen=True)
-class Source:
+class Recording:
     """A video and the boxes in it; all videos begin at the same moment."""
 
     camera: str
@@ -43,19 +43,19 @@ class Source:
     boxes: dict[int, Boxes]
 
     @classmethod
-    def load(cls, video: Path, boxes: Path) -> Source:
+    def load(cls, video: Path, boxes: Path) -> Recording:
         """Read the boxes; the camera is called as the video."""
         return cls(video.stem, video, load_mot(boxes))
 
 
-def identify_sources(
-    encoder: Encoder, sources: Sequence[Source], identifier: Identifier, every: int = 5, progress: Progress | None = None
+def identify_recordings(
+    encoder: Encoder, recordings: Sequence[Recording], identifier: Identifier, every: int = 5, progress: Progress | None = None
 ) -> dict[tuple[str, str], int]:
     """Embed the tracks of all videos, and give each an identity.
 
     Args:
         encoder: The model.
-        sources: Videos, with different names.
+        recordings: Videos, with different names.
         identifier: Who decides.
         every: Of each track the first crop and each `every`-th after it count; see `TrackletBuffer`.
         progress: Told of frames done, of all that have boxes.
@@ -67,32 +67,32 @@ def identify_sources(
         OptionError: `every` is below 1.
         DataError: Two videos have one name, or a video cannot be read, or it ends before its boxes do.
     """
-    if len({source.camera for source in sources}) < len(sources):
+    if len({recording.camera for recording in recordings}) < len(recordings):
         raise DataError("videos must have different names: they name the cameras")
-    last = [max(source.boxes) for source in sources]
+    last = [max(recording.boxes) for recording in recordings]
     tracks: list[tuple[Track, NDArray[np.float32], int]] = []
-    for index, source in enumerate(sources):
+    for index, recording in enumerate(recordings):
         done, seen, buffer = sum(last[:index]), dict[int, Appearance](), TrackletBuffer(encoder, every, ready_after=1)
-        for number in follow_tracks(buffer, source.video, source.boxes, seen):
+        for number in follow_tracks(buffer, recording.video, recording.boxes, seen):
             if progress:
                 progress(done + number, sum(last))
         rows = buffer.embeddings()
-        tracks += [(Track(source.camera, str(i), one.start, one.end), rows[i], one.frames) for i, one in seen.items()]
+        tracks += [(Track(recording.camera, str(i), one.start, one.end), rows[i], one.frames) for i, one in seen.items()]
     for track, embedding, frames in sorted(tracks, key=lambda item: (item[0].end, item[0].key)):
         identifier.update(track, embedding, frames)
     return {track.key: identity for identity, found in identifier.identities.items() for track in found}
 
 
 def write_lines(
-    sources: Sequence[Source], identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
+    recordings: Sequence[Recording], identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
 ) -> int:
     """JSON lines, one for each box: camera, frame, track, box, identity and name; how many."""
     rows = (
-        {"camera": source.camera, "frame": frame, "track": track, "box": box, "identity": identity, "name": names(identity)}
-        for source in sources
-        for frame, boxes in source.boxes.items()
+        {"camera": recording.camera, "frame": frame, "track": track, "box": box, "identity": identity, "name": names(identity)}
+        for recording in recordings
+        for frame, boxes in recording.boxes.items()
         for track, box in zip(boxes.ids, boxes.xyxy.tolist(), strict=True)
-        if (identity := identities.get((source.camera, str(track)))) is not None
+        if (identity := identities.get((recording.camera, str(track)))) is not None
     )
     count = 0
     with atomic_path(out) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -103,18 +103,18 @@ def write_lines(
 
 
 def annotate(
-    source: Source, identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
+    recording: Recording, identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
 ) -> None:
     """The video with boxes and identities drawn into it, up to the last frame that has boxes."""
-    with video_writer(out, frame_rate(source.video)) as write:
-        for number, _, image in read_video(source.video):
-            write(_draw(image, source, source.boxes.get(number), identities, names))
-            if number >= max(source.boxes):
+    with video_writer(out, frame_rate(recording.video)) as write:
+        for number, _, image in read_video(recording.video):
+            write(_draw(image, recording, recording.boxes.get(number), identities, names))
+            if number >= max(recording.boxes):
                 return
 
 
 def _draw(
-    image: NDArray[np.uint8], source: Source, boxes: Boxes | None, identities: dict[Any, int], names: Any
+    image: NDArray[np.uint8], recording: Recording, boxes: Boxes | None, identities: dict[Any, int], names: Any
 ) -> NDArray[np.uint8]:
     if boxes is None:
         return image
@@ -123,7 +123,7 @@ def _draw(
     size = max(12, image.shape[0] // 36)
     font = ImageFont.load_default(size)
     for track, box in zip(boxes.ids, boxes.xyxy.tolist(), strict=True):
-        if (identity := identities.get((source.camera, str(track)))) is None:
+        if (identity := identities.get((recording.camera, str(track)))) is None:
             continue
         color = _COLORS[identity % len(_COLORS)]
         label = names(identity) or str(identity)

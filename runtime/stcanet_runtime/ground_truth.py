@@ -18,8 +18,8 @@ JUNK_PID = -1
 
 
 @dataclass(frozen=True, eq=False)
-class Identities:
-    """Identities and cameras of Q queries and G gallery images, made by `identify`."""
+class GroundTruth:
+    """Identities and cameras of Q queries and G gallery images."""
 
     q_pids: NDArray[np.int64]
     """[Q]"""
@@ -36,11 +36,41 @@ class Identities:
     junk: NDArray[np.int64]
     """Gallery indices of junk, ascending."""
 
+    @classmethod
+    def of(
+        cls,
+        q_pids: ArrayLike,
+        g_pids: ArrayLike,
+        q_camids: ArrayLike | None,
+        g_camids: ArrayLike | None,
+        shape: tuple[int, int],
+    ) -> GroundTruth:
+        """Check identities and cameras, and find the images of each query's identity.
+
+        Args:
+            q_pids: [Q] integers.
+            g_pids: [G] integers; −1 is junk.
+            q_camids: [Q] integers or names, or None.
+            g_camids: [G], given if and only if `q_camids` is.
+            shape: Q and G.
+
+        Raises:
+            ShapeError: lengths do not fit, or ids are of the wrong kind.
+        """
+        queries, gallery = as_ids(q_pids, shape[0], "q_pids"), as_ids(g_pids, shape[1], "g_pids")
+        cameras = _cameras(q_camids, g_camids, shape)
+        is_junk = gallery == JUNK_PID
+        kept = np.flatnonzero(~is_junk)
+        by_pid = kept[np.argsort(gallery[kept], kind="stable")]
+        found = gallery[by_pid]
+        start, stop = (np.searchsorted(found, queries, side).astype(np.int64) for side in ("left", "right"))
+        return cls(queries, gallery, cameras, by_pid, start, stop, np.flatnonzero(is_junk))
+
     def groups(self, row_cost: int, limit: int) -> Iterator[slice]:
         """Queries in slices whose costs add up to the limit, or single: `row_cost` each, and 1 for each of its images."""
         return row_groups(self.stop - self.start + row_cost, limit)
 
-    def truth(self, queries: slice) -> Truth:
+    def matches(self, queries: slice) -> Truth:
         """Matches of some queries, and what is hidden from them."""
         lengths = (self.stop - self.start)[queries]
         query = np.repeat(np.arange(len(lengths)), lengths)
@@ -54,35 +84,6 @@ class Identities:
         seen, gone = np.flatnonzero(~hidden), np.flatnonzero(hidden)
         match_start, hidden_start = _starts(query[seen], len(lengths)), _starts(query[gone], len(lengths))
         return Truth(match_start, image[seen], hidden_start, image[gone], self.junk)
-
-
-def identify(
-    q_pids: ArrayLike,
-    g_pids: ArrayLike,
-    q_camids: ArrayLike | None,
-    g_camids: ArrayLike | None,
-    shape: tuple[int, int],
-) -> Identities:
-    """Check identities and cameras, and find the images of each query's identity.
-
-    Args:
-        q_pids: [Q] integers.
-        g_pids: [G] integers; −1 is junk.
-        q_camids: [Q] integers or names, or None.
-        g_camids: [G], given if and only if `q_camids` is.
-        shape: Q and G.
-
-    Raises:
-        ShapeError: lengths do not fit, or ids are of the wrong kind.
-    """
-    queries, gallery = as_ids(q_pids, shape[0], "q_pids"), as_ids(g_pids, shape[1], "g_pids")
-    cameras = _cameras(q_camids, g_camids, shape)
-    is_junk = gallery == JUNK_PID
-    kept = np.flatnonzero(~is_junk)
-    by_pid = kept[np.argsort(gallery[kept], kind="stable")]
-    found = gallery[by_pid]
-    start, stop = (np.searchsorted(found, queries, side).astype(np.int64) for side in ("left", "right"))
-    return Identities(queries, gallery, cameras, by_pid, start, stop, np.flatnonzero(is_junk))
 
 
 def _starts(query: NDArray[np.int64], count: int) -> NDArray[np.int64]:

@@ -1,0 +1,108 @@
+"""Entries of a gallery: made of crops, written to a file, and what is said of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import typer
+
+from stcanet_runtime.cli.embedded import Crops
+from stcanet_runtime.cli.sources import check_gallery, load_sources
+from stcanet_runtime.cli.text import printable
+from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.files import atomic_path
+from stcanet_runtime.gallery import Gallery, Where
+from stcanet_runtime.wording import counted
+
+
+def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
+    """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after."""
+    check_gallery(path, sources, package, read_only=True)
+    return load_sources(sources, package, skip_bad=skip_bad)
+
+
+def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]:
+    """A name for each crop: the one for all, that of its folder, or the number in its file name."""
+    if identity is not None:
+        return [identity] * len(crops.paths)
+    if by_folder:
+        return [path.resolve().parent.name for path in crops.paths]
+    if crops.pids is None:
+        raise DataError("who they are is not known: give --identity or --by-folder, or name files like 0001_c1s1_000004_00.jpg")
+    return [str(pid) for pid in crops.pids.tolist()]
+
+
+def people(crops: Crops) -> Crops:
+    """Crops of somebody; an error where there are none."""
+    found = crops.people()
+    if found.paths:
+        return found
+    raise DataError("all crops are junk (-1) or distractors (0) by their names; to add them, give --identity or --by-folder")
+
+
+def cameras(crops: Crops, camera: str | None) -> list[str | None]:
+    """A camera for each crop: the one for all, or the one in its file name."""
+    if camera is not None or crops.camids is None:
+        return [camera] * len(crops.paths)
+    return [f"c{camid + 1}" for camid in crops.camids.tolist()]
+
+
+def tell_what_is_not_there(gallery: Gallery, where: Where) -> None:
+    """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
+    known = gallery.stats()["cameras"] if where.cameras else []
+    for camera in where.cameras or ():
+        if camera not in known:
+            there = f"; there are {quote_choices(known)}" if known else ""
+            typer.echo(printable(f"note: the gallery has no entry of camera '{camera}'{there}"), err=True)
+    for identity in where.identities or ():
+        if not len(gallery.rows(Where(identities=(identity,)))[0].ids):
+            typer.echo(printable(f"note: the gallery has no identity '{identity}'"), err=True)
+
+
+def export(gallery: Gallery, output: Path, where: Where) -> int:
+    """Write plain arrays; how many entries."""
+    tell_what_is_not_there(gallery, where)
+    rows, entries = gallery.rows(where)
+    with atomic_path(output) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            embeddings=rows.embeddings,
+            ids=rows.ids,
+            identities=np.array([entry.identity for entry in entries], str),
+            cameras=np.array([entry.camera or "" for entry in entries], str),
+            times=np.array([entry.time for entry in entries], np.float64),
+            tracks=np.array([entry.track or "" for entry in entries], str),
+            metadata=np.array([json.dumps(dict(entry.metadata)) for entry in entries], str),
+            paths=np.array([str(entry.metadata.get("path", entry.id)) for entry in entries], str),
+            model=np.array(gallery.space.model),
+        )
+    return len(entries)
+
+
+def describe(facts: Mapping[str, Any]) -> str:
+    """Statistics as lines."""
+    first, last = (None if facts[key] is None else _date(facts[key]) for key in ("first_time", "last_time"))
+    threshold = "none" if facts["threshold"] is None else f"{facts['threshold']:.4f}"
+    entries = counted(facts["entries"], "entry", "entries")
+    identities = counted(facts["identities"], "identity", "identities")
+    return "\n".join(
+        [
+            f"{facts['path']}: {entries}, {identities}, {facts['bytes'] / 2**20:.1f} MiB",
+            f"cameras: {', '.join(facts['cameras']) or 'none'}",
+            f"times: {first} to {last}" if first else "times: none",
+            f"embeddings: {facts['dim']} × {facts['dtype']}, {facts['metric']}, model {facts['model'][:16]}",
+            f"threshold: {threshold}",
+        ]
+    )
+
+
+def _date(seconds: float) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (OverflowError, ValueError, OSError):
+        return f"{seconds:g}"
