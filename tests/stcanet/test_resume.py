@@ -302,9 +302,13 @@ def test_a_run_whose_state_is_gone_is_not_trained_over(people: Path, tmp_path: P
     train(config, run)
     (run / "resume.pt").unlink()
     before = {name: (run / name).read_bytes() for name in ("last.pt", "metrics.jsonl")}
+    assert train(config, run, resume=True).finished
+    with pytest.raises(CheckpointError, match=r"has 2 epochs behind it, but no resume\.pt"):
+        train(replace(config, epochs=3), run, resume=True)
+    assert {name: (run / name).read_bytes() for name in before} == before
+    (run / "last.pt").unlink()  # killed in its last epoch, or so it seems
     with pytest.raises(CheckpointError, match=r"has 2 epochs behind it, but no resume\.pt"):
         train(config, run, resume=True)
-    assert {name: (run / name).read_bytes() for name in before} == before
 
 
 def test_a_checkpoint_is_not_the_state_of_a_run(people: Path, tmp_path: Path) -> None:
