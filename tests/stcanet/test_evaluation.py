@@ -184,7 +184,7 @@ def test_markdown_is_a_table() -> None:
 def test_embeddings_are_saved_as_infer_does(tmp_path: Path) -> None:
     model, dataset = GivenModel(noise=2.0), make_dataset()
     embedded = embed_dataset(model, dataset, EvaluationSettings())
-    query, gallery = (embedded.load(path) for path in save_embeddings_to(embedded, tmp_path / "new"))
+    query, gallery = (load(path) for path in save_embeddings_to(embedded, tmp_path / "new"))
     np.testing.assert_array_equal(query.embeddings, embedded.query)
     assert gallery.paths == [sample.path for sample in dataset.gallery]
     found = ranked_lists.rank(query, gallery, 3, False, "cosine", None, None)

@@ -188,7 +188,7 @@ def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
         ({"state_dict": {1: torch.zeros(2)}}, "holds no state dict"),
         ({1: torch.zeros(2)}, "holds no state dict"),
         ({"state_dict": [torch.zeros(2)]}, "holds no state dict"),
-        ({"weight": torch.zeros(2)}, "none of its 1 entries fits"),
+        ({"weight": torch.zeros(2)}, "none of its 1 entry fits"),
         ([1, 2], "holds no state dict"),
         ({"state_dict": {}, "opener": open}, "not a weights file that is safe to load"),
     ],
