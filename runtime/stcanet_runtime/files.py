@@ -201,7 +201,7 @@ def remove_temporaries(folder: str | Path) -> list[Path]:
     """Remove what :func:`atomic_path` left in `folder` when its process was killed; no other process may be writing there."""
     leftovers = sorted(path for path in Path(folder).iterdir() if _TEMPORARY.fullmatch(path.name))
     for path in leftovers:
-        path.unlink()
+        path.unlink(missing_ok=True)
     return leftovers
 
 
