@@ -16,6 +16,7 @@ from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK, check_ch
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
     from stcanet.evaluation import EvaluationSettings, Result
+    from stcanet_runtime.figures import APRule
     from stcanet_runtime.tracklets import Frames
 
 
@@ -24,6 +25,12 @@ PROVIDER = Annotated[str, provider_option("For packages")]
 BATCH_SIZE = Annotated[
     int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
 ]
+
+
+def _check_ap(name: str) -> str:
+    from stcanet_runtime.figures import AP_RULES
+
+    return check_choice(name, AP_RULES)
 
 
 def _check_frames(name: str) -> str:
@@ -40,8 +47,11 @@ CLIP_LENGTH = Annotated[
     int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
 ]
 AP = Annotated[
-    Literal["rectangle", "trapezoid"],
-    typer.Option(help="Average precision: mean of the precision at each hit; or by trapezoids, as the authors of Market-1501."),
+    str,
+    typer.Option(
+        callback=_check_ap,
+        help="Average precision. rectangle: mean of the precision at each hit; trapezoid: as the authors of Market-1501.",
+    ),
 ]
 FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of each image and its mirror image.")]
 
@@ -159,7 +169,7 @@ def make_settings(
     clip_length: int | None,
     flip: bool,
     metric: str,
-    ap: Literal["rectangle", "trapezoid"],
+    ap: str,
     rerank: bool,
     k1: int,
     k2: int,
@@ -172,4 +182,6 @@ def make_settings(
     from stcanet_runtime.tracklets import Sampling
 
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    return EvaluationSettings(Sampling(cast("Frames", frames), clip_length, flip), metric, reranking, batch_size, ap)
+    return EvaluationSettings(
+        Sampling(cast("Frames", frames), clip_length, flip), metric, reranking, batch_size, cast("APRule", ap)
+    )

@@ -18,6 +18,7 @@ from stcanet_runtime.cli import run
 from stcanet_runtime.cli.options import parse_size
 from stcanet_runtime.distance import METRICS
 from stcanet_runtime.errors import OptionError
+from stcanet_runtime.figures import AP_RULES
 from stcanet_runtime.providers import EP_NAMES
 from stcanet_runtime.tracklets import FRAMES
 
@@ -36,6 +37,7 @@ COMMANDS = {
     "--metric": ["rank none.npz none.npz", "calibrate none.npz", "evaluate none --data none", "cross none --data none"],
     "--size": ["export none.pt", "synth people"],
     "--reference-provider": ["parity none"],
+    "--ap": ["evaluate none --data none", "cross none --data none"],
     "--frames": ["evaluate none --data none", "cross none --data none"],
     "--device": ["train --data none --out run", "evaluate none --data none", "cross none --data none", "report none"],
     "--preset": ["train --data none --out run", "convert none --out none.pt", "export"],
@@ -55,6 +57,7 @@ CHOICES = {
     "--provider": ("auto", *EP_NAMES),
     "--reference-provider": ("auto", *EP_NAMES, NATIVE),
     "--metric": METRICS,
+    "--ap": AP_RULES,
     "--frames": FRAMES,
     "--device": ("auto", "cpu", "cuda"),
     "--preset": tuple(PRESETS),
