@@ -35,7 +35,6 @@ from stcanet.engine.validation import choose_validation, embed
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
-from stcanet_runtime.files import remove_temporaries
 from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 64
@@ -79,7 +78,6 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         before = located(run_config(out))
         changed, done = changes(before, config), _finished(out, before.epochs)
         if done and "epochs" not in changed:
-            remove_temporaries(out)  # it may have been killed while it wrote what it would have gone on from
             return done
         state = saved_state(out, done is not None)
     else:

@@ -280,7 +280,6 @@ def test_a_finished_run_is_finished_with_or_without_its_state(
     with pytest.raises(CheckpointError, match=r"has 1 epoch behind it, but no resume\.pt"):
         train(replace(config, epochs=2), run, resume=True)
     monkeypatch.setattr("stcanet.engine.trainer.load_dataset", lambda *_: pytest.fail("images were read"))
-    (run / ".resume.0123abcd.tmp.pt").touch()
     again = train(replace(config, workers=1), run, resume=True)
     assert again == replace(first, seconds=0.0, finished=True)
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
