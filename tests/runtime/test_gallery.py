@@ -604,18 +604,23 @@ def test_a_gallery_where_nothing_can_be_written(filled: Gallery, path: Path, mon
             gallery.search(x[:1])
 
 
-def test_a_gallery_on_a_full_disk_can_be_read(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def break_sqlite(code: int, patch: pytest.MonkeyPatch) -> None:
+    """Let it open no file with its log."""
     right = sqlite3.connect
 
     def connect(database: str, **options: Any) -> sqlite3.Connection:
         if not database.endswith(("?mode=ro", "?mode=rw")):
             return right(database, **options)
-        error = sqlite3.OperationalError("disk I/O error")  # as SQLite where there is no room for the index of its log
-        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        error = sqlite3.OperationalError("what SQLite says")
+        error.sqlite_errorcode = code
         raise error
 
+    patch.setattr(sqlite3, "connect", connect)
+
+
+def test_a_gallery_on_a_full_disk_can_be_read(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled.close()
-    monkeypatch.setattr(sqlite3, "connect", connect)
+    break_sqlite(sqlite3.SQLITE_IOERR_SHMSIZE, monkeypatch)  # there is no room for the index of its log
     with Gallery.open(path, read_only=True) as gallery:
         assert gallery.stats()["entries"] == 60
     with pytest.raises(GalleryError, match="the disk is full"):
@@ -623,6 +628,13 @@ def test_a_gallery_on_a_full_disk_can_be_read(filled: Gallery, path: Path, monke
     database.sidecars(path)[1].write_bytes(b"log")
     with pytest.raises(GalleryError, match="the disk is full"):  # what is in the log would not be seen
         Gallery.open(path, read_only=True)
+
+
+def test_a_gallery_beside_which_no_log_can_be_made(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled.close()
+    break_sqlite(sqlite3.SQLITE_CANTOPEN, monkeypatch)
+    with pytest.raises(GalleryError, match="see who may write the folder"):
+        Gallery.open(path)
 
 
 def test_a_second_writer_waits_and_then_says_so(filled: Gallery, path: Path) -> None:

@@ -200,6 +200,8 @@ def explained(path: Path) -> Iterator[None]:
             raise GalleryError(path, "it was opened for reading only, or the file may not be written") from None
         if _is_full(error):
             raise GalleryError(path, "the disk is full") from None
+        if code == sqlite3.SQLITE_CANTOPEN:
+            raise GalleryError(path, "it, or the log beside it, cannot be opened", "see who may write the folder") from None
         raise GalleryError(path, f"it cannot be used: {error}") from None
     except sqlite3.Error as error:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
