@@ -153,6 +153,7 @@ class Encoder:
 
         Raises:
             ImageError: An image cannot be read and `on_error` is not given; the message names it.
+            ShapeError: An array is not uint8 ``[H, W, 3]``; the message has its index.
             OptionError: `color` is missing for arrays, or an option is out of range.
         """
         _check_list("images", images)
@@ -357,6 +358,8 @@ class Encoder:
                 if on_error is None:
                     raise
                 on_error(index, error)
+            except ShapeError as error:  # an array, which has no name
+                raise ShapeError(f"images[{index}]: {error}") from None
             else:
                 yield index + 1, crop
 

@@ -102,6 +102,11 @@ def test_a_batch_array_is_a_list_of_images(encoder: Encoder, make_crop: MakeCrop
     assert_array_equal(encoder.encode(images, "rgb"), encoder.encode(list(images), "rgb"))  # type: ignore[arg-type]
 
 
+def test_an_array_that_is_no_image_is_named_by_its_index(encoder: Encoder, make_crop: MakeCrop) -> None:
+    with pytest.raises(ShapeError, match=r"images\[1\]: an image array must be uint8 \[H, W, 3\], got uint8 \[\d+, \d+\]"):
+        encoder.encode([make_crop(), make_crop()[:, :, 0]], color="rgb")
+
+
 def test_bad_image_stops_by_default_and_is_listed_on_request(encoder: Encoder, crops: Path) -> None:
     paths = sorted(crops.iterdir())
     paths[2].write_text("not an image")
