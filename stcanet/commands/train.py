@@ -75,6 +75,8 @@ def train(
     base = folder / run_files.CONFIG if resume else config
     if resume and config:
         raise typer.BadParameter("a resumed run has the settings of its folder; leave it out", param_hint="'--config'")
+    if resume:
+        run_files.check_run(resume)
     named = {"preset": preset, "backbone_weights": backbone_weights, "epochs": epochs, "device": device, "seed": seed}
     layers: list[dict[str, Any]] = [load_toml(base)] if base else []
     layers.append({key: value for key, value in named.items() if value is not None})

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stcanet_runtime.errors import CheckpointError, DataError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 
 CONFIG = "config.toml"
 """The settings."""
@@ -35,6 +35,12 @@ REPORT = "report.html"
 def chosen_checkpoint(root: Path) -> Path | None:
     """The checkpoint of a run to use: the best, else the last, else None."""
     return next((path for path in (root / BEST, root / LAST) if path.is_file()), None)
+
+
+def check_run(root: Path) -> None:
+    """Raise OptionError where a folder is not that of a run."""
+    if not (root / CONFIG).exists():
+        raise OptionError("run folder", str(root), f"the folder of a run, with {CONFIG} in it")
 
 
 def check_not_a_run(path: Path) -> None:

@@ -118,8 +118,7 @@ def run_config(root: Path) -> TrainConfig:
         OptionError: There is no run.
         ConfigError: Its settings cannot be read.
     """
-    if not (root / run_files.CONFIG).exists():
-        raise OptionError("run folder", str(root), f"the folder of a run, with {run_files.CONFIG} in it")
+    run_files.check_run(root)
     return make_config(load_toml(root / run_files.CONFIG))
 
 

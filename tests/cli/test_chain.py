@@ -211,6 +211,10 @@ def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_resume_of_what_is_no_run(stcanet, tmp_path: Path) -> None:
+    assert_one_line_error(stcanet("train", "--resume", tmp_path / "nowhere"), "must be the folder of a run")
+
+
 def test_unknown_setting(stcanet, people: Path, tmp_path: Path) -> None:
     done = stcanet("train", "--out", tmp_path / "run", "--data", people, "--set", "optim.rate=3")
     assert_one_line_error(done, "optim.rate")
