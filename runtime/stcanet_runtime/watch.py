@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -204,6 +207,26 @@ class Watch:
         cameras = {camera.name: camera.facts() for camera in self._cameras}
         _logger.info("watching", extra={"event": "counts", "cameras": cameras})
         _write_health(health, {"started": started, "cameras": cameras})
+
+
+def append_lines(file: io.FileIO) -> Write:
+    """What a `Watch` writes to: whole lines at the end of a file, opened without a buffer.
+
+    What a full disk took of a line is cut off again: the lines after it would continue it.
+    """
+
+    def write(line: dict[str, Any]) -> None:
+        end, left = os.fstat(file.fileno()).st_size, json.dumps(line).encode() + b"\n"
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError as error:
+            with suppress(OSError):  # a pipe has no end to cut off
+                os.ftruncate(file.fileno(), end)
+            error.filename = str(file.name)
+            raise
+
+    return write
 
 
 def report_loading(health: str | Path | None) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
+import os
 import socket
 import sys
 import time
@@ -28,7 +31,7 @@ from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.manifest import package_sha256
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.video import Frame, read_video, video_writer, without_login
-from stcanet_runtime.watch import Watch, check_health, report_loading
+from stcanet_runtime.watch import Watch, append_lines, check_health, report_loading
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
 FRAMES = 4
@@ -255,6 +258,27 @@ def test_cameras_that_would_be_dropped_are_refused(
 ) -> None:
     assert call("watch", package, *cameras, "--detector", detector) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    class Full(io.FileIO):
+        room = 40
+
+        def write(self, data: Any) -> int:
+            if not self.room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            done = super().write(data[: self.room])
+            self.room -= done
+            return done
+
+    with Full(tmp_path / "out.jsonl", "a") as file:
+        write = append_lines(file)
+        write({"frame": 1})
+        with pytest.raises(OSError, match=r"No space.*out\.jsonl"):
+            write({"frame": 2, "text": "x" * 99})
+        file.room = 1000
+        write({"frame": 3})
+    assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [{"frame": 1}, {"frame": 3}]
 
 
 def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,6 @@ def watch(
 ) -> None:
     """Watch cameras until SIGTERM or Ctrl-C: a JSON line for each person and frame. What cannot keep up drops old frames."""
     import signal
-    import sys
     from contextlib import ExitStack
 
     from stcanet_runtime.detector import Detector
@@ -45,7 +44,7 @@ def watch(
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.manifest import package_sha256
     from stcanet_runtime.metrics import Metrics
-    from stcanet_runtime.watch import Watch, report_loading
+    from stcanet_runtime.watch import Watch, append_lines, report_loading
 
     sources = _sources(cameras)
     if threshold is not None and gallery is None:
@@ -58,14 +57,14 @@ def watch(
         # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
         known = stack.enter_context(Gallery.open(gallery, package_sha256(package), read_only=True)) if gallery else None
         limit = known.limit(threshold) if known else None
-        lines = stack.enter_context(out.open("a", encoding="utf-8")) if out else sys.stdout
+        write = append_lines(stack.enter_context(out.open("ab", buffering=0))) if out else _print
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         encoder = Encoder.load(package, provider, threads, cache=cache)
         finder = Detector.load(detector, provider, threads, min_score, cache=cache)
         encoder.warm_up(len(sources))  # each camera has a thread of its own
         finder.warm_up()
-        watched = Watch(encoder, finder, sources, _writer(lines), known, limit, metrics)
+        watched = Watch(encoder, finder, sources, write, known, limit, metrics)
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
@@ -93,14 +92,12 @@ def health(
     typer.echo("healthy")
 
 
-def _writer(file: Any) -> Any:
+def _print(line: dict[str, Any]) -> None:
     import json
+    import sys
 
-    def write(line: dict[str, Any]) -> None:
-        file.write(json.dumps(line) + "\n")
-        file.flush()
-
-    return write
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
 
 
 def _sources(texts: Sequence[str]) -> dict[str, str]:
