@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,3 +41,10 @@ def test_outputs_are_checked_first(
     assert line.startswith("error: ")
     assert name in line
     assert "none" not in line
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
+def test_an_output_that_is_closed_is_no_error() -> None:
+    command = ["sh", "-c", 'exec "$0" -m stcanet_runtime info >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

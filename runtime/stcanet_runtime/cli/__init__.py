@@ -108,6 +108,9 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     """
     # Pillow warns before our own check refuses the image with an error; one line is enough.
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed: the next file that is opened would get its number, and what libraries print
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  (until the process ends)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a file name or a tick that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
