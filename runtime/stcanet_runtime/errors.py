@@ -117,11 +117,11 @@ def install_hint(extra: str) -> str:
     """How to get an extra of the flavour that is installed: there must be one only."""
     from importlib.metadata import PackageNotFoundError, version
 
-    name = "stcanet-runtime"
+    name = "stcanet"  # first: building the wheel for the box leaves metadata of stcanet-runtime in the checkout
     try:
         version(name)
     except PackageNotFoundError:
-        name = "stcanet"
+        name = "stcanet-runtime"
     return f"install the extra: pip install '{name}[{extra}]'"
 
 
