@@ -213,7 +213,9 @@ def test_expire_and_forget(filled: Path, cli: Run) -> None:
         ["expire", "GALLERY"],
         ["expire", "GALLERY", "--older-than", "soon"],
         ["expire", "GALLERY", "--before", "noon"],
-        ["search", "GALLERY", "x.npz", "--meta", "zone"],
+        ["search", "GALLERY", "--meta", "zone", "x.npz"],
+        ["search", "GALLERY", "--after", "now", "x.npz"],
+        ["enrol", "GALLERY", "--time", "today", "x.npz"],
         ["enrol", "GALLERY", "x.npz", "--identity", "a", "--by-folder"],
         ["search", "GALLERY"],
         ["export", "GALLERY"],
@@ -223,6 +225,7 @@ def test_expire_and_forget(filled: Path, cli: Run) -> None:
 def test_wrong_options_have_status_two(site: Path, cli: Run, args: list[str]) -> None:
     status, out, err = cli("gallery", *(site if arg == "GALLERY" else arg for arg in args))
     assert (status, out, err.count("\n")) == (2, "", 1), err
+    assert all(arg in err for arg in args[2:3] if arg.startswith("--")), err
 
 
 def test_a_folder_needs_a_model(site: Path, crops: Path, cli: Run) -> None:

@@ -28,20 +28,48 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
-SOURCES = Annotated[list[Path], typer.Argument(help="Embeddings written by infer (.npz), crops, or folders of crops.")]
-JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-PAIRS = Annotated[list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="Metadata; may be given several times.")]
-CAMERAS = Annotated[list[str] | None, typer.Option("--camera", help="Only entries of this camera; may be given several times.")]
-IDENTITIES = Annotated[list[str] | None, typer.Option("--identity", help="Only this identity; may be given several times.")]
-AFTER = Annotated[str | None, typer.Option(help="Only entries from this time on: 2026-11-25T13:00, or seconds.")]
-BEFORE = Annotated[str | None, typer.Option(help="Only entries before this time.")]
+
+def _check_time(text: str | None) -> str | None:
+    from stcanet_runtime.cli import gallery_options
+
+    gallery_options.parse_time(text)
+    return text
+
+
+def _check_age(text: str | None) -> str | None:
+    from stcanet_runtime.cli import gallery_options
+
+    if text is not None:
+        gallery_options.age_limit(text)
+    return text
+
+
+def _check_pairs(pairs: list[str] | None) -> list[str] | None:
+    from stcanet_runtime.cli import gallery_options
+
+    gallery_options.parse_pairs(pairs)
+    return pairs
 
 
 def _check_templates(text: str) -> str:
     from stcanet_runtime.cli import gallery_options
 
     return check_value(text, gallery_options.parse_templates)
+
+
+GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
+SOURCES = Annotated[list[Path], typer.Argument(help="Embeddings written by infer (.npz), crops, or folders of crops.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PAIRS = Annotated[
+    list[str] | None,
+    typer.Option("--meta", callback=_check_pairs, metavar="KEY=VALUE", help="Metadata; may be given several times."),
+]
+CAMERAS = Annotated[list[str] | None, typer.Option("--camera", help="Only entries of this camera; may be given several times.")]
+IDENTITIES = Annotated[list[str] | None, typer.Option("--identity", help="Only this identity; may be given several times.")]
+AFTER = Annotated[
+    str | None, typer.Option(callback=_check_time, help="Only entries from this time on: 2026-11-25T13:00, or seconds.")
+]
+BEFORE = Annotated[str | None, typer.Option(callback=_check_time, help="Only entries before this time.")]
 
 
 @app.command()
@@ -79,7 +107,9 @@ def enrol(
         bool, typer.Option("--by-folder", help="The folder of each crop is the name: people/anna/1.jpg.")
     ] = False,
     camera: Annotated[str | None, typer.Option(help="The camera of all. Default: from such names, or unknown.")] = None,
-    at: Annotated[str | None, typer.Option("--time", help="When: 2026-11-25T13:00, or seconds. Default: now.")] = None,
+    at: Annotated[
+        str | None, typer.Option("--time", callback=_check_time, help="When: 2026-11-25T13:00, or seconds. Default: now.")
+    ] = None,
     meta: PAIRS = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unreadable images; default: an error.")] = False,
     as_json: JSON = False,
@@ -183,8 +213,8 @@ def search(
 """)
 def expire(
     gallery: GALLERY,
-    older_than: Annotated[str | None, typer.Option(help="An age: 30d, 12h, 90m or 45s.")] = None,
-    before: Annotated[str | None, typer.Option(help="A time: 2026-11-25T13:00, or seconds.")] = None,
+    older_than: Annotated[str | None, typer.Option(callback=_check_age, help="An age: 30d, 12h, 90m or 45s.")] = None,
+    before: Annotated[str | None, typer.Option(callback=_check_time, help="A time: 2026-11-25T13:00, or seconds.")] = None,
     as_json: JSON = False,
 ) -> None:
     """Delete what is old, and overwrite it."""
