@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -124,12 +125,20 @@ def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
     _error(stcanet("keygen", tmp_path / "ours", "--no-password"), "ours.key is there already")
 
 
-def test_sigterm_leaves_nothing_half_written(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "ignored"), [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)])
+def test_signals_leave_nothing_half_written(tmp_path: Path, number: signal.Signals, ignored: bool) -> None:
     command = [sys.executable, "-m", "stcanet", "export", "--preset", "stcanet-tiny", "-o", str(tmp_path / "package")]
+    before = signal.signal(number, signal.SIG_IGN) if ignored else None  # as nohup does
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        if before is not None:
+            signal.signal(number, before)
         while not any(tmp_path.iterdir()):
             assert process.poll() is None
             time.sleep(0.05)
-        process.terminate()
-    assert process.returncode == 143
+        process.send_signal(number)
+        if ignored:
+            time.sleep(0.2)
+            assert process.poll() is None
+            process.terminate()
+    assert process.returncode == (143 if ignored else 128 + number)
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ from stcanet_runtime.cli.watch import health as health_command
 from stcanet_runtime.cli.watch import watch as watch_command
 from stcanet_runtime.errors import StcanetError
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="stcanet-runtime",
@@ -100,7 +100,7 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
 
     An error that a user can cause is one line on stderr that starts with "error:", and no traceback: status 2 for a wrong
     option, 1 for all others (also a file system that refuses), 130 after Ctrl-C. What is a bug keeps its traceback.
-    SIGTERM ends with 143, and as Ctrl-C does: what is half written is removed.
+    SIGTERM (143) and a terminal that is closed (SIGHUP, 129) end it as Ctrl-C does: what is half written is removed.
 
     Args:
         app: The typer application.
@@ -115,6 +115,9 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):  # a file name or a tick that the terminal cannot show is no reason to fail
             stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
+    hangup = getattr(signal, "SIGHUP", None)  # which Windows lacks
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # nohup ignores it
+        signal.signal(hangup, _terminate)
     command = typer.main.get_command(app)
     call_program(command, command.name or "stcanet")
     try:
@@ -138,8 +141,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(result if isinstance(result, int) else 0)
 
 
-def _terminate(*_: object) -> NoReturn:
-    raise SystemExit(EXIT_TERMINATED)
+def _terminate(number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + number)
 
 
 def _fail_usage(error: Exception) -> None:
