@@ -8,6 +8,7 @@ import struct
 import sys
 import threading
 from fractions import Fraction
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import numpy as np
@@ -248,7 +249,13 @@ def test_without_pyav(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet\[video\]'"):
         list(read_video(tmp_path))
-    monkeypatch.setattr("importlib.metadata.version", {"stcanet-runtime": "1"}.__getitem__)
+
+    def version(name: str) -> str:
+        if name == "stcanet":
+            raise PackageNotFoundError(name)
+        return "1"
+
+    monkeypatch.setattr("importlib.metadata.version", version)
     with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet-runtime\[video\]'"):
         list(read_video(tmp_path))
 
