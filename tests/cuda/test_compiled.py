@@ -12,9 +12,10 @@ from stcanet_runtime.backends import reference
 from tests.cuda import test_channel_attention
 from tests.cuda.conftest import ELEMENTS, Guarded, largest_error, random_seed
 from tests.cuda.test_channel_attention import Problem
-from tests.cuda.test_part_relation import STORED
+from tests.cuda.test_part_relation import STORED, exact
 from tests.ptx import device
-from tests.ptx.device import Gpu, KernelError
+from tests.ptx.device import Gpu
+from tests.ptx.instructions import KernelError
 from tests.ptx.parser import Module
 
 pytestmark = pytest.mark.skipif(device.NVCC is None, reason="no nvcc to compile the CUDA kernels with")
@@ -79,10 +80,8 @@ def test_part_relation(gpu: Gpu, stored: str, kind: str) -> None:
         with gpu.of_kind(kind, *(array.tensor for array in (x, w, g, out, of_nodes, of_weight))) as kernels:
             kernels.relation_forward(x.pointer, w.pointer, out.pointer, *how)
             kernels.relation_backward(x.pointer, w.pointer, g.pointer, of_nodes.pointer, of_weight.pointer, *how)
-        exact_nodes, exact_weight = nodes.double().requires_grad_(), weight.double().requires_grad_()
-        expected = ((exact_nodes[:, :, None] - exact_nodes[:, None]).abs() * exact_weight).sum(dim=-1)
-        torch.testing.assert_close(out.result(), expected.detach(), atol=1e-4, rtol=1e-5)
-        wanted = torch.autograd.grad(expected, (exact_nodes, exact_weight), grad.double())
+        logits, wanted = exact(nodes, weight, grad)
+        torch.testing.assert_close(out.result(), logits, atol=1e-4, rtol=1e-5)
         for result, right in zip((of_nodes.result(), of_weight.result().sum(dim=(0, 1))), wanted, strict=True):
             torch.testing.assert_close(result, right, atol=element.error * float(right.abs().max()), rtol=0)
 

@@ -25,14 +25,19 @@ def test_forward_and_backward(kernels: ctypes.CDLL, stored: str, shape: tuple[in
     weight = torch.randn(shape[2], generator=generator)
     grad = torch.randn(shape[0], shape[1], shape[1], generator=generator)  # not symmetric
     logits, grads = run(kernels, element, nodes, weight, grad, seed)
-    exact_nodes, exact_weight = nodes.double().requires_grad_(), weight.double().requires_grad_()
-    expected = ((exact_nodes[:, :, None] - exact_nodes[:, None]).abs() * exact_weight).sum(dim=-1)
-    torch.testing.assert_close(logits, expected.detach(), atol=1e-4, rtol=1e-5)
+    expected, expected_grads = exact(nodes, weight, grad)
+    torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-5)
     assert torch.equal(logits, logits.mT)
-    expected_grads = torch.autograd.grad(expected, (exact_nodes, exact_weight), grad.double())
     tolerance = 1e-5 if stored == "fp32" else element.error
     for result, wanted in zip(grads, expected_grads, strict=True):
         assert wanted.abs().max() == result.abs().max() == 0 or largest_error(result, wanted) < tolerance
+
+
+def exact(nodes: Tensor, weight: Tensor, grad: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Logits, and the gradients of nodes and weight, in float64."""
+    exact_nodes, exact_weight = nodes.double().requires_grad_(), weight.double().requires_grad_()
+    logits = ((exact_nodes[:, :, None] - exact_nodes[:, None]).abs() * exact_weight).sum(dim=-1)
+    return logits.detach(), torch.autograd.grad(logits, (exact_nodes, exact_weight), grad.double())
 
 
 def run(

@@ -15,7 +15,6 @@ from typing import Any
 
 import pybind11
 
-from tests.ptx.instructions import KernelError
 from tests.ptx.machine import launch
 from tests.ptx.parser import Kernel, Module
 
@@ -49,18 +48,8 @@ def build(folder: Path) -> Path:
     assert NVCC is not None
     subprocess.run(
         [
-            *(
-                NVCC,
-                "-std=c++17",
-                "-O3",
-                "-Xcompiler",
-                "-O0,-fPIC,-fvisibility=hidden",
-                "-shared",
-                "-cudart",
-                "none",
-                "--threads",
-                "0",
-            ),
+            *(NVCC, "-std=c++17", "-O3", "-Xcompiler", "-O0,-fPIC,-fvisibility=hidden", "-shared"),
+            *("-cudart", "none", "--threads", "0"),
             *("-gencode=arch=compute_75,code=compute_75", "-gencode=arch=compute_80,code=compute_80", "--compress-mode=none"),
             *(f"-I{place}" for place in folders),
             *(*map(str, sources), "-o", str(library)),
@@ -127,6 +116,3 @@ class Gpu:
             self._places[address] = size
         else:
             del self._places[address]
-
-
-__all__ = ["GPUS", "NVCC", "Gpu", "KernelError", "build"]

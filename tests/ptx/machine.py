@@ -3,8 +3,8 @@
 All threads of some blocks go through an instruction at once, those that are furthest behind first. Held against the
 PTX manual, and an error (`KernelError`) wherever a kernel leaves its ground:
 
-* global memory outside of what was given that were given to the launch, shared memory outside of the block's, addresses
-  that are no multiple of the size;
+* global memory outside of what was given to the launch, shared memory outside of the block's, addresses that are no
+  multiple of the size;
 * shared memory that is read before it was written, also while a copy in the background may still be on its way;
 * races: what one thread writes, another one reads or writes without a barrier between (in global memory: in the same
   launch), other than by atomics;

@@ -6,23 +6,21 @@ import ctypes
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 
-def library() -> Any:
-    """NVRTC, or None where no package has brought it."""
+def libraries() -> list[Path]:
+    """The files of NVRTC, its built-ins first; none where no package has brought it."""
     nvidia = importlib.util.find_spec("nvidia")
     folders = list(nvidia.submodule_search_locations or []) if nvidia else []
-    places = [path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc*.so.*")]
-    found = None
-    for path in sorted((path for path in places if ".alt." not in path.name), key=lambda path: "builtins" not in path.name):
-        found = ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)  # NVRTC looks for its built-ins among what is loaded
-    return found
+    found = [path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc*.so.*") if ".alt." not in path.name]
+    return sorted(found, key=lambda path: "builtins" not in path.name)
 
 
 def compile_to_ptx(source: str, options: Sequence[str]) -> str:
     """The PTX; what the compiler says is in the error."""
-    nvrtc, program, size = library(), ctypes.c_void_p(), ctypes.c_size_t()
+    # NVRTC looks for its built-ins among what is loaded.
+    *_, nvrtc = (ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL) for path in libraries())
+    program, size = ctypes.c_void_p(), ctypes.c_size_t()
 
     def text(kind: str) -> str:
         getattr(nvrtc, f"nvrtcGet{kind}Size")(program, ctypes.byref(size))

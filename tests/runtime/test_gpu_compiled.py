@@ -19,7 +19,7 @@ from stcanet_runtime.boxes import crop_boxes
 from tests.ptx import nvrtc
 from tests.ptx.parser import Module
 
-pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="no NVRTC, CuPy's compiler, which PyTorch for CUDA brings")
+pytestmark = pytest.mark.skipif(not nvrtc.libraries(), reason="no NVRTC, CuPy's compiler, which PyTorch for CUDA brings")
 
 _SEARCH = {"squared_lengths", "measure", "row_limits", "collect", "place_best"}
 _SETS = {"mutual", "join_sets", "unite_sets", "sort_columns", "listed_distances", "set_weights", "average_rows", "overlap_rows"}

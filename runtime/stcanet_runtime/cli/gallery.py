@@ -32,23 +32,19 @@ app = typer.Typer(
 def _check_time(text: str | None) -> str | None:
     from stcanet_runtime.cli import gallery_options
 
-    gallery_options.parse_time(text)
-    return text
+    return check_value(text, gallery_options.parse_time)
 
 
 def _check_age(text: str | None) -> str | None:
     from stcanet_runtime.cli import gallery_options
 
-    if text is not None:
-        gallery_options.age_limit(text)
-    return text
+    return check_value(text, gallery_options.age_limit)
 
 
 def _check_pairs(pairs: list[str] | None) -> list[str] | None:
     from stcanet_runtime.cli import gallery_options
 
-    gallery_options.parse_pairs(pairs)
-    return pairs
+    return check_value(pairs, gallery_options.parse_pairs)
 
 
 def _check_templates(text: str) -> str:
