@@ -17,9 +17,11 @@ from stcanet_runtime.errors import PackageError
 _VARINT, _BYTES = 0, 2  # wire types
 _LENGTHS = {1: 8, 5: 4}  # of the fixed wire types, in bytes
 _MAX_DEPTH = 64
+_MAX_FIELD = (1 << 29) - 1
+"""Largest field number. Protobuf's own reader drops the bits of a tag beyond 32, and would see another field than is told here."""
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 """How pickles begin: the opcode PROTO, and the protocol."""
-_EXTERNAL = 1  # TensorProto.DataLocation.EXTERNAL
+_INSIDE = 0  # TensorProto.DataLocation.DEFAULT
 
 # Message → field number → message inside it. What is not listed cannot hold a tensor.
 _CHILDREN = {
@@ -111,7 +113,7 @@ def _has_external_data(data: mmap.mmap, kind: str, start: int, stop: int, depth:
 
 
 def _is_external(field: _Field) -> bool:
-    return field.number == _TENSOR_EXTERNAL_DATA or (field.number == _TENSOR_DATA_LOCATION and field.integer == _EXTERNAL)
+    return field.number == _TENSOR_EXTERNAL_DATA or (field.number == _TENSOR_DATA_LOCATION and field.integer != _INSIDE)
 
 
 def _entry(data: mmap.mmap, field: _Field) -> tuple[str, str]:
@@ -132,7 +134,7 @@ def _fields(data: mmap.mmap, start: int, stop: int) -> Iterator[_Field]:
             length, start = start - begin, begin
         elif wire == _BYTES:
             length, start = _varint(data, start, stop)
-        if number == 0 or length is None or start + length > stop:
+        if not 0 < number <= _MAX_FIELD or length is None or start + length > stop:
             raise _MalformedError
         yield _Field(number, integer, start, start + length)
         start += length

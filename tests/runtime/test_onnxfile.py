@@ -70,6 +70,21 @@ def test_external_constant_in_a_function(tmp_path: Path) -> None:
     assert inspect_onnx(tmp_path / "m.onnx").external_data
 
 
+def test_external_data_behind_an_overlong_tag(tmp_path: Path) -> None:
+    """ONNX Runtime reads 32 bits of a tag and loads the file; a reader of all bits would see a field that nobody knows."""
+    tensor = external()
+    entries = [entry.SerializeToString() for entry in tensor.external_data]
+    tensor.ClearField("external_data")
+    tensor.ClearField("data_location")
+    tag, location = (bytes(((number << 3 | wire) | 0x80, 0x80, 0x80, 0x80, 0x10)) for number, wire in ((13, 2), (14, 0)))
+    hidden = b"".join(tag + bytes((len(entry),)) + entry for entry in entries) + location + b"\1"
+    content = tensor.SerializeToString() + hidden
+    proto = graph().SerializeToString() + bytes((5 << 3 | 2, len(content))) + content
+    (tmp_path / "m.onnx").write_bytes(b"\x08\x0a" + bytes((7 << 3 | 2, len(proto))) + proto)
+    with pytest.raises(PackageError, match="not an ONNX model"):
+        inspect_onnx(tmp_path / "m.onnx")
+
+
 @pytest.mark.parametrize("content", [b"", b"\0", b"#!/bin/sh\necho hello\n", b"{}", b"\xff" * 100, b"\x0a\xff\xff\xff\xff\x0f"])
 def test_not_onnx(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(content)
