@@ -239,6 +239,8 @@ def verify_whole(package: Path, manifest: Manifest) -> None:
 
 
 def _verify_file(path: Path, expected: str) -> None:
+    if not path.is_file():  # a device might be read without end
+        raise PackageError(f"{path} is not a file; copy the whole package")
     if (actual := sha256_file(path)) != expected:
         raise PackageError(
             f"{path} was altered: its SHA-256 is {actual[:12]}…, the manifest says {expected[:12]}…; "
@@ -279,10 +281,12 @@ def model_path(package: Path) -> Path:
 
 def _read_manifest(package: Path) -> Manifest:
     path = package / MANIFEST_NAME
+    if not path.is_file():
+        raise ManifestError(f"{package} is not a model package: it has no {MANIFEST_NAME}")
+    if (size := path.stat().st_size) > LIMITS[MANIFEST_NAME]:
+        raise ManifestError(f"{path} has {size:,} bytes; at most {LIMITS[MANIFEST_NAME]:,} are allowed")
     try:
         return _within(path, path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ManifestError(f"{package} is not a model package: it has no {MANIFEST_NAME}") from None
     except UnicodeDecodeError:
         raise ManifestError(f"{path} is not UTF-8 text") from None
 

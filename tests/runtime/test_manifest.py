@@ -13,6 +13,7 @@ import pytest
 from onnx import helper
 
 from stcanet_runtime import InputSpec, Manifest, ManifestError, OutputSpec, PackageError, load_manifest
+from stcanet_runtime.archive import LIMITS
 from stcanet_runtime.manifest import METADATA_KEY, verify_checksum, verify_embedded
 
 MANIFEST = Manifest(
@@ -185,6 +186,21 @@ def test_incomplete_packages(package: Path, tmp_path: Path) -> None:
         load_manifest(tmp_path / "none.onnx")
     (package / "manifest.json").write_bytes(b"\xff\xfe")
     with pytest.raises(ManifestError, match="not UTF-8"):
+        load_manifest(package)
+
+
+def test_a_package_has_files_of_its_sizes(package: Path) -> None:
+    """Not what could be read without end: a folder stands for a device here, of which a failing test would not return."""
+    manifest, path = load_manifest(package), package / "manifest.json"
+    (package / "golden.npz").mkdir()
+    with pytest.raises(PackageError, match=r"golden\.npz is not a file"):
+        verify_checksum(package, replace(manifest, checksums={"golden.npz": "0" * 64}))
+    path.write_text(manifest.to_json() + " " * LIMITS["manifest.json"])
+    with pytest.raises(ManifestError, match="at most 4,194,304 are allowed"):
+        load_manifest(package)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(ManifestError, match=r"it has no manifest\.json"):
         load_manifest(package)
 
 

@@ -31,7 +31,7 @@ def say(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
     if as_json:
         print_json(dict(facts))
     else:
-        typer.echo(text)
+        typer.echo("\n".join(map(printable, text.split("\n"))))
 
 
 def say_written(*paths: Path | None) -> None:
