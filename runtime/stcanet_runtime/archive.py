@@ -124,6 +124,9 @@ def _check(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         if problem := _problem(entry, seen):
             raise PackageError(f"{archive} is refused: its entry {entry.orig_filename[:100]!r} {problem}")
         seen.add(entry.orig_filename)
+    # What an entry says of its compressed size is never compared, and a bomb would grow little from a large one.
+    if (said := sum(entry.compress_size for entry in entries)) > (size := archive.stat().st_size):
+        raise PackageError(f"{archive} is refused: its entries say that they take {said:,} bytes, and it has {size:,}")
     if missing := [name for name in (MANIFEST_NAME, MODEL_NAME) if name not in seen]:
         raise PackageError(f"{archive} is not a model package: it has no {missing[0]}")
 

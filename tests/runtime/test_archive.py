@@ -135,14 +135,20 @@ def test_a_bomb(archive: Path) -> None:
         load_manifest(changed)
 
 
-def declared(archive: Path, name: str, size: int) -> Path:
+def declared(archive: Path, name: str, size: int, field: int = 24) -> Path:
     """The archive with another size in its directory for one entry: it is what a reader believes."""
     content = bytearray(archive.read_bytes())
     start = content.rindex(b"PK\x01\x02", 0, content.rindex(name.encode()))
-    content[start + 24 : start + 28] = size.to_bytes(4, "little")
+    content[start + field : start + field + 4] = size.to_bytes(4, "little")
     path = archive.with_name("declared.zip")
     path.write_bytes(content)
     return path
+
+
+def test_a_bomb_that_says_it_is_none(archive: Path) -> None:
+    changed = rewritten(archive, lambda entries: [*entries, ("parity.json", bytes(20 << 20))])
+    with pytest.raises(PackageError, match=r"its entries say that they take .* bytes, and it has"):
+        load_manifest(declared(changed, "parity.json", 20 << 20, field=20))
 
 
 def test_a_size_beyond_all_packages(archive: Path) -> None:
