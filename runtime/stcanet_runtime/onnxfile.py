@@ -18,7 +18,7 @@ _VARINT, _BYTES = 0, 2  # wire types
 _LENGTHS = {1: 8, 5: 4}  # of the fixed wire types, in bytes
 _MAX_DEPTH = 64
 _MAX_FIELD = (1 << 29) - 1
-"""Largest field number. Protobuf's own reader drops the bits of a tag beyond 32, and would see another field than is told here."""
+"""Largest field number. Protobuf drops the bits of a tag beyond 32, and would see another field than is told here."""
 _PICKLES = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 """How pickles begin: the opcode PROTO, and the protocol."""
 _INSIDE = 0  # TensorProto.DataLocation.DEFAULT
