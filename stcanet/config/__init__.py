@@ -3,27 +3,29 @@
 from stcanet.config.load import load_toml, make_config, parse_override
 from stcanet.config.model import PRESETS, ModelConfig, check_blocks, preset_config
 from stcanet.config.training import (
-    CACHES,
     NUM_MASK_PARTS,
     AugmentConfig,
     Cache,
     ClipConfig,
+    Distance,
     LossConfig,
     OptimConfig,
+    PartLoss,
     TrainConfig,
     check_device,
 )
 
 __all__ = [
-    "CACHES",
     "NUM_MASK_PARTS",
     "PRESETS",
     "AugmentConfig",
     "Cache",
     "ClipConfig",
+    "Distance",
     "LossConfig",
     "ModelConfig",
     "OptimConfig",
+    "PartLoss",
     "TrainConfig",
     "check_blocks",
     "check_device",

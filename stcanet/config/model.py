@@ -6,13 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from stcanet.config.values import typed
+from stcanet.config.values import check_choices, typed
 from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 Pool = Literal["avg", "max"]
 HeadInit = Literal["default", "small"]
 Attention = Literal["auto", "fused", "sdpa", "eager"]
-ATTENTIONS: tuple[Attention, ...] = ("auto", "fused", "sdpa", "eager")
 
 MAX_SIDE, MAX_FRAMES, MAX_PARTS = 4096, 4096, 256
 """Far above any use: a damaged or hostile checkpoint shall not allocate what it likes."""
@@ -53,12 +52,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise OptionError("backbone", self.backbone, quote_choices(BACKBONES))
-        if self.pool not in ("avg", "max"):
-            raise OptionError("pool", self.pool, quote_choices(("avg", "max")))
-        if self.head_init not in ("default", "small"):
-            raise OptionError("head_init", self.head_init, quote_choices(("default", "small")))
-        if self.attention not in ATTENTIONS:
-            raise OptionError("attention", self.attention, quote_choices(ATTENTIONS))
+        check_choices(self)
         check_blocks(self.blocks)
         for name in ("height", "width"):
             if not 32 <= getattr(self, name) <= MAX_SIDE:

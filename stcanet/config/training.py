@@ -8,12 +8,14 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from stcanet.config.model import PRESETS, ModelConfig, preset_config
+from stcanet.config.values import check_choices
 from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 NUM_MASK_PARTS = 4
 """Head, upper body, lower body, shoes."""
 Cache = Literal["auto", "memory", "file", "none"]
-CACHES: tuple[Cache, ...] = ("auto", "memory", "file", "none")
+Distance = Literal["cosine", "euclidean"]
+PartLoss = Literal["bce", "l1", "l2"]
 
 
 def _require(name: str, value: object, condition: bool, expected: str) -> None:
@@ -64,7 +66,7 @@ class ClipConfig:
     """Distance of the frames, in frames."""
 
     def __post_init__(self) -> None:
-        _require("clips.sampling", self.sampling, self.sampling in ("stride", "random"), "'stride' or 'random'")
+        check_choices(self, "clips.")
         _require("clips.stride", self.stride, self.stride >= 1, "at least 1 frame")
 
 
@@ -80,7 +82,7 @@ class LossConfig:
     """Weight of the triplet loss; 0 turns it off."""
     margin: float = 0.3
     """Triplet margin, in units of the distance."""
-    distance: Literal["cosine", "euclidean"] = "cosine"
+    distance: Distance = "cosine"
     """Distance of the triplet loss."""
     contrastive_weight: float = 0.0
     """Weight of the supervised contrastive loss, which is not in the published recipe; 0 turns it off."""
@@ -101,12 +103,13 @@ class LossConfig:
     """How fast the centres follow the features of their class."""
     mask_weight: float = 0.5
     """Weight of the part-mask loss, where there are masks; 0 turns it off."""
-    mask_loss: Literal["bce", "l1", "l2"] = "bce"
+    mask_loss: PartLoss = "bce"
     """Distance of part maps and masks: cross entropy as published, or of probabilities the absolute or squared difference."""
     mask_start_epoch: int = 1
     """First epoch with the part-mask loss."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "loss.")
         weights = [f"{name}_weight" for name in ("identity", "triplet", "contrastive", "circle", "center", "mask")]
         for name in (*weights, "margin", "circle_margin"):
             _require(f"loss.{name}", getattr(self, name), getattr(self, name) >= 0.0, "0 or more")
@@ -114,11 +117,9 @@ class LossConfig:
         _require("loss.gather", self.gather, joint, "true with the center loss, whose centres follow the joint batch")
         _require("loss.circle_scale", self.circle_scale, self.circle_scale > 0.0, "above 0")
         _require("loss.center_rate", self.center_rate, 0.0 < self.center_rate <= 1.0, "in (0, 1]")
-        _require("loss.mask_loss", self.mask_loss, self.mask_loss in ("bce", "l1", "l2"), "'bce', 'l1' or 'l2'")
         _require("loss.mask_start_epoch", self.mask_start_epoch, self.mask_start_epoch >= 1, "at least 1")
         _require("loss.label_smoothing", self.label_smoothing, 0.0 <= self.label_smoothing < 1.0, "in [0, 1)")
         _require("loss.temperature", self.temperature, self.temperature > 0.0, "above 0")
-        _require("loss.distance", self.distance, self.distance in ("cosine", "euclidean"), "'cosine' or 'euclidean'")
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class OptimConfig:
     """Share of the base rate that is left at the end (cosine)."""
 
     def __post_init__(self) -> None:
-        _require("optim.optimizer", self.optimizer, self.optimizer in ("adam", "adamw", "sgd"), "'adam', 'adamw' or 'sgd'")
+        check_choices(self, "optim.")
         for name in ("lr", "backbone_factor", "new_factor"):
             _require(f"optim.{name}", getattr(self, name), getattr(self, name) > 0.0, "above 0")
         for name in ("weight_decay", "freeze_epochs", "clip_norm"):
@@ -170,7 +171,6 @@ class OptimConfig:
             _require(f"optim.{name}", getattr(self, name), 0.0 <= getattr(self, name) < 1.0, "in [0, 1)")
         _require("optim.nesterov", self.nesterov, not self.nesterov or self.momentum > 0.0, "off without momentum")
         _require("optim.accumulate", self.accumulate, self.accumulate >= 1, "at least 1 batch")
-        _require("optim.schedule", self.schedule, self.schedule in ("multistep", "cosine"), "'multistep' or 'cosine'")
         ascending = list(self.milestones) == sorted(set(self.milestones)) and all(m > 0 for m in self.milestones)
         _require("optim.milestones", self.milestones, ascending, "ascending epochs above 0")
         _require("optim.gamma", self.gamma, 0.0 < self.gamma <= 1.0, "in (0, 1]")
@@ -214,7 +214,7 @@ class TrainConfig:
     """'auto' (a GPU if there is one), 'cpu', 'cuda' or 'cuda:N'."""
     workers: int = 0
     """Processes that read images where they are not cached; 0 reads in a thread of the training process."""
-    cache: Literal["auto", "memory", "file", "none"] = "auto"
+    cache: Cache = "auto"
     """Where decoded images are kept. 'auto': in memory if they take half of what is free or less; or else in a file, if
     `cache_dir` is given and its disk has room; or else nowhere."""
     cache_dir: str = ""
@@ -232,6 +232,7 @@ class TrainConfig:
     optim: OptimConfig = OptimConfig()
 
     def __post_init__(self) -> None:
+        check_choices(self)
         _require("data", self.data, bool(self.data), "a folder, NAME[:VARIANT]=FOLDER or a CSV manifest")
         _require("preset", self.preset, self.preset in PRESETS, quote_choices(tuple(PRESETS)))
         for name in ("epochs", "eval_every"):
@@ -244,8 +245,6 @@ class TrainConfig:
         # Seeds of single epochs are made of it, which have to fit into 64 bits.
         _require("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 2³² − 1")
         check_device(self.device)
-        _require("amp", self.amp, self.amp in ("auto", "on", "off"), "'auto', 'on' or 'off'")
-        _require("cache", self.cache, self.cache in CACHES, quote_choices(CACHES))
         _require("cache_dir", self.cache_dir, bool(self.cache_dir) or self.cache != "file", "given where cache is 'file'")
         _require("model.preset", self.model.get("preset"), "preset" not in self.model, "left to the setting preset")
         self._check_masks(self.model_config)

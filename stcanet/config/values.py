@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from types import UnionType
-from typing import Any, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from stcanet_runtime.errors import ConfigError, quote_choices
+from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 
 class UnknownSettingError(ConfigError):
@@ -38,6 +38,13 @@ def typed(kind: type, values: Mapping[str, Any], prefix: str = "") -> dict[str, 
     if unknown := sorted(map(str, set(values) - set(known))):
         raise UnknownSettingError(f"{prefix}{unknown[0]}", known)
     return {name: _convert(hints[name], value, f"{prefix}{name}") for name, value in values.items()}
+
+
+def check_choices(settings: object, prefix: str = "") -> None:
+    """Raise OptionError where a field of a dataclass is none of the choices that its type names."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if get_origin(hint) is Literal and getattr(settings, name) not in get_args(hint):
+            raise OptionError(f"{prefix}{name}", getattr(settings, name), quote_choices(get_args(hint)))
 
 
 def _convert(hint: Any, value: Any, name: str, alternative: str = "") -> Any:

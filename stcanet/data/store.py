@@ -10,11 +10,12 @@ import hashlib
 import os
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.config import CACHES, Cache
+from stcanet.config import Cache
 from stcanet.data.frames import FrameFiles, Frames, Progress, UInt8Array
 from stcanet.data.memory import available_memory
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
@@ -60,8 +61,8 @@ def open_frames(
         DataError: The disk has no room for it; or a part map cannot be read.
         ImageError: A frame cannot be read.
     """
-    if cache not in CACHES:
-        raise OptionError("cache", cache, quote_choices(CACHES))
+    if cache not in get_args(Cache):
+        raise OptionError("cache", cache, quote_choices(get_args(Cache)))
     if cache == "file" and folder is None:
         raise OptionError("cache", cache, "given together with a cache folder")
     if cache == "memory" or (cache == "auto" and files.nbytes <= _share_of_memory()):

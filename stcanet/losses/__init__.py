@@ -3,15 +3,11 @@
 from stcanet.losses.center import CenterLoss
 from stcanet.losses.circle import circle
 from stcanet.losses.contrastive import supervised_contrastive
-from stcanet.losses.parts import PART_LOSSES, PartLoss, part_loss, part_targets
-from stcanet.losses.triplet import DISTANCES, Distance, batch_hard_triplet
+from stcanet.losses.parts import part_loss, part_targets
+from stcanet.losses.triplet import batch_hard_triplet
 
 __all__ = [
-    "DISTANCES",
-    "PART_LOSSES",
     "CenterLoss",
-    "Distance",
-    "PartLoss",
     "batch_hard_triplet",
     "circle",
     "part_loss",

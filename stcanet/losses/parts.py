@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-PartLoss = Literal["bce", "l1", "l2"]
-PART_LOSSES: tuple[PartLoss, ...] = ("bce", "l1", "l2")
+from stcanet.config import PartLoss
 
 
 def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss = "bce") -> Tensor:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Distance = Literal["cosine", "euclidean"]
-DISTANCES: tuple[Distance, ...] = ("cosine", "euclidean")
+from stcanet.config import Distance
 
 
 def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float = 0.3, distance: Distance = "cosine") -> Tensor:
