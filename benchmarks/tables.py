@@ -122,7 +122,9 @@ def load() -> dict[str, dict[str, Any]]:
 def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """Every generated page by path."""
     kinds = {name: report.get("benchmark", "") for name, report in reports.items()}
-    sections = [f"## {name}\n\n{table(report, TABLES.get(kinds[name], deployed))}\n" for name, report in reports.items()]
+    makers = {name: TABLES.get(kind, deployed) for name, kind in kinds.items()}
+    contents = [f"* [{name}](#{name}): {str(make.__doc__).splitlines()[0]}" for name, make in makers.items()]
+    sections = [f"## {name}\n\n{table(report, makers[name])}\n" for name, report in reports.items()]
     shown = [table(reports[name], make) for name, make in README_TABLES.items() if name in reports]
     # Those of trained models come last: the text that follows them in README.md is about them.
     shown += [table(report, deployed) for name, report in reports.items() if kinds[name] not in TABLES]
@@ -135,7 +137,7 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     charts = {ROOT / "benchmarks" / tables_rerank.CHART: rerank_chart(reports["rerank"])} if "rerank" in reports else {}
     return charts | {
         ROOT / "export" / "README.md": MARKS.sub(lambda match: f"{match[1]}{precisions}\n{match[2]}", export),
-        ROOT / "BENCHMARKS.md": "\n".join([INTRO, *sections]),
+        ROOT / "BENCHMARKS.md": "\n".join([INTRO, *contents, "", *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def ablation(report: dict[str, Any]) -> Iterator[str]:
-    """Mean and spread of every arm, and the difference seed by seed."""
+    """Networks with and without attention: mean and spread over seeds, and the difference."""
     settings, arms = report["settings"], report["arms"]
     seeds = len(arms["attention"])
     yield (

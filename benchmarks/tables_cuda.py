@@ -7,9 +7,12 @@ from typing import Any
 
 
 def registers(report: dict[str, Any]) -> Iterator[str]:
-    """Registers of a thread by kernel and architecture; 4 is the empty kernel of a type that Turing does not multiply."""
+    """Registers of the CUDA kernels by architecture."""
     columns = list(next(iter(report["kernels"].values())))
-    yield f"Compiled with nvcc {report['nvcc']}, not run. Registers of a thread, and bytes that it spills where it does."
+    yield (
+        f"Compiled with nvcc {report['nvcc']}, not run. Registers of a thread, and bytes that it spills where it does; "
+        "4: an empty kernel, of a type that Turing does not multiply."
+    )
     yield ""
     yield f"| kernel | {' | '.join(columns)} |"
     yield "|---|" + "---|" * len(columns)
@@ -20,7 +23,7 @@ def registers(report: dict[str, Any]) -> Iterator[str]:
 
 
 def attention(report: dict[str, Any]) -> Iterator[str]:
-    """Time, memory and error of each implementation of the channel attention."""
+    """Channel attention on a GPU: time, memory and error of each implementation."""
     yield f"On one {report['gpu']}, CUDA {report['cuda']}; medians of {report['repeats']}."
     yield ""
     yield "| G | dtype | implementation | forward ms | with gradient | forward MiB | with gradient | error | of gradient |"
@@ -39,7 +42,7 @@ def attention(report: dict[str, Any]) -> Iterator[str]:
 
 
 def model(report: dict[str, Any]) -> Iterator[str]:
-    """Images or clips per second of whole models by attention."""
+    """Whole models on a GPU: images or clips per second by attention."""
     yield (
         f"On {report['device']}: batches that are on it already, random; medians of {report['repeats']} times "
         f"{report['steps']} steps, taking turns. Peak: weights and all."

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def custom_op(report: dict[str, Any]) -> Iterator[str]:
-    """What leaving out the core of the channel attention saves, and what of it a fused operator could."""
+    """What a fused operator for the core of the channel attention could save in ONNX Runtime."""
     yield "What a fused `softmax(G Gᵀ) G`, as a custom operator under the CPU provider, could save of a whole model's time:"
     yield ""
     titles = ("ms", "without the core", "in CPU time", "core, by profile", "fused, at most", "without second product")

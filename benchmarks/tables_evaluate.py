@@ -12,7 +12,7 @@ _FASTEST_PEER = "fastreid, Cython"
 
 
 def evaluate(report: dict[str, Any]) -> Iterator[str]:
-    """CMC, mAP and mINP from a matrix, then from embeddings."""
+    """CMC, mAP and mINP from a distance matrix, then from embeddings."""
     sizes, results = report["sizes"], report["results"]
     yield (
         f"CMC, mAP and mINP of {sizes['query']:,} queries and {sizes['gallery']:,} gallery images, "

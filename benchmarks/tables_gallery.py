@@ -9,7 +9,7 @@ _MIB = 2**20
 
 
 def gallery(report: dict[str, Any]) -> Iterator[str]:
-    """Search time beside the time that reading takes, and beside faiss."""
+    """Search of a stored gallery, beside faiss, and beside the time that reading it takes."""
     sizes = report["sizes"]
     yield f"Gallery search, {sizes['dim']:,} dimensions, k = {sizes['k']}. Medians of {sizes['repeats']}, taking turns."
     yield ""
@@ -33,7 +33,7 @@ def gallery(report: dict[str, Any]) -> Iterator[str]:
 
 
 def kills(report: dict[str, Any]) -> Iterator[str]:
-    """What was left of enrolments that were killed."""
+    """What was left of enrolments in a gallery that were killed."""
     yield (
         f"{report['kills']} kills (SIGKILL) at random moments of enrolment: the gallery opened every time, {report['lost']} of "
         f"{report['entries']:,} acknowledged entries lost; {report['calls_kept_though_not_acknowledged']} calls were kept "

@@ -21,7 +21,7 @@ TARGETS = {
 
 
 def precision(report: dict[str, Any]) -> Iterator[str]:
-    """Rows by model, precision, target and where it runs; then what was refused."""
+    """fp32, fp16 and int8 packages: accuracy, size and time by model, target and where it runs."""
     setting = report["setting"]
     for model, rows in report["models"].items():
         preset, _, weights = model.partition(", ")

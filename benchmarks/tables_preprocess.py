@@ -7,7 +7,7 @@ from typing import Any
 
 
 def preprocess(report: dict[str, Any]) -> Iterator[str]:
-    """Milliseconds for the boxes of a frame, by its layout."""
+    """Cutting and resizing the boxes of a frame: milliseconds by its layout."""
     sizes, results = report["sizes"], report["results"]
     yield (
         f"{sizes['boxes']} boxes of a frame of {sizes['width']} × {sizes['height']} to RGB crops of 128 × 256; "

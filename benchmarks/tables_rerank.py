@@ -39,8 +39,8 @@ def rerank_picture(report: dict[str, Any]) -> Iterator[str]:
     yield f"![Seconds and GiB of re-ranking, ours and others](benchmarks/{CHART})"
     yield ""
     yield (
-        f"Embeddings like those of a trained model: mAP {100 * data['mAP']:.1f} before, {' to '.join(after)} after, whichever "
-        f"computed it; distances differ by {difference:.1e} at most. k1 = {sizes['k1']}, k2 = {sizes['k2']}, "
+        f"Embeddings drawn to be like those of a trained model: mAP {100 * data['mAP']:.1f} before, {' to '.join(after)} after, "
+        f"whichever program re-ranks; distances differ by {difference:.1e} at most. k1 = {sizes['k1']}, k2 = {sizes['k2']}, "
         f"λ = {sizes['lambda_value']}. {repeats(sizes)}, each in a process of its own; [the whole table](BENCHMARKS.md#rerank)."
     )
     yield ""
@@ -49,7 +49,7 @@ def rerank_picture(report: dict[str, Any]) -> Iterator[str]:
 def _rerank_table(report: dict[str, Any]) -> Iterator[str]:
     sizes, data, rows = report["sizes"], report["data"], report["results"]["rerank"]
     yield (
-        f"Re-ranking of {shape(sizes)}, like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
+        f"Re-ranking of {shape(sizes)}, drawn to be like those of a trained model (mAP {100 * data['mAP']:.1f} before), "
         f"k1 = {sizes['k1']}, k2 = {sizes['k2']}, λ = {sizes['lambda_value']}. {repeats(sizes)}, "
         "each in a process of its own."
     )
@@ -88,7 +88,7 @@ def _searches(rows: dict[str, dict[str, Any]], k: int) -> Iterator[str]:
 
 
 def growth(report: dict[str, Any]) -> Iterator[str]:
-    """Wall time and peak memory by size."""
+    """Re-ranking: wall time and peak memory by size."""
     results, sizes = report["results"], report["sizes"]
     yield (
         f"Queries and gallery together in the proportions of Market-1501, {sizes['depth']:,} dimensions; seconds of wall time "
@@ -109,7 +109,7 @@ def _size(row: dict[str, Any]) -> str:
 
 
 def msmt(report: dict[str, Any]) -> Iterator[str]:
-    """The run in a limited address space."""
+    """Re-ranking at the size of MSMT17, in a limited address space."""
     sizes, agreement = report["sizes"], report["agreement"]
     yield (
         f"Re-ranking of {shape(sizes)}, mapped from files, in processes "

@@ -9,7 +9,7 @@ _MIB = 2**20
 
 
 def soak(report: dict[str, Any]) -> Iterator[str]:
-    """What went through, and what became of it and of the memory."""
+    """Streams at full load: what went through, and what became of the memory."""
     result = report["result"]
     memory = result["memory_bytes"]
     yield (

@@ -7,7 +7,7 @@ from typing import Any
 
 
 def training(report: dict[str, Any]) -> Iterator[str]:
-    """Images per second of loader, network and both."""
+    """Training: images per second of loader, network and both."""
     setting = report["setting"]
     height, width = setting["size"]
     precision = f"{setting['precision']}, torch.compile" if setting["compile"] else setting["precision"]

@@ -133,7 +133,7 @@ def build_model(
         preset: 'stcanet-image', 'stcanet-video' or 'stcanet-tiny'.
         num_classes: Identities K of the classifier; None for a model that only embeds.
         backbone_weights: 'none', 'imagenet' (downloads through torchvision) or a weights file.
-        **overrides: Settings of :class:`~stcanet.model.config.ModelConfig` to replace, as ``blocks=()``.
+        **overrides: Settings of :class:`~stcanet.config.model.ModelConfig` to replace, as ``blocks=()``.
 
     Raises:
         OptionError: An unknown preset, or a setting out of range.
