@@ -39,8 +39,8 @@ def rerank_picture(report: dict[str, Any]) -> Iterator[str]:
     yield f"![Seconds and GiB of re-ranking, ours and others](benchmarks/{CHART})"
     yield ""
     yield (
-        f"Embeddings drawn to be like those of a trained model: mAP {100 * data['mAP']:.1f} before, {' to '.join(after)} after, "
-        f"whichever program re-ranks; distances differ by {difference:.1e} at most. k1 = {sizes['k1']}, k2 = {sizes['k2']}, "
+        f"Embeddings drawn like those of a trained model: mAP {100 * data['mAP']:.1f} before, {' to '.join(after)} after, "
+        f"whoever re-ranks; distances differ by {difference:.1e} at most. k1 = {sizes['k1']}, k2 = {sizes['k2']}, "
         f"λ = {sizes['lambda_value']}. {repeats(sizes)}, each in a process of its own; [the whole table](BENCHMARKS.md#rerank)."
     )
     yield ""
