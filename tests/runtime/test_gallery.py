@@ -98,7 +98,7 @@ WHERES: list[tuple[Where, Callable[[int], bool]]] = [
 ]
 
 
-@pytest.mark.parametrize(("where", "meant"), WHERES, ids=str)
+@pytest.mark.parametrize(("where", "meant"), WHERES, ids=[str(where) for where, _ in WHERES])
 @pytest.mark.parametrize("own_camera", [True, False])
 def test_filters(filled: Gallery, where: Where, meant: Callable[[int], bool], own_camera: bool) -> None:
     q, _ = make_people(5, seed=3)
