@@ -65,7 +65,7 @@ IndexArray count_closer(const FloatArray& query, const FloatArray& gallery, cons
     {
         const py::gil_scoped_release release;
         stcanet::count_closer(q, g, which, {start.data(), distances.data(), places.data()}, options, scratch, counts,
-                              watch(progress));
+                              watch(progress), watch_signals());
     }
     return result;
 }

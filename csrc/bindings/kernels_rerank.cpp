@@ -192,7 +192,8 @@ py::tuple select_best(const FloatArray& query, const FloatArray& gallery, const 
     const float* largest = farthest.data();
     {
         const py::gil_scoped_release release;
-        stcanet::select_best(q, g, which, options, rows, largest, power, lambda_value, lists, best, watch(progress));
+        stcanet::select_best(q, g, which, options, rows, largest, power, lambda_value, lists, best, watch(progress),
+                             watch_signals());
     }
     return py::make_tuple(distances, found);
 }

@@ -99,10 +99,10 @@ class Closer {
 }  // namespace
 
 void count_closer(Features query, Features gallery, Metric metric, Thresholds thresholds, Options options,
-                  std::size_t scratch, std::int64_t* counts, const Progress& watch) {
-    const Screen screen(query, gallery, metric, options, options.kernels->accurate);
+                  std::size_t scratch, std::int64_t* counts, const Progress& progress, const Watch& watch) {
+    const Screen screen(query, gallery, metric, options, options.kernels->accurate, watch);
     Closer closer(screen, thresholds, counts);
-    sweep(screen, scratch, [&](const Block& block) { closer.visit(block); }, watch);
+    sweep(screen, scratch, [&](const Block& block) { closer.visit(block); }, progress);
 }
 
 }  // namespace stcanet

@@ -90,8 +90,8 @@ class Selector {
 
 void select_best(Features query, Features gallery, Metric metric, Options options, SparseView rows,
                  const float* farthest, int power, double lambda, const GalleryLists& lists, Best result,
-                 const Progress& watch) {
-    const Screen screen(query, gallery, metric, options, options.kernels->accurate);
+                 const Progress& progress, const Watch& watch) {
+    const Screen screen(query, gallery, metric, options, options.kernels->accurate, watch);
     const GalleryColumns columns(rows, query.rows);
     const auto run = [&](std::size_t unit) {
         Selector selector(screen, rows, columns, farthest, power, lambda, lists);
@@ -103,7 +103,7 @@ void select_best(Features query, Features gallery, Metric metric, Options option
         }
     };
     Watch told;
-    if (watch) told = [&](std::size_t done) { watch(std::min(query.rows, done * kChunk), query.rows); };
+    if (progress) told = [&](std::size_t done) { progress(std::min(query.rows, done * kChunk), query.rows); };
     parallel_for((query.rows + kChunk - 1) / kChunk, options.threads, run, told);
 }
 

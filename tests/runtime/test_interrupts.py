@@ -47,6 +47,7 @@ def calls() -> dict[str, Callable[[], Any]]:
     overlap = reference.overlaps(*rows, len(q))
     dense = np.ones((300, 600), np.float32)
     listed = dense[:, :50].copy(), np.tile(np.arange(50), (300, 1)), None, None
+    none_listed = dense[:0, :50].copy(), np.zeros((0, 50), np.int64), None, None
     frame, boxes = np.zeros((2000, 2000, 3), np.uint8), np.tile([0, 0, 2000, 2000], (64, 1))
     one_each, everyone = (np.arange(301), np.arange(300)), np.arange(900)
     return {
@@ -66,6 +67,13 @@ def calls() -> dict[str, Callable[[], Any]]:
         "count_closer": partial(
             kernels.count_closer, q, g, one_each[0], dense[:, 0].copy(), one_each[1], "cosine", None, SCRATCH, THREADS
         ),
+        # Of no query rows are read, and that is all.
+        "select_best of no query": partial(
+            kernels.select_best, q[:0], joint, "cosine", *rows, found.farthest, none_listed, 5, 1, 0.3, None, THREADS
+        ),
+        "count_closer of no query": partial(
+            kernels.count_closer, q[:0], joint, nothing, dense[0, :0], nothing[:0], "cosine", None, SCRATCH, THREADS
+        ),
     }
 
 
@@ -84,6 +92,8 @@ NAMES = [
     "ranks",
     "resize_boxes",
     "count_closer",
+    "select_best of no query",
+    "count_closer of no query",
 ]
 
 

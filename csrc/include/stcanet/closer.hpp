@@ -18,9 +18,9 @@ struct Thresholds {
 };
 
 // counts[k] += how many gallery rows come before (distances[k], places[k]) in the order of (exact float32 distance,
-// index). The result does not depend on instruction set, threads or scratch. Values as for top_k. `watch` is told
-// (blocks done, of how many).
+// index). The result does not depend on instruction set, threads or scratch. Values as for top_k. `progress` is told
+// (blocks done, of how many); `watch` of the rows that are read before.
 void count_closer(Features query, Features gallery, Metric metric, Thresholds thresholds, Options options,
-                  std::size_t scratch, std::int64_t* counts, const Progress& watch = {});
+                  std::size_t scratch, std::int64_t* counts, const Progress& progress = {}, const Watch& watch = {});
 
 }  // namespace stcanet

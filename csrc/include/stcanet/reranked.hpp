@@ -18,10 +18,10 @@ struct Best {
     Matrix<std::int64_t> indices;  // [Q, m] by (distance, index); infinity and -1 where nothing is visible
 };
 
-// `rows` is V [N, N], `farthest` [N]; `lists` holds the L nearest visible of every query, m <= L <= G or L = G. `watch`
-// is told (queries done, of how many).
+// `rows` is V [N, N], `farthest` [N]; `lists` holds the L nearest visible of every query, m <= L <= G or L = G.
+// `progress` is told (queries done, of how many); `watch` of the rows that are read before.
 void select_best(Features query, Features gallery, Metric metric, Options options, SparseView rows,
                  const float* farthest, int power, double lambda, const GalleryLists& lists, Best result,
-                 const Progress& watch = {});
+                 const Progress& progress = {}, const Watch& watch = {});
 
 }  // namespace stcanet
