@@ -1,9 +1,11 @@
-"""The help of every command has examples, which the command line takes, under the name of the program that shows them."""
+"""The command line takes the examples of every help text, which name the program that shows them, and of the documents."""
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,8 @@ from stcanet.cli import app
 from stcanet_runtime.cli import app as runtime_app
 from stcanet_runtime.cli.examples import call_program
 
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [path for kind in ("*.md", "*/README.md", "recipes/*.toml") for path in sorted(ROOT.glob(kind))]
 PROGRAMS = {"stcanet": app, "stcanet-runtime": runtime_app}
 
 
@@ -43,11 +47,14 @@ def test_examples_are_taken(name: str, path: tuple[str, ...]) -> None:
     assert lines
     assert lines[0].startswith(" ".join((name, *path)))
     for line in lines:
-        # Without what explains it or takes its output.
-        words = shlex.split(line.partition("   ")[0].partition(" > ")[0])
+        words = shlex.split(line.partition("   ")[0].partition(" > ")[0])  # without what explains it or takes its output
         assert words[0] == name or name == "stcanet"  # a box has one program only
-        if words[1] != "--config":  # else a file has what is missing
-            parse(program(words[0]), words)
+        take(words)
+
+
+def take(words: list[str]) -> None:
+    if words[1] != "--config":  # else a file has what is missing
+        parse(program(words[0]), words)
 
 
 def parse(command: Any, words: list[str], parent: Any = None) -> None:
@@ -56,6 +63,19 @@ def parse(command: Any, words: list[str], parent: Any = None) -> None:
     if rest := [*getattr(context, "_protected_args", []), *context.args]:
         _, found, others = command.resolve_command(context, rest)
         parse(found, [rest[0], *others], context)
+
+
+def test_commands_of_the_documents_are_taken() -> None:
+    found = [
+        line.partition(" > ")[0]
+        for document in DOCUMENTS
+        for line in re.findall(
+            r"^(?: {4}|#   |\$ )?(stcanet(?:-runtime)? .+)", document.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+    assert len(found) > 60
+    for line in found:
+        take(shlex.split(line, comments=True))
 
 
 def test_parse_sees_what_is_wrong() -> None:
