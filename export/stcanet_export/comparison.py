@@ -13,6 +13,7 @@ from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
+from stcanet_runtime.golden import largest_batch
 from stcanet_runtime.manifest import CLIPS
 from stcanet_runtime.wording import counted
 
@@ -78,17 +79,19 @@ class Comparison:
         return self.crops if self.candidate.spec.name != CLIPS or frames is None else make_clips(self.crops, frames)
 
     def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
-        """Batches 1, 2, 3 and N, one row against itself in another batch, spread and ranking."""
+        """Batches 1, 2, 3, N and the largest that the runtime makes; one row against itself in another, spread and ranking."""
         results = {}
-        sizes = (1, 2, 3, len(self.inputs))
+        sizes = sorted({1, 2, 3, len(self.inputs), largest_batch(self.candidate.spec)})
         for size in sizes:
             name = f"batch {size}"
+            again = np.arange(max(size, len(self.inputs))) % len(self.inputs)
             try:
-                results[size] = _in_batches(self.candidate, self.inputs, size)
+                results[size] = _in_batches(self.candidate, self.inputs[again], size)
             except Exception as error:
                 yield _did_not_run(name, error)
                 continue
-            yield from self._compare(name, results[size], expected)
+            lengths = None if expected[1] is None else expected[1][again]
+            yield from self._compare(name, results[size], (expected[0][again], lengths))
         if len(results) < len(sizes):
             return
         alone, together = results[1][0], results[len(self.inputs)][0]
@@ -132,7 +135,7 @@ class Comparison:
         ours, theirs = _f64(actual[0]), _f64(expected[0])
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
         worst = int(np.argmin(cosine))
-        where = self.names[worst] if named else ""
+        where = self._name(worst) if named else ""
         yield Check.at_least(f"{name}: min cosine", float(cosine.min()), self.tolerance.min_cosine, where)
         yield self._largest(f"{name}: max |Δ|", np.abs(ours - theirs), self.tolerance.max_abs, named)
         length = np.abs(np.linalg.norm(ours, axis=1) - 1)
@@ -213,7 +216,10 @@ class Comparison:
     def _largest(self, name: str, values: NDArray[np.floating], bound: float, named: bool = True) -> Check:
         """The largest of `values` ``[N, any]`` against a bound, with the name of its crop."""
         worst = values.max(axis=1)
-        return Check.at_most(name, float(worst.max()), bound, self.names[int(np.argmax(worst))] if named else "")
+        return Check.at_most(name, float(worst.max()), bound, self._name(int(np.argmax(worst))) if named else "")
+
+    def _name(self, row: int) -> str:
+        return self.names[row % len(self.names)]
 
 
 def _one_by_one(side: Side, inputs: UInt8Array) -> Outputs:

@@ -1,7 +1,7 @@
 """The parity gate: does a package compute what it was made from?
 
-One crop at a time in the reference is the specification. The candidate has to give the same at batch 1, 2, 3 and N, from
-tensors and from the image files, and rank the crops in the same order.
+One crop at a time in the reference is the specification. The candidate has to give the same at batch 1, 2, 3, N and the largest
+that the runtime makes, from tensors and from the image files, and rank the crops in the same order.
 """
 
 from __future__ import annotations

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
+from stcanet_runtime.batching import DEFAULT_SIZES
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
-from stcanet_runtime.manifest import NORMS, verify_whole
+from stcanet_runtime.manifest import NORMS, InputSpec, verify_whole
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.providers import BFLOAT16
 from stcanet_runtime.wording import counted
@@ -25,6 +26,11 @@ from stcanet_runtime.wording import counted
 EMBEDDINGS = "embeddings"
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
 """Least cosine of an embedding with its reference, by precision: here and in the parity gate."""
+
+
+def largest_batch(spec: InputSpec) -> int:
+    """Rows of the largest run that the runtime makes of crops, or of clips as it reads them, if it is not told otherwise."""
+    return max(1, DEFAULT_SIZES[-1] // (spec.clip_length or 1))
 
 
 def precision_under(provider: str, precision: str) -> str:
@@ -67,7 +73,7 @@ class Verification:
 def verify_package(
     package: str | Path, providers: str | Sequence[str] = "auto", public_key: str | Path | None = None
 ) -> Verification:
-    """Check the hashes of a package, and run its golden vectors again, one by one and in one batch.
+    """Check the hashes of a package, and run its golden vectors again: one by one, in one batch, and in the largest batch.
 
     Args:
         package: The folder or archive.
@@ -87,13 +93,14 @@ def verify_package(
         inputs, expected, lengths = _read(folder / GOLDEN_NAME, encoder)
         verify_whole(folder, encoder.manifest)
     cosines, errors = [], [0.0]
-    for size in (1, len(inputs)):
-        for i in range(0, len(inputs), size):
-            rows, norms = encoder.embed_batch(inputs[i : i + size])
+    for size in sorted({1, len(inputs), largest_batch(encoder.manifest.input)}):
+        again = np.arange(max(size, len(inputs))) % len(inputs)
+        for run in np.split(again, range(size, len(again), size)):
+            rows, norms = encoder.embed_batch(inputs[run])
             # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
-            cosines += (1 - ((rows - expected[i : i + size]).astype(np.float64) ** 2).sum(axis=1) / 2).tolist()
+            cosines += (1 - ((rows - expected[run]).astype(np.float64) ** 2).sum(axis=1) / 2).tolist()
             if norms is not None and lengths is not None:
-                errors += np.abs(norms / lengths[i : i + size] - 1.0).tolist()
+                errors += np.abs(norms / lengths[run] - 1.0).tolist()
     provider = encoder.session.provider
     bound = MIN_COSINE[precision_under(provider, encoder.manifest.precision)]
     return Verification(provider, len(inputs), float(np.min(cosines)), bound, float(np.max(errors)))

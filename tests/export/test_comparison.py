@@ -127,3 +127,14 @@ def test_a_package_that_does_not_run_fails_and_says_why() -> None:
     # Eight crops in threes end with a batch of two.
     assert [check.name for check in failed] == ["batch 2: min cosine", "batch 3: min cosine"]
     assert (failed[0].value, failed[0].detail) == (None, "a line and another")
+
+
+def test_a_package_that_is_wrong_in_large_batches_fails() -> None:
+    """As the runtime runs it, 32 rows at once, which are more than the crops of the gate."""
+
+    class Clamped(Table):
+        def embed(self, batch: NDArray[np.uint8]) -> tuple[Float32Array, None]:
+            return super().embed(batch[np.minimum(np.arange(len(batch)), 16)])
+
+    names = failures(Table(circle(*ANGLES)), Clamped(circle(*ANGLES)), Tolerance())
+    assert names == ["batch 32: min cosine", "batch 32: max |Δ|"]

@@ -55,6 +55,15 @@ def test_one_wrong_row_fails(package: Path) -> None:
     assert not verify_package(package, "cpu").passed
 
 
+def test_a_machine_that_is_wrong_in_large_batches_fails(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There are five golden vectors; the runtime runs 32 rows at once."""
+    _write(package)
+    embed_batch = Encoder.embed_batch
+    last_right = np.minimum(np.arange(32), 16)
+    monkeypatch.setattr(Encoder, "embed_batch", lambda self, batch: embed_batch(self, batch[last_right[: len(batch)]]))
+    assert not verify_package(package, "cpu").passed
+
+
 @pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.02, False), (np.nan, False)])
 def test_lengths_of_clip_features_count(clip_package: Path, factor: float, passes: bool) -> None:
     clips = np.random.default_rng(0).integers(0, 256, (3, 4, 32, 16, 3), dtype=np.uint8)
