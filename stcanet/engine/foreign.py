@@ -93,10 +93,16 @@ def _fill(model: STCANet, state: dict[str, Tensor], path: Path) -> LoadReport:
             continue
         if (other := taken.setdefault(name, theirs)) != theirs:
             raise CheckpointError(f"{path} has two entries for {name}: '{other}' and '{theirs}'; remove one of them")
-        if _essential(value.shape) == _essential(place.shape):
-            matched[name] = value.reshape(place.shape)
-        else:
+        if value.is_floating_point() != place.is_floating_point():  # int8 weights want their scale, which is elsewhere
+            unfit.append(f"{theirs} {_kind(value)} for {_kind(place)}")
+        elif _essential(value.shape) != _essential(place.shape):
             unfit.append(f"{theirs} {list(value.shape)} for {list(place.shape)}")
+        elif not value.isfinite().all():
+            raise CheckpointError(
+                f"{path}: '{theirs}' has values that are no finite numbers; the training that wrote it diverged"
+            )
+        else:
+            matched[name] = value.reshape(place.shape)
     if not matched:
         entries = counted(len(state), "entry", "entries")
         raise CheckpointError(f"{path}: none of its {entries} fits {model.config}; its first is '{next(iter(state))}'")
@@ -172,6 +178,10 @@ def _our_name(theirs: str, state: dict[str, Tensor], stages: dict[int, int]) -> 
     owner, _, kind = bare.rpartition(".")
     place = _STEM.get(owner) or _HEAD.get(owner)
     return place and f"{place}.{kind}"
+
+
+def _kind(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _first(entries: Sequence[str]) -> str:

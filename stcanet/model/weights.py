@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -9,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stcanet_runtime.errors import CheckpointError
+from stcanet_runtime.errors import CheckpointError, quote_choices
 
-WRAPPINGS = ("state_dict", "model")
+WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Entries under which programs keep their state dict, beside the epoch and the like."""
+_PREFIXES = re.compile(r"(?:module\.|model\.|_orig_mod\.)*")
+"""What DataParallel, Lightning and `torch.compile` put before all names."""
 
 _SCALAR = np.float64().__reduce__()[0]
 # torchreid and others keep rank-1 and mAP as NumPy scalars. These make numbers and nothing else; NumPy 1 wrote the old name.
@@ -25,10 +28,11 @@ _NUMPY_SCALARS: list[Any] = [
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The state dict in a file: alone, or under one of :data:`WRAPPINGS`; without the ``module.`` that DataParallel adds.
+    """The state dict in a file: alone, or under one of :data:`WRAPPINGS`; names without what wrappers add, as ``module.``.
 
     Raises:
-        CheckpointError: The file does not exist, holds more than tensors, plain values and NumPy numbers, or no state dict.
+        CheckpointError: The file does not exist, holds more than tensors, plain values and NumPy numbers, no state dict, or two
+            entries of one name.
     """
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
@@ -43,13 +47,19 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    if not content or not is_state_dict(content):
-        raise CheckpointError(f"{path} holds no state dict (names to tensors)")
-    return {name.removeprefix("module."): value for name, value in content.items()}
+    if not is_state_dict(content) or not content:
+        raise CheckpointError(f"{path} holds no state dict (names to dense tensors, alone or as {quote_choices(WRAPPINGS)})")
+    state: dict[str, Tensor] = {}
+    for name, value in content.items():
+        if state.setdefault(bare := _PREFIXES.sub("", name, count=1), value) is not value:
+            raise CheckpointError(f"{path} has two entries for '{bare}', of which one is '{name}'; remove one of them")
+    return state
 
 
 def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:
-    """Whether it is names to tensors."""
-    return isinstance(content, dict) and all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    )
+    """Whether it is names to tensors that have their values: dense ones."""
+    return isinstance(content, dict) and all(isinstance(name, str) and _is_dense(value) for name, value in content.items())
+
+
+def _is_dense(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout is torch.strided and not (value.is_quantized or value.is_meta)

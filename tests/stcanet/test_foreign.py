@@ -58,7 +58,7 @@ def published(network: STCANet) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3, "rank1": 0.5}, lambda s: {"model": s}])
-@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("prefix", ["", "module.", "module._orig_mod.model."])
 def test_published_names_fill_everything(tmp_path: Path, wrap, prefix: str) -> None:
     source, target = model(1), model(2)
     torch.save(wrap({prefix + name: value for name, value in published(source).items()}), tmp_path / "x.pth.tar")
@@ -111,6 +111,27 @@ def test_two_entries_for_one_of_ours_are_refused(tmp_path: Path, twice: str) -> 
     torch.save({**published(model(1)), twice: torch.zeros(3)}, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=f"has two entries for .*'{twice}'; remove one"):
         load_foreign(tmp_path / "x.pth", model(2))
+
+
+def test_a_name_with_and_without_a_prefix_is_refused(tmp_path: Path) -> None:
+    """One of them would be taken, and nobody would know which."""
+    torch.save({**published(model(1)), "module.conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=r"two entries for 'conv1\.weight', of which one is 'module\.conv1\.weight'"):
+        load_foreign(tmp_path / "x.pth", model(2))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (torch.full((64, 3, 7, 7), torch.nan), r"'conv1\.weight' has values that are no finite numbers"),
+        (torch.ones(64, 3, 7, 7, dtype=torch.int8), r"1 unfit: conv1\.weight int8 for float32"),
+        (torch.empty(64, 3, 7, 7, device="meta"), "holds no state dict"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, value: Tensor, message: str) -> None:
+    torch.save({**published(model(1)), "conv1.weight": value}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match=message):
+        convert(tmp_path / "x.pth", preset_config("stcanet-tiny"))
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.", "base."])
@@ -190,6 +211,7 @@ def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
         ({"state_dict": [torch.zeros(2)]}, "holds no state dict"),
         ({"weight": torch.zeros(2)}, "none of its 1 entry fits"),
         ([1, 2], "holds no state dict"),
+        (torch.zeros(2), "holds no state dict"),
         ({"state_dict": {}, "opener": open}, "not a weights file that is safe to load"),
     ],
 )
