@@ -33,9 +33,14 @@ def processor() -> dict[str, Any]:
     return {
         "model": fields.get("model name") or platform.processor() or None,
         "machine": platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "features": [feature for feature in _CPU_FEATURES if feature in flags],
     }
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import gpu_device
 from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
+from stcanet_runtime.machine import cores
 from stcanet_runtime.onnxfile import inspect_onnx
 from stcanet_runtime.providers import (
     EP_NAMES,
@@ -170,6 +171,8 @@ def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, i
     options.add_session_config_entry("session.x64quantprecision", "1")
     if resources.threads is not None:
         options.intra_op_num_threads = resources.threads
+        if resources.threads > cores():  # those that have none would be kept from one by those that wait in a loop for them
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         providers = add_provider(options, name, path, resources)
         # Else a provider that fails is replaced by others, with a message on stdout, where --json is.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +12,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import check_choice, parse_size
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.cli.text import say
+from stcanet_runtime.machine import cores
 from stcanet_runtime.wording import counted
 
 _DEFAULTS = SynthConfig()
@@ -72,14 +71,10 @@ def synth(
         junk=junk,
         masks=MaskLayout(mask_layout) if masks else MaskLayout.NONE,
     )
+    workers = min(cores(), _MAX_AUTO_WORKERS) if workers is None else workers
     with progress_bar("drawing") as progress:
-        counts = generate(out, config, progress, workers=_cores() if workers is None else workers, force=force)
+        counts = generate(out, config, progress, workers, force)
     say({"out": str(out), **counts.to_dict()}, as_json, _summary(out, counts))
-
-
-def _cores() -> int:
-    available = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return min(available, _MAX_AUTO_WORKERS)
 
 
 def _summary(out: Path, counts: SynthCounts) -> str:

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_runtime import OptionError, PackageError, ProviderError, providers
 from stcanet_runtime.errors import MissingDependencyError
+from stcanet_runtime.machine import cores
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, _check_assignment, available_providers, open_session
 
@@ -40,6 +41,13 @@ def test_threads_do_not_change_the_result(package: Path) -> None:
     assert_allclose(embed(one), embed(open_session(package / "model.onnx", "cpu")), atol=1e-6)
     with pytest.raises(OptionError, match="threads must be at least 1, got 0"):
         Resources(threads=0)
+
+
+def test_threads_beyond_the_cores_do_not_wait_in_loops(package: Path) -> None:
+    """A run of 32 threads on 2 cores would take a hundred times as long, and nobody else would get a core."""
+    many = open_session(package / "model.onnx", "cpu", Resources(threads=cores() + 1))
+    assert_allclose(embed(many), embed(open_session(package / "model.onnx", "cpu")), atol=1e-6)
+    assert many._session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
 def test_weights_of_eight_bits_do_not_overflow(tmp_path: Path) -> None:
