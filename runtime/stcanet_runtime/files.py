@@ -32,8 +32,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an exception.
 
     Readers see the old file or the whole new one, also after a power cut (the data reaches the disk before the name).
-    The folder is created when it is missing; on an exception the temporary file is removed and `path` is untouched. A link
-    stays: the file to which it leads is replaced.
+    Folders are created when they are missing; on an exception they and the temporary file are removed, and `path` is untouched.
+    A link stays: the file to which it leads is replaced.
 
     Args:
         path: Where the file shall be.
@@ -46,6 +46,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     place = _place(path)
+    made = [folder for folder in place.parents if not folder.exists()]
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.stem[:_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
@@ -56,6 +57,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # where nothing can be written, what was raised already says it
             temporary.unlink()
+        for folder in made:
+            with suppress(OSError):  # there is something in it
+                folder.rmdir()
 
 
 def _place(path: Path) -> Path:
@@ -154,12 +158,11 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 
 
 def check_writable(path: str | Path) -> None:
-    """Raise now, before long work, what writing to `path` after it would: OSError. Makes the folder."""
+    """Raise now, before long work, what writing to `path` after it would: OSError. Nothing is made, no folder either."""
     path = Path(path)
-    place = _place(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
+    folder = next((folder for folder in _place(path).parents if folder.exists()), Path())
     try:
-        with tempfile.TemporaryFile(dir=place.parent):
+        with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         error.filename = str(path)  # and not that of the temporary file

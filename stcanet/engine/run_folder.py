@@ -84,7 +84,7 @@ def check_unused(root: Path) -> None:
         raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
     if not next(path for path in (root, *root.parents) if path.exists()).is_dir():
         raise OptionError("run folder", str(root), "a folder, and a file is in its way")
-    check_writable(root / run_files.METRICS if root.exists() else root)  # which is not made before the data was read
+    check_writable(root / run_files.METRICS)
 
 
 def saved_state(root: Path, finished: bool) -> Path | None:

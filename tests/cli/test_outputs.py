@@ -24,7 +24,7 @@ import pytest
         ("parity none --against nowhere", "--out", "folder"),
         ("parity none --against nowhere", "--html", "folder"),
         ("identify none none.mp4=none.txt", "--out", "folder"),
-        ("identify none none.mp4=none.txt", "--video", "file"),
+        ("identify none no.mp4=none.txt", "--video", "file"),
         ("watch none door=none.mp4 --detector none.onnx", "--out", "folder"),
     ],
 )

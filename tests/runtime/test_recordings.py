@@ -16,7 +16,7 @@ import pytest
 import typer
 from detectors import write_detector
 
-from stcanet_runtime import DataError, Encoder, MissingDependencyError
+from stcanet_runtime import DataError, Encoder, MissingDependencyError, recordings
 from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.mot import load_mot
@@ -74,6 +74,31 @@ def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Pa
     changed = np.abs(frames[5].image.astype(int) - plain.image).max(axis=2) > 60
     assert changed[30:70, 16:36].any()  # the frame of the box
     assert not changed[80:].any()
+
+
+@pytest.mark.parametrize(("at_work", "left"), [("identify_recordings", []), ("_draw", ["who.jsonl"])])
+def test_an_interrupt_leaves_no_empty_folder(
+    walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_work: str, left: list[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recordings, at_work, interrupt)
+    options = ["--video", tmp_path / "results" / "seen", "-o", tmp_path / "results" / "who.jsonl"]
+    assert call("identify", package, *walks, *options) == 130
+    assert [path.name for path in tmp_path.glob("results/*")] == left
+    assert (tmp_path / "results").exists() == bool(left)
+
+
+def test_the_model_gets_its_threads(
+    walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_: Path, provider: str, threads: int) -> None:
+        raise DataError(f"{threads} on {provider}")
+
+    monkeypatch.setattr(Encoder, "load", load)
+    assert call("identify", package, *walks, "-o", tmp_path / "who.jsonl", "--provider", "cpu", "--threads", 3) == 1
+    assert "3 on cpu" in capsys.readouterr().err
 
 
 def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,7 +83,7 @@ def test_a_file_is_written_block_by_block(backend: str, tmp_path: Path) -> None:
     ("out", "error", "message"),
     [
         ("folder.npy", IsADirectoryError, "'folder.npy'"),
-        ("file/distances.npy", FileExistsError, "'file'"),
+        ("file/distances.npy", NotADirectoryError, "'file/distances.npy'"),
         ("a\0b.npy", OptionError, r"out must be a path without a NUL character, got 'a\\x00b.npy'"),
     ],
 )

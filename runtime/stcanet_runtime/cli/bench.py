@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import check_providers, provider_option
+from stcanet_runtime.cli.options import THREADS, check_providers, provider_option
 
 if TYPE_CHECKING:
     from stcanet_runtime.throughput import Throughput
@@ -28,7 +28,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Crops (or clips) of a run; again for more. Default: 1 and 8.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a run. Default: the provider's choice.")] = None,
+    threads: THREADS = None,
     seconds: Annotated[float, typer.Option(min=0, help="Time for each provider and batch; five runs at least.")] = 2.0,
     cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER
+from stcanet_runtime.cli.options import PROVIDER, THREADS
 
 if TYPE_CHECKING:
     from stcanet_runtime.identifier import Travel
@@ -37,6 +37,7 @@ def identify(
     video: Annotated[Path | None, typer.Option(help="Folder for the videos with identities drawn into them.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Embed one frame of so many.")] = 5,
     provider: PROVIDER = "auto",
+    threads: THREADS = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Find out who is who in several videos."""
@@ -60,7 +61,7 @@ def identify(
         check_writable(file)
     sources = [recordings.Recording.load(*pair) for pair in pairs]
     times = _travel(travel or [], [source.camera for source in sources])
-    encoder = Encoder.load(package, provider)
+    encoder = Encoder.load(package, provider, threads)
     with Gallery.open(gallery, encoder.model_sha256, read_only=True) if gallery else nullcontext() as known:
         limit = threshold if threshold is not None else (known.threshold if known else None)
         identifier = Identifier(0.3 if limit is None else limit, times, gallery=known)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER, RERANK
+from stcanet_runtime.cli.options import PROVIDER, RERANK, THREADS
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.embedded import Crops
@@ -60,7 +60,7 @@ def infer(
         bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
     ] = False,
     provider: PROVIDER = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the model. Default: the provider's choice.")] = None,
+    threads: THREADS = None,
     batch_size: Annotated[
         int, typer.Option(min=1, help="Crops held in memory at a time; the model runs on 32 of them at most.")
     ] = 32,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER
+from stcanet_runtime.cli.options import PROVIDER, THREADS
 
 
 @examples("""
@@ -30,7 +30,7 @@ def watch(
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,
     metrics_address: Annotated[str | None, typer.Option(help="Address of the metrics. Default: 127.0.0.1.")] = None,
     provider: PROVIDER = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each model. Default: the provider's choice.")] = None,
+    threads: THREADS = None,
     cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
     min_score: Annotated[float, typer.Option(min=0, max=1, help="Least score of a person.")] = 0.5,
 ) -> None:
