@@ -222,7 +222,8 @@ def append_lines(file: io.FileIO) -> Write:
                 left = left[file.write(left) :]
         except OSError as error:
             with suppress(OSError):  # a pipe has no end to cut off
-                os.ftruncate(file.fileno(), end)
+                file.truncate(end)
+                file.seek(end)  # a shell's > does not append
             error.filename = str(file.name)
             raise
 

@@ -7,7 +7,9 @@ import io
 import json
 import logging
 import os
+import shutil
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -198,7 +200,7 @@ def test_what_is_quickly_seen_goes_before_the_models(
     clip: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     pytest.importorskip("prometheus_client")
     order: list[object] = []
@@ -217,11 +219,11 @@ def test_what_is_quickly_seen_goes_before_the_models(
     with Gallery.create(tmp_path / "other", 8, "another model"):
         pass
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "other", "--threshold", 0.5) == 1
-    assert "it holds embeddings of model another model" in capsys.readouterr().err
+    assert "it holds embeddings of model another model" in capfd.readouterr().err
     with Gallery.create(tmp_path / "g", 8, package_sha256(package)):
         pass
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g") == 1
-    assert "it has no threshold" in capsys.readouterr().err
+    assert "it has no threshold" in capfd.readouterr().err
     assert order == []
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g", "--threshold", 0.5) == 0
     assert order == ["metrics", True, "warm for 2", "detector"]
@@ -260,7 +262,8 @@ def test_cameras_that_would_be_dropped_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["a", "w"])  # "w" as the shell opens stdout
+def test_a_full_disk_leaves_whole_lines(tmp_path: Path, mode: str) -> None:
     class Full(io.FileIO):
         room = 40
 
@@ -271,7 +274,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
             self.room -= done
             return done
 
-    with Full(tmp_path / "out.jsonl", "a") as file:
+    with Full(tmp_path / "out.jsonl", mode) as file:
         write = append_lines(file)
         write({"frame": 1})
         with pytest.raises(OSError, match=r"No space.*out\.jsonl"):
@@ -279,6 +282,25 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
         file.room = 1000
         write({"frame": 3})
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [{"frame": 1}, {"frame": 3}]
+
+
+@pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
+def test_stdout_gets_whole_lines_of_a_full_disk(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
+    watch = ["-m", "stcanet_runtime", "watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu"]
+    command = [
+        "sh",
+        "-c",
+        'out=$1; shift; ulimit -f 1; exec "$@" > "$out"',
+        "sh",
+        tmp_path / "out.jsonl",
+        sys.executable,
+        *watch,
+    ]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=True)
+    lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
+    assert [json.loads(line)["frame"] for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[-1].endswith("\n")
+    assert "door: [Errno 27] File too large: 'stdout'" in done.stderr
 
 
 def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -361,7 +383,7 @@ def test_a_watch_ends_when_nobody_reads_it(package: Path, detector: Path, monkey
 
 
 def test_options_of_commands_come_from_a_file(
-    package: Path, detector: Path, clip: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    package: Path, detector: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "box.toml"
     config.write_text(f"""
@@ -378,9 +400,9 @@ def test_options_of_commands_come_from_a_file(
         float16 = true
     """)
     assert call("--config", config, "watch") == 0
-    assert capsys.readouterr().out == ""  # nobody scores so high
+    assert capfd.readouterr().out == ""  # nobody scores so high
     assert call("--config", config, "watch", "--min-score", "0.9") == 0
-    assert len(capsys.readouterr().out.splitlines()) == FRAMES
+    assert len(capfd.readouterr().out.splitlines()) == FRAMES
     assert call("--config", config, "gallery", "create", tmp_path / "g", package) == 0
     with Gallery.open(tmp_path / "g") as gallery:
         assert gallery.space.dtype == "float16"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -57,7 +60,7 @@ def watch(
         # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
         known = stack.enter_context(Gallery.open(gallery, package_sha256(package), read_only=True)) if gallery else None
         limit = known.limit(threshold) if known else None
-        write = append_lines(stack.enter_context(out.open("ab", buffering=0))) if out else _print
+        write = append_lines(stack.enter_context(out.open("ab", buffering=0) if out else _open_stdout()))
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         encoder = Encoder.load(package, provider, threads, cache=cache)
@@ -92,12 +95,8 @@ def health(
     typer.echo("healthy")
 
 
-def _print(line: dict[str, Any]) -> None:
-    import json
-    import sys
-
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
+def _open_stdout() -> io.FileIO:
+    return io.FileIO("stdout", "a", opener=lambda *_: os.dup(sys.stdout.fileno()))
 
 
 def _sources(texts: Sequence[str]) -> dict[str, str]:
