@@ -287,16 +287,8 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, mode: str) -> None:
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_stdout_gets_whole_lines_of_a_full_disk(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
     watch = ["-m", "stcanet_runtime", "watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu"]
-    command = [
-        "sh",
-        "-c",
-        'out=$1; shift; ulimit -f 1; exec "$@" > "$out"',
-        "sh",
-        tmp_path / "out.jsonl",
-        sys.executable,
-        *watch,
-    ]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=60, check=True)
+    command = ["sh", "-c", 'ulimit -f 1; exec "$0" "$@" > out.jsonl', sys.executable, *watch]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=True)
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     assert [json.loads(line)["frame"] for line in lines] == list(range(1, len(lines) + 1))
     assert lines[-1].endswith("\n")
