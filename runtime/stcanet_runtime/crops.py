@@ -40,19 +40,20 @@ def list_images(path: str | Path) -> list[Path]:
     raise DataError(f"{path}: no images found (looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below)")
 
 
-def _walk(folder: Path, above: frozenset[str] = frozenset()) -> Iterator[Path]:
+def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
     """Through links to folders, too, but not back into one `above`. A folder that cannot be read is an error, not empty."""
-    real = os.path.realpath(folder)
+    real = folder.resolve()
     if real in above:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
+            path = folder / entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                yield from _walk(folder / entry.name, above | {real})
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES:
-                yield folder / entry.name
+            if path.is_dir() if entry.is_symlink() else entry.is_dir():  # of a link to itself the entry raises
+                yield from _walk(path, above | {real, *real.parents})
+            elif path.suffix.lower() in IMAGE_SUFFIXES:
+                yield path
 
 
 def parse_name(path: str | Path) -> tuple[int, int] | None:

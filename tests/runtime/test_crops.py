@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from stcanet_runtime import DataError
+from stcanet_runtime import DataError, ImageError
 from stcanet_runtime.crops import list_images, parse_name
+from stcanet_runtime.preprocess import load_image
 
 
 def test_sorted_and_recursive_and_only_images(tmp_path: Path) -> None:
@@ -32,8 +33,19 @@ def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None
     for name in ("anna", "ben"):
         (tmp_path / "people" / name).symlink_to(tmp_path / "data")
     (tmp_path / "data/again").symlink_to(tmp_path / "people")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/2.jpg").touch()
+    (tmp_path / "people/up").symlink_to("..")
     found = [path.relative_to(tmp_path / "people").as_posix() for path in list_images(tmp_path / "people")]
     assert found == ["anna/1.jpg", "ben/1.jpg"]
+
+
+def test_a_link_to_itself_is_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    for name in ("1.jpg", "folder"):
+        (tmp_path / name).symlink_to(name)
+    assert list_images(tmp_path) == [tmp_path / "1.jpg"]
+    with pytest.raises(ImageError, match=r"1\.jpg: .*levels of symbolic links"):
+        load_image(tmp_path / "1.jpg")
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
