@@ -30,7 +30,7 @@ from stcanet_runtime.manifest import (
     verify_embedded,
     verify_whole,
 )
-from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
+from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, placed, resize
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.signature import verify_signature
@@ -152,7 +152,7 @@ class Encoder:
             ``[N, D]`` unit float32, a row per image (that could be read), in order.
 
         Raises:
-            ImageError: An image cannot be read and `on_error` is not given; the message names it.
+            ImageError: An image cannot be read and `on_error` is not given; the message has its name or its index.
             ShapeError: An array is not uint8 ``[H, W, 3]``; the message has its index.
             OptionError: `color` is missing for arrays, or an option is out of range.
         """
@@ -237,8 +237,8 @@ class Encoder:
 
         Raises:
             OptionError: The package does not take clips of that length, or an option is out of range.
-            ShapeError: A tracklet is empty.
-            ImageError: A frame cannot be read.
+            ShapeError: A tracklet is empty, or an array is not uint8 ``[H, W, 3]``; the message says which.
+            ImageError: A frame cannot be read; the message has its name or its place.
         """
         _check_list("tracklets", tracklets)
         for index, tracklet in enumerate(tracklets):
@@ -353,13 +353,12 @@ class Encoder:
         """The crops that can be read, each with the number of images seen so far."""
         for index, image in enumerate(images):
             try:
-                crop = self._crop(image, color)
+                with placed(f"images[{index}]"):
+                    crop = self._crop(image, color)
             except ImageError as error:
                 if on_error is None:
                     raise
                 on_error(index, error)
-            except ShapeError as error:  # an array, which has no name
-                raise ShapeError(f"images[{index}]: {error}") from None
             else:
                 yield index + 1, crop
 

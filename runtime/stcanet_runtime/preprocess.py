@@ -79,6 +79,19 @@ def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
     raise ImageError(f"of type {type(source).__name__}", "expected a path, a PIL image or a uint8 array [H, W, 3]")
 
 
+@contextmanager
+def placed(place: str) -> Iterator[None]:
+    """Errors of `load_image` about an array or a PIL image, which have no name, say which one of a list it was."""
+    try:
+        yield
+    except ShapeError as error:
+        raise ShapeError(f"{place}: {error}") from None
+    except ImageError as error:
+        if isinstance(error.source, Path):
+            raise
+        raise ImageError(f"{place}, {error.source}", error.reason) from error
+
+
 def resize(image: UInt8Array, height: int, width: int) -> UInt8Array:
     """Resize with Pillow's antialiased bicubic filter; the aspect ratio is not kept.
 

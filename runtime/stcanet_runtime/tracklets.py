@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import OptionError, quote_choices
-from stcanet_runtime.preprocess import ImageSource, UInt8Array
+from stcanet_runtime.preprocess import ImageSource, UInt8Array, placed
 
 Frames = Literal["all", "quick"]
 FRAMES: tuple[Frames, ...] = ("all", "quick")
@@ -177,11 +177,16 @@ def _read_batches(
     size: int,
 ) -> Iterator[UInt8Array]:
     """Clips ``[up to size, T, H, W, 3]`` in order, read one batch ahead."""
+
+    def read_frame(owner: int, index: int) -> UInt8Array:
+        with placed(f"tracklets[{owner}][{index}]"):
+            return read(tracklets[owner][index])
+
     with ThreadPoolExecutor(_READERS, "stcanet-reader") as pool:
 
         def start(batch: Sequence[tuple[int, list[int]]]) -> list[list[Future[UInt8Array]]]:
             wanted = {(owner, index) for owner, indices in batch for index in indices}  # a frame that is repeated is read once
-            reading = {key: pool.submit(read, tracklets[key[0]][key[1]]) for key in sorted(wanted)}
+            reading = {key: pool.submit(read_frame, *key) for key in sorted(wanted)}
             return [[reading[owner, index] for index in indices] for owner, indices in batch]
 
         ahead: deque[list[list[Future[UInt8Array]]]] = deque()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from PIL import Image
 
-from stcanet_runtime.errors import ImageError, OptionError
+from stcanet_runtime.errors import ImageError, OptionError, ShapeError
+from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.tracklets import Sampling, cut_clips, embed_tracklets
 
 DIM = 5
@@ -170,3 +174,15 @@ def test_a_frame_that_cannot_be_read_is_named() -> None:
         embed_tracklets([["0", "broken"], ["1"]], model.read, model.embed, DIM, Sampling("all", 2), 2)
     with pytest.raises(OptionError, match="batch_size"):
         model.run([1], Sampling("all", 2), batch_size=0)
+
+
+def test_a_frame_without_a_name_is_told_by_its_place(tmp_path: Path) -> None:
+    model, good, grey = Model(), np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:-500])
+    read = partial(load_image, color="rgb")
+    with pytest.raises(ShapeError, match=r"^tracklets\[1\]\[2\]: an image array must be"):
+        embed_tracklets([[good], [good, good, grey]], read, model.embed, DIM, Sampling("all", 1), 2)
+    with Image.open(tmp_path / "cut.png") as cut, pytest.raises(ImageError, match=r"image tracklets\[0\]\[1\], given as a PIL"):
+        embed_tracklets([[good, cut]], read, model.embed, DIM, Sampling("all", 1), 2)
