@@ -9,9 +9,9 @@ import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -230,12 +230,20 @@ def append_lines(file: io.FileIO) -> Write:
     return write
 
 
-def report_loading(health: str | Path | None) -> None:
-    """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes.
+@contextmanager
+def report_loading(health: str | Path | None) -> Iterator[None]:
+    """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes. An error takes it away.
 
     Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile.
     """
     _write_health(health, {"started": time.time(), "loading": True, "cameras": {}})
+    try:
+        yield
+    except BaseException:
+        if health is not None and Path(health).is_file():  # or it would say for half an hour that models load
+            with suppress(OSError):
+                Path(health).unlink()
+        raise
 
 
 def _write_health(path: str | Path | None, facts: dict[str, Any]) -> None:

@@ -55,8 +55,8 @@ def watch(
     if metrics_address is not None and metrics_port is None:
         raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
     metrics = Metrics() if metrics_port is not None else None
-    report_loading(health)
     with ExitStack() as stack:
+        stack.enter_context(report_loading(health))
         # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
         known = stack.enter_context(Gallery.open(gallery, package_sha256(package), read_only=True)) if gallery else None
         limit = known.limit(threshold) if known else None
