@@ -79,6 +79,8 @@ def read_video(path: str | Path) -> Iterator[Frame]:
     place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).absolute()), None)
     try:
         with av.open(place, timeout=timeout) as container:
+            if container.format.name == "tty":  # FFmpeg plays what ends with .txt
+                raise DataError(f"{shown}: a text, and not a video")
             if not container.streams.video:
                 raise DataError(f"{shown} has no video stream")
             stream = container.streams.video[0]

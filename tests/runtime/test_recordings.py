@@ -196,6 +196,9 @@ def test_no_video(tmp_path: Path) -> None:
     (tmp_path / "no.mp4").write_bytes(b"no video" * 99)
     with pytest.raises(DataError, match="cannot be read as a video"):
         list(read_video(tmp_path / "no.mp4"))
+    (tmp_path / "boxes.txt").write_text("1,1,0,0,5,5\n" * 999)
+    with pytest.raises(DataError, match="a text, and not a video"):
+        next(read_video(tmp_path / "boxes.txt"))
     with pytest.raises(DataError, match="no such file"):
         list(read_video(tmp_path / "none.mp4"))
 
