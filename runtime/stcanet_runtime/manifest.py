@@ -202,7 +202,7 @@ def load_manifest(package: str | Path) -> Manifest:
     with opened(package) as path:
         if path.is_dir():
             return _read_manifest(path)
-        text = inspect_onnx(path).metadata.get(METADATA_KEY)
+        text = inspect_onnx(path, "make a package of it with 'stcanet export'").metadata.get(METADATA_KEY)
         if text is None:
             raise ManifestError(f"{path}: no '{METADATA_KEY}' in the ONNX metadata; was it exported by stcanet?")
         return _within(path, text)

@@ -60,8 +60,12 @@ class _Field:
     stop: int
 
 
-def inspect_onnx(path: str | Path) -> OnnxFile:
+def inspect_onnx(path: str | Path, remedy: str = "export it to ONNX with the program that made it") -> OnnxFile:
     """Read the metadata of an ONNX file and look for tensors outside of it.
+
+    Args:
+        path: The file.
+        remedy: What to do with a checkpoint, for the message.
 
     Raises:
         PackageError: There is no such file, or it is not an ONNX model; a checkpoint is named as such.
@@ -74,7 +78,7 @@ def inspect_onnx(path: str | Path) -> OnnxFile:
         raise PackageError(f"{path}: no such file") from None
     except (_MalformedError, ValueError):  # ValueError: text that is not UTF-8; an empty file, which cannot be mapped
         if kind := _kind_of_checkpoint(path):
-            raise PackageError(f"{path} is {kind}; make a package of it with 'stcanet export'") from None
+            raise PackageError(f"{path} is {kind}; {remedy}") from None
         raise PackageError(f"{path} is not an ONNX model, or it is truncated") from None
 
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_runtime import PackageError
+from stcanet_runtime.detector import Detector
+from stcanet_runtime.manifest import load_manifest
 from stcanet_runtime.onnxfile import inspect_onnx
 
 
@@ -96,7 +98,9 @@ def test_a_checkpoint_is_told_what_to_do(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "best.pt", "w") as archive:
         archive.writestr("best/data.pkl", b"")
     with pytest.raises(PackageError, match=r"best\.pt is a checkpoint of PyTorch; make a package of it with 'stcanet export'"):
-        inspect_onnx(tmp_path / "best.pt")
+        load_manifest(tmp_path / "best.pt")
+    with pytest.raises(PackageError, match=r"best\.pt is a checkpoint of PyTorch; export it to ONNX with the program"):
+        Detector.load(tmp_path / "best.pt")
     with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
         archive.writestr("readme.txt", b"")
     with pytest.raises(PackageError, match="not an ONNX model"):
@@ -111,7 +115,7 @@ class _Trap:
 @pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
 def test_a_pickle_is_told_what_to_do_and_not_loaded(tmp_path: Path, protocol: int) -> None:
     (tmp_path / "old.pth").write_bytes(pickle.dumps({"state_dict": _Trap()}, protocol))
-    with pytest.raises(PackageError, match=r"old\.pth is a pickle, as old checkpoints .*; make a package .* 'stcanet export'"):
+    with pytest.raises(PackageError, match=r"old\.pth is a pickle, as old checkpoints of PyTorch are; export it to ONNX"):
         inspect_onnx(tmp_path / "old.pth")
 
 
