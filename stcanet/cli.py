@@ -18,15 +18,7 @@ from stcanet.commands.train import train
 from stcanet_export.commands import export, parity
 from stcanet_export.keygen import keygen
 from stcanet_runtime import cli as runtime
-from stcanet_runtime.cli.bench import bench
-from stcanet_runtime.cli.calibrate import calibrate
 from stcanet_runtime.cli.gallery import app as gallery
-from stcanet_runtime.cli.identify import identify
-from stcanet_runtime.cli.infer import infer
-from stcanet_runtime.cli.info import info
-from stcanet_runtime.cli.rank import rank
-from stcanet_runtime.cli.verify import verify
-from stcanet_runtime.cli.watch import health, watch
 from stcanet_runtime.errors import MissingDependencyError
 
 app = typer.Typer(
@@ -37,27 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.callback(help=app.info.help)(runtime.configure)
-for command in (
-    synth,
-    masks,
-    train,
-    evaluate,
-    cross,
-    report,
-    convert,
-    export,
-    parity,
-    keygen,
-    infer,
-    rank,
-    calibrate,
-    identify,
-    watch,
-    health,
-    info,
-    verify,
-    bench,
-):
+for command in (synth, masks, train, evaluate, cross, report, convert, export, parity, keygen, *runtime.COMMANDS):
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 app.add_typer(gallery, name="gallery")

@@ -37,16 +37,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("infer")(infer_command)
-app.command("rank")(rank_command)
-app.command("identify")(identify_command)
-app.command("info")(info_command)
-app.command("calibrate")(calibrate_command)
+COMMANDS = (
+    infer_command,
+    rank_command,
+    calibrate_command,
+    identify_command,
+    watch_command,
+    health_command,
+    info_command,
+    verify_command,
+    bench_command,
+)
+"""Besides `gallery`, which is a group of commands."""
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(gallery_app, name="gallery")
-app.command("verify")(verify_command)
-app.command("bench")(bench_command)
-app.command("watch")(watch_command)
-app.command("health")(health_command)
 
 
 def _show_version(wanted: bool) -> None:
