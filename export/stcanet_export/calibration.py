@@ -8,16 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from stcanet.data.datasets import load_dataset
-from stcanet_export.probes import make_clips, pick
+from stcanet_export.probes import pick
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import InputSpec
-from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.wording import counted
 
 METHODS = ("percentile", "entropy")
@@ -67,13 +62,3 @@ class Calibration:
         digests = "\n".join(sorted(sha256_file(path) for path in files))
         checksum = hashlib.sha256(digests.encode()).hexdigest()
         return {"method": self.method, "crops": len(files), "files_sha256": checksum}
-
-
-def read_inputs(files: Sequence[Path], spec: InputSpec) -> NDArray[np.uint8]:
-    """Crops of image files as a network takes them, ``[N, H, W, 3]``, or ``[N, T, H, W, 3]``.
-
-    Raises:
-        ImageError: A file is no image.
-    """
-    crops = np.stack([resize(load_image(path), spec.height, spec.width) for path in files])
-    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)

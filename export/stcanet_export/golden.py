@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from stcanet_export.probes import make_clips, procedural
+from stcanet_export.probes import drawn_inputs
 from stcanet_export.sides import Side
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.golden import EMBEDDINGS
 from stcanet_runtime.manifest import NORMS
-from stcanet_runtime.preprocess import resize
 
 _MAX_CLIPS = 4
 
@@ -23,11 +22,9 @@ def write_golden(path: Path, reference: Side) -> None:
     Arrays: the input under its name, uint8 ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``; "embeddings" ``[N, D]``; and "norms"
     ``[N]``, the lengths of the features.
     """
-    spec = reference.spec
-    drawn = procedural(spec.height, spec.width).values()
-    inputs = np.stack([resize(crop, spec.height, spec.width) for crop in drawn])
+    spec, inputs = reference.spec, drawn_inputs(reference.spec)
     if spec.clip_length is not None:
-        inputs = make_clips(inputs, spec.clip_length)[-_MAX_CLIPS:]
+        inputs = inputs[-_MAX_CLIPS:]
     rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
     arrays: dict[str, Any] = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
     if norms := [norm for _, norm in rows if norm is not None]:

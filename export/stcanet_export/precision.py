@@ -13,9 +13,9 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from stcanet_export.calibration import Calibration, read_inputs
+from stcanet_export.calibration import Calibration
 from stcanet_export.half import to_half
-from stcanet_export.probes import drawn_inputs
+from stcanet_export.probes import as_inputs, drawn_inputs
 from stcanet_export.quantize import Quantizer, Scheme
 from stcanet_export.report import Tolerance
 from stcanet_export.search import FloatArray, choose_kept
@@ -25,6 +25,7 @@ from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, precision_under
 from stcanet_runtime.manifest import InputSpec, load_manifest
+from stcanet_runtime.preprocess import load_image
 
 PRECISIONS = ("fp32", "fp16", "int8")
 """What can be exported. bfloat16 cannot; see :func:`check_precision`."""
@@ -152,7 +153,7 @@ def _converter(
     files = calibration.files()
     tell(f"calibrating on {len(files)} crops")
     quantizer = Quantizer(path, precision.scheme, folder)
-    quantizer.calibrate(to_tensor(read_inputs(files, spec), spec), calibration.method, spec.batch)
+    quantizer.calibrate(to_tensor(as_inputs(map(load_image, files), spec), spec), calibration.method, spec.batch)
     facts = {"calibration": calibration.describe(files), "scheme": precision.scheme.describe()}
     return quantizer.quantized, quantizer.units, facts
 

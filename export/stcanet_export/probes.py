@@ -6,7 +6,7 @@ are distinct, structured, of odd sizes, and some are hostile.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,15 +100,18 @@ def read_distinct(paths: Sequence[Path], height: int, width: int) -> tuple[list[
 
 
 def drawn_inputs(spec: InputSpec, images: Sequence[str | Path] = ()) -> UInt8Array:
-    """The drawn crops, and at most :data:`MAX_IMAGES` image files, as a network takes them: crops or clips of them.
+    """The drawn crops, and at most :data:`MAX_IMAGES` image files, as :func:`as_inputs` gives them.
 
     Raises:
         ImageError: One of `images` is no image.
     """
-    drawn = list(procedural(spec.height, spec.width).values())
-    read = [load_image(path) for path in pick(images)]
-    crops = np.stack([resize(crop, spec.height, spec.width) for crop in (*drawn, *read)])
-    return crops if spec.clip_length is None else make_clips(crops, spec.clip_length)
+    return as_inputs([*procedural(spec.height, spec.width).values(), *map(load_image, pick(images))], spec)
+
+
+def as_inputs(crops: Iterable[UInt8Array], spec: InputSpec) -> UInt8Array:
+    """Crops of any size as a network takes them: ``[N, H, W, 3]``, or clips of them ``[N, T, H, W, 3]``."""
+    sized = np.stack([resize(crop, spec.height, spec.width) for crop in crops])
+    return sized if spec.clip_length is None else make_clips(sized, spec.clip_length)
 
 
 def make_clips(crops: UInt8Array, frames: int) -> UInt8Array:
