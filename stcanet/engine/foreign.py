@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stcanet.config import ModelConfig
 from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import STCANet
+from stcanet.model.backbone import from_torchvision
 from stcanet.model.weights import read_state_dict
 from stcanet_runtime.errors import CheckpointError
 from stcanet_runtime.wording import counted
@@ -36,7 +37,6 @@ _OF_BLOCK = {
     "W2.1": "part.out_norm",
 }
 _BLOCK = re.compile(rf"(.+?)\.(?:ST\w+\.|S?IAU\w*\.|SAM\w*\.)?({'|'.join(map(re.escape, _OF_BLOCK))})\.(\w+)")
-_STAGE = re.compile(r"layer([1-4])\.(.+)")
 _HEAD = {
     "bn": "head.neck",
     "bottleneck": "head.neck",
@@ -48,7 +48,6 @@ _HEAD = {
 _CLASSIFIER = re.compile(r"(?:backbone\.|base\.)?(?:fc|heads|(?:heads?\.)?classifier)\.(?:weight|bias)")
 _UNNEEDED = re.compile(r".*num_batches_tracked|pixel_mean|pixel_std")
 """Beside the classifier: what retrieval does without. The mean and deviation are those of the input, which is ours here."""
-_STEM = {"conv1": "backbone.stem.0", "bn1": "backbone.stem.1"}
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,10 @@ def _our_name(theirs: str, state: dict[str, Tensor], stages: dict[int, int]) -> 
         stage = None if output is None else stages.get(len(output))
         return None if stage is None else f"blocks.{stage}.{_OF_BLOCK[part]}.{kind}"
     bare = theirs.removeprefix("backbone.").removeprefix("base.")
-    if match := _STAGE.fullmatch(bare):
-        return f"backbone.stages.{int(match[1]) - 1}.{match[2]}"
+    if (name := from_torchvision(bare)) is not None:
+        return f"backbone.{name}"
     owner, _, kind = bare.rpartition(".")
-    place = _STEM.get(owner) or _HEAD.get(owner)
+    place = _HEAD.get(owner)
     return place and f"{place}.{kind}"
 
 

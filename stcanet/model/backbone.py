@@ -14,6 +14,8 @@ from stcanet.model.weights import read_state_dict
 from stcanet_runtime.errors import CheckpointError
 
 NO_WEIGHTS: Literal["none"] = "none"
+_PLACES = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{stage}": f"stages.{stage - 1}" for stage in range(1, 5)}
+"""Where the parts of a torchvision ResNet are here, by their names there."""
 
 
 class Backbone(nn.Module):
@@ -46,19 +48,18 @@ class Backbone(nn.Module):
         self._load_torchvision(state, str(source))
 
     def _load_torchvision(self, state: dict[str, Tensor], source: str) -> None:
-        stem = {"conv1": "stem.0", "bn1": "stem.1"}
-        renamed = {}
-        for key, value in state.items():
-            head, _, rest = key.partition(".")
-            if head in stem:
-                renamed[f"{stem[head]}.{rest}"] = value
-            elif head in ("layer1", "layer2", "layer3", "layer4"):
-                renamed[f"stages.{int(head[5:]) - 1}.{rest}"] = value
         try:
-            self.load_state_dict(renamed)
+            self.load_state_dict({name: value for key, value in state.items() if (name := from_torchvision(key))})
         except RuntimeError as error:
             detail = str(error).splitlines()[-1].strip()
             raise CheckpointError(f"{source} does not hold torchvision weights of this backbone: {detail}") from error
+
+
+def from_torchvision(name: str) -> str | None:
+    """Our name for an entry of a torchvision ResNet; None for those of its classifier, and of anything else."""
+    head, _, rest = name.partition(".")
+    place = _PLACES.get(head)
+    return place and f"{place}.{rest}"
 
 
 def _remove_stride(block: nn.Module) -> None:
