@@ -6,22 +6,21 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from stcanet_runtime.calibration import Calibration, Scores
+from stcanet_runtime.drawing import FAINT, INK, PAPER, font
 from stcanet_runtime.files import save_picture
 
 _SCALE = 2  # drawn larger, then reduced: Pillow's lines have hard edges
 _WIDTH, _HEIGHT, _LEFT, _TOP, _GAP = 1040, 430, 64, 92, 84
 _PLOT_WIDTH, _PLOT_HEIGHT = 420, 270
-_BACKGROUND, _INK, _FAINT, _GRID = (250, 250, 248), (32, 34, 38), (120, 124, 130), (226, 226, 223)
-_IMPOSTOR, _GENUINE = (208, 48, 48), (30, 120, 75)
+_GRID, _IMPOSTOR, _GENUINE = (226, 226, 223), (208, 48, 48), (30, 120, 75)
 _POINTS = 400
 _BINS = 80
 _DECADES = 5
 
 Color = tuple[int, int, int]
-Curve = tuple[NDArray[np.float64], Color, str]
 
 
 def draw_calibration(calibration: Calibration, scores: Scores, out: str | Path) -> None:
@@ -35,10 +34,10 @@ def draw_calibration(calibration: Calibration, scores: Scores, out: str | Path) 
     low = float(min(scores.genuine[0], scores.impostor[0]))
     high = float(max(scores.genuine[-1], scores.impostor[-1]))
     span = (low, high if high > low else low + 1)
-    picture = Image.new("RGB", (_SCALE * _WIDTH, _SCALE * _HEIGHT), _BACKGROUND)
+    picture = Image.new("RGB", (_SCALE * _WIDTH, _SCALE * _HEIGHT), PAPER)
     draw = ImageDraw.Draw(picture)
-    _text(draw, (_LEFT, 22), "Calibration", 22, _INK)
-    _text(draw, (_LEFT, 52), calibration.summary(), 13, _FAINT)
+    _text(draw, (_LEFT, 22), "Calibration", 22, INK)
+    _text(draw, (_LEFT, 52), calibration.summary(), 13, FAINT)
     left = _Plot(draw, _LEFT, span, "error rate (logarithmic)")
     left.rates(scores)
     right = _Plot(draw, _LEFT + _PLOT_WIDTH + _GAP, span, "share of comparisons")
@@ -53,19 +52,19 @@ class _Plot:
 
     def __init__(self, draw: ImageDraw.ImageDraw, x: int, span: tuple[float, float], title: str) -> None:
         self._draw, self._x, self._span = draw, x, span
-        _text(draw, (x, _TOP - 20), title, 13, _INK)
+        _text(draw, (x, _TOP - 20), title, 13, INK)
         bottom = _TOP + _PLOT_HEIGHT
-        self._line([(x, bottom), (x + _PLOT_WIDTH, bottom)], _FAINT)
+        self._line([(x, bottom), (x + _PLOT_WIDTH, bottom)], FAINT)
         for value in np.linspace(*span, 6):
-            _text(draw, (self._place(value), bottom + 8), f"{value:.2f}", 12, _FAINT, "ma")
-        _text(draw, (x + _PLOT_WIDTH / 2, bottom + 28), "distance", 12, _FAINT, "ma")
+            _text(draw, (self._place(value), bottom + 8), f"{value:.2f}", 12, FAINT, "ma")
+        _text(draw, (x + _PLOT_WIDTH / 2, bottom + 28), "distance", 12, FAINT, "ma")
 
     def rates(self, scores: Scores) -> None:
         """FAR and FRR, each decade of the rate as high."""
         for decade in range(_DECADES):
             y = _TOP + _PLOT_HEIGHT * decade / _DECADES
             self._line([(self._x, y), (self._x + _PLOT_WIDTH, y)], _GRID)
-            _text(self._draw, (self._x - 6, y), f"{10.0**-decade:g}", 12, _FAINT, "rm")
+            _text(self._draw, (self._x - 6, y), f"{10.0**-decade:g}", 12, FAINT, "rm")
         thresholds = np.linspace(*self._span, _POINTS).astype(np.float32)
         for rates, color, name, from_right in (
             (scores.far(thresholds), _IMPOSTOR, "FAR", 50),
@@ -90,8 +89,8 @@ class _Plot:
         """A line at the threshold."""
         x = self._place(threshold)
         for y in range(_TOP, _TOP + _PLOT_HEIGHT, 8):
-            self._line([(x, y), (x, y + 4)], _INK)
-        _text(self._draw, (x + 6, _TOP + _PLOT_HEIGHT - 6), f"{threshold:.4f}", 12, _INK, "ls")
+            self._line([(x, y), (x, y + 4)], INK)
+        _text(self._draw, (x + 6, _TOP + _PLOT_HEIGHT - 6), f"{threshold:.4f}", 12, INK, "ls")
 
     def _place(self, value: float) -> float:
         low, high = self._span
@@ -111,7 +110,6 @@ class _Plot:
 def _text(
     draw: ImageDraw.ImageDraw, place: tuple[float, float], text: str, size: int, color: Color, anchor: str = "la"
 ) -> None:
-    font = ImageFont.load_default(_SCALE * size)
     place = (_SCALE * place[0], _SCALE * place[1])
     # With an edge of the paper's colour, so that no curve below it crosses the letters.
-    draw.text(place, text, color, font, anchor=anchor, stroke_width=2 * _SCALE, stroke_fill=_BACKGROUND)
+    draw.text(place, text, color, font(_SCALE * size), anchor=anchor, stroke_width=2 * _SCALE, stroke_fill=PAPER)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from stcanet_runtime.drawing import FAINT, INK, PAPER, font, shorten, text_width
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.files import save_picture
 from stcanet_runtime.preprocess import ImageSource, load_image, resize
@@ -17,7 +18,6 @@ _FRAME, _GAP, _MARGIN, _QUERY_GAP = 5, 12, 28, 30
 _TEXT, _SMALL = 15, 13
 _LABEL_HEIGHT, _TITLE_HEIGHT = 42, 64
 
-_BACKGROUND, _INK, _FAINT = (250, 250, 248), (32, 34, 38), (120, 124, 130)
 _QUERY, _RIGHT, _WRONG, _UNKNOWN = (45, 75, 160), (30, 150, 75), (208, 48, 48), (150, 153, 158)
 
 _COLOR_OF = {True: _RIGHT, False: _WRONG, None: _UNKNOWN}
@@ -75,7 +75,7 @@ def draw_sheet(rows: Sequence[SheetRow], title: str, subtitle: str) -> Image.Ima
     columns = max(len(row.matches) for row in rows)
     width = max(2 * _MARGIN + _step_x() + _QUERY_GAP + columns * _step_x() - _GAP, 560)
     height = 2 * _MARGIN + _TITLE_HEIGHT + len(rows) * _step_y() - _GAP
-    sheet = Image.new("RGB", (width, height), _BACKGROUND)
+    sheet = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(sheet)
     _draw_head(draw, rows, title, subtitle)
     for index, row in enumerate(rows):
@@ -92,7 +92,7 @@ def _step_y() -> int:
 
 
 def _draw_head(draw: ImageDraw.ImageDraw, rows: Sequence[SheetRow], title: str, subtitle: str) -> None:
-    draw.text((_MARGIN, _MARGIN - 8), title, _INK, _font(22))
+    draw.text((_MARGIN, _MARGIN - 8), title, INK, font(22))
     x = float(_MARGIN)
     seen = {match.correct for row in rows for match in row.matches}
     legend = [(_QUERY, "query")]
@@ -102,9 +102,9 @@ def _draw_head(draw: ImageDraw.ImageDraw, rows: Sequence[SheetRow], title: str, 
         legend.append((_UNKNOWN, "match"))
     for color, text in legend:
         draw.rounded_rectangle((x, _MARGIN + 27, x + 12, _MARGIN + 39), 3, color)
-        draw.text((x + 18, _MARGIN + 24), text, _FAINT, _font(_SMALL))
-        x += 18 + draw.textlength(text, _font(_SMALL)) + 18
-    draw.text((x, _MARGIN + 24), subtitle, _FAINT, _font(_SMALL))
+        draw.text((x + 18, _MARGIN + 24), text, FAINT, font(_SMALL))
+        x += 18 + text_width(text, _SMALL) + 18
+    draw.text((x, _MARGIN + 24), subtitle, FAINT, font(_SMALL))
 
 
 def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
@@ -143,18 +143,5 @@ def _draw_cell(
     draw.rounded_rectangle((x, y, x + width - 1, y + height - 1), _FRAME, color)
     crop = resize(load_image(source, "rgb"), _CELL_HEIGHT, _CELL_WIDTH)
     sheet.paste(Image.fromarray(crop), (x + _FRAME, y + _FRAME))
-    draw.text((x + width / 2, y + height + 4), lines[0], color, _font(_TEXT), anchor="ma")
-    draw.text((x + width / 2, y + height + 23), _shorten(draw, lines[1], width), _FAINT, _font(_SMALL), anchor="ma")
-
-
-def _shorten(draw: ImageDraw.ImageDraw, text: str, width: int) -> str:
-    """`text`, or its end after an ellipsis: file names differ in their ends."""
-    if draw.textlength(text, _font(_SMALL)) <= width:
-        return text
-    while text and draw.textlength("…" + text, _font(_SMALL)) > width:
-        text = text[1:]
-    return "…" + text
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+    draw.text((x + width / 2, y + height + 4), lines[0], color, font(_TEXT), anchor="ma")
+    draw.text((x + width / 2, y + height + 23), shorten(lines[1], width, _SMALL), FAINT, font(_SMALL), anchor="ma")

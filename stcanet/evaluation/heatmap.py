@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from stcanet.evaluation.matrix import Cell, Matrix
+from stcanet_runtime.drawing import FAINT, INK, PAPER, font, shorten, text_width
 from stcanet_runtime.files import save_picture
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP, _MARGIN = 150, 76, 4, 28
 _TITLE, _NUMBER, _LABEL, _SMALL = 22, 17, 15, 13
 _LABEL_WIDTH = 260  # the longest label that is shown whole, in pixels
 _HEAD_HEIGHT, _COLUMN_HEIGHT, _FOOT_HEIGHT = 58, 30, 44
-_BACKGROUND, _INK, _FAINT, _HOME = (250, 250, 248), (32, 34, 38), (120, 124, 130), (208, 120, 30)
-_FAILED = (226, 226, 222)
+_HOME, _FAILED = (208, 120, 30), (226, 226, 222)
 _SCALE = ((236, 240, 247), (120, 160, 210), (20, 50, 110))
 """Colours of mAP 0, 50 and 100."""
 
@@ -32,28 +32,28 @@ def draw_heatmap(matrix: Matrix, out: Path, protocol: str) -> None:
 
 def heatmap(matrix: Matrix, protocol: str) -> Image.Image:
     """The picture that :func:`draw_heatmap` saves."""
-    labels = max(_length(label) for label in matrix.models)
+    labels = max(text_width(label, _LABEL) for label in matrix.models)
     left = _MARGIN + int(min(labels, _LABEL_WIDTH)) + 16
     top = _MARGIN + _HEAD_HEIGHT + _COLUMN_HEIGHT
     head, foot = "Models on data sets", _foot(matrix, protocol)
     legend = "mAP / rank-1 in percent" + (", re-ranked below" if _reranked(matrix) else "")
     width = left + len(matrix.datasets) * (_CELL_WIDTH + _GAP) + _MARGIN
-    width = max(width, *(_MARGIN * 2 + int(_length(line, _SMALL)) for line in (legend, *foot)))
+    width = max(width, *(_MARGIN * 2 + int(text_width(line, _SMALL)) for line in (legend, *foot)))
     height = top + len(matrix.models) * (_CELL_HEIGHT + _GAP) + _FOOT_HEIGHT + _MARGIN
-    picture = Image.new("RGB", (width, height), _BACKGROUND)
+    picture = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(picture)
-    draw.text((_MARGIN, _MARGIN - 8), head, _INK, _font(_TITLE))
-    draw.text((_MARGIN, _MARGIN + 24), legend, _FAINT, _font(_SMALL))
+    draw.text((_MARGIN, _MARGIN - 8), head, INK, font(_TITLE))
+    draw.text((_MARGIN, _MARGIN + 24), legend, FAINT, font(_SMALL))
     for column, name in enumerate(matrix.datasets):
         x = left + column * (_CELL_WIDTH + _GAP) + _CELL_WIDTH / 2
-        draw.text((x, top - 8), _shorten(name, _CELL_WIDTH), _INK, _font(_LABEL), anchor="ms")
+        draw.text((x, top - 8), shorten(name, _CELL_WIDTH, _LABEL), INK, font(_LABEL), anchor="ms")
     for row, (name, cells) in enumerate(matrix.rows()):
         y = top + row * (_CELL_HEIGHT + _GAP)
-        draw.text((left - 12, y + _CELL_HEIGHT / 2), _shorten(name, _LABEL_WIDTH), _INK, _font(_LABEL), anchor="rm")
+        draw.text((left - 12, y + _CELL_HEIGHT / 2), shorten(name, _LABEL_WIDTH, _LABEL), INK, font(_LABEL), anchor="rm")
         for column, cell in enumerate(cells):
             _draw_cell(draw, cell, left + column * (_CELL_WIDTH + _GAP), y)
     for number, line in enumerate(foot):
-        draw.text((_MARGIN, height - _FOOT_HEIGHT - _MARGIN / 2 + 20 * number), line, _FAINT, _font(_SMALL))
+        draw.text((_MARGIN, height - _FOOT_HEIGHT - _MARGIN / 2 + 20 * number), line, FAINT, font(_SMALL))
     return picture
 
 
@@ -62,11 +62,11 @@ def _draw_cell(draw: ImageDraw.ImageDraw, cell: Cell, x: int, y: int) -> None:
     fill = _FAILED if share is None else _color(share)
     box = (x, y, x + _CELL_WIDTH - 1, y + _CELL_HEIGHT - 1)
     draw.rounded_rectangle(box, 6, fill, outline=_HOME if cell.at_home else None, width=3)
-    ink = _INK if sum(fill) > 3 * 140 else _BACKGROUND
+    ink = INK if sum(fill) > 3 * 140 else PAPER
     lines = cell.texts()
     for number, line in enumerate(lines):
         offset = (number - (len(lines) - 1) / 2) * (_NUMBER + 8)
-        draw.text((x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2 + offset), line, ink, _font(_NUMBER), anchor="mm")
+        draw.text((x + _CELL_WIDTH / 2, y + _CELL_HEIGHT / 2 + offset), line, ink, font(_NUMBER), anchor="mm")
 
 
 def _foot(matrix: Matrix, protocol: str) -> list[str]:
@@ -85,20 +85,3 @@ def _color(share: float) -> tuple[int, int, int]:
     low, high = _SCALE[index], _SCALE[index + 1]
     red, green, blue = (round(a + (place - index) * (b - a)) for a, b in zip(low, high, strict=True))
     return red, green, blue
-
-
-def _shorten(text: str, width: int) -> str:
-    """`text`, or its end after an ellipsis: paths differ in their ends."""
-    if _length(text) <= width:
-        return text
-    while text and _length("…" + text) > width:
-        text = text[1:]
-    return "…" + text
-
-
-def _length(text: str, size: int = _LABEL) -> float:
-    return float(_font(size).getlength(text))
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from stcanet_runtime.drawing import FAINT, INK, font
 
 WIDTH, HEIGHT = 560, 300  # pixels of the finished chart
 _SCALE = 2  # it is drawn larger, and shown at half its size: sharp on dense screens
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 58, 34
-_INK, _FAINT, _GRID = (32, 34, 38), (120, 124, 130), (228, 228, 224)
+_GRID = (228, 228, 224)
 _COLORS = ((45, 95, 180), (214, 96, 40), (30, 140, 80), (150, 70, 160), (190, 150, 20), (70, 160, 180), (120, 80, 60))
 
 Point = tuple[float, float]
@@ -31,9 +33,9 @@ def line_chart(title: str, series: Mapping[str, Sequence[Point]], epochs: Sequen
     curves = {name: points for name, points in curves.items() if points}
     image = Image.new("RGB", (WIDTH * _SCALE, HEIGHT * _SCALE), (255, 255, 255))
     draw = ImageDraw.Draw(image)
-    _text(draw, (_LEFT, 12), title, _INK, 16, "lt")
+    _text(draw, (_LEFT, 12), title, INK, 16, "lt")
     if not curves:
-        _text(draw, (WIDTH / 2, HEIGHT / 2), "no values", _FAINT, 14, "mm")
+        _text(draw, (WIDTH / 2, HEIGHT / 2), "no values", FAINT, 14, "mm")
         return image
     x_ticks, y_ticks = _axes(list(curves.values()), epochs)
     place = _Plane(x_ticks, y_ticks)
@@ -86,12 +88,12 @@ def _draw_grid(draw: ImageDraw.ImageDraw, place: _Plane, x_ticks: Sequence[float
         _, y = place((x_ticks[0], tick))
         _line(draw, [(_LEFT, y), (WIDTH - _RIGHT, y)], _GRID, 1)
         label = f"{tick:.{digits}f}" if 0.01 <= largest < 1e5 else f"{tick:.0e}" if tick else "0"
-        _text(draw, (_LEFT - 8, y), label, _FAINT, 12, "rm")
+        _text(draw, (_LEFT - 8, y), label, FAINT, 12, "rm")
     right = math.inf
     for tick in reversed(x_ticks):  # the last epoch has its label for certain; one that would touch it has none
         x, y = place((tick, y_ticks[0]))
         if right - x >= 26 or math.isinf(right):
-            _text(draw, (x, y + 10), f"{tick:g}", _FAINT, 12, "mt")
+            _text(draw, (x, y + 10), f"{tick:g}", FAINT, 12, "mt")
             right = x
 
 
@@ -99,8 +101,8 @@ def _draw_legend(draw: ImageDraw.ImageDraw, names: Sequence[str]) -> None:
     x = float(_LEFT)
     for index, name in enumerate(names):
         _line(draw, [(x, 43), (x + 16, 43)], _COLORS[index % len(_COLORS)], 3)
-        _text(draw, (x + 22, 43), name, _FAINT, 12, "lm")
-        x += 22 + draw.textlength(name, _font(12)) / _SCALE + 16
+        _text(draw, (x + 22, 43), name, FAINT, 12, "lm")
+        x += 22 + draw.textlength(name, font(12 * _SCALE)) / _SCALE + 16
 
 
 def _draw_curve(draw: ImageDraw.ImageDraw, points: Sequence[Point], color: tuple[int, int, int]) -> None:
@@ -115,8 +117,4 @@ def _line(draw: ImageDraw.ImageDraw, points: Sequence[Point], color: tuple[int, 
 
 
 def _text(draw: ImageDraw.ImageDraw, place: Point, text: str, color: tuple[int, int, int], size: int, anchor: str) -> None:
-    draw.text((place[0] * _SCALE, place[1] * _SCALE), text, color, _font(size), anchor=anchor)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size * _SCALE)
+    draw.text((place[0] * _SCALE, place[1] * _SCALE), text, color, font(size * _SCALE), anchor=anchor)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from stcanet.data.masks.layout import COLORS, PARTS
+from stcanet_runtime.drawing import FAINT, INK, font
 from stcanet_runtime.preprocess import UInt8Array
 
 TITLES = tuple(name.removesuffix("_clothes").replace("upper", "upper body").replace("lower", "lower body") for name in PARTS)
@@ -16,7 +17,6 @@ TITLES = tuple(name.removesuffix("_clothes").replace("upper", "upper body").repl
 
 _STRENGTH = 0.65  # of the colour where the probability is 1: the picture below stays to be seen
 _MARGIN, _GAP, _TEXT = 16, 6, 14
-_INK, _FAINT, _BACKGROUND = (32, 34, 38), (120, 124, 130), (255, 255, 255)
 
 
 def tint(crop: UInt8Array, probability: NDArray[np.float32], color: Sequence[int]) -> UInt8Array:
@@ -54,22 +54,22 @@ def sheet(
     """
     height, width = next(picture.shape[:2] for row in rows for picture in row if picture is not None)
     height, width = round(height * scale), round(width * scale)
-    font = ImageFont.load_default(_TEXT)
-    left = _MARGIN + max((font.getlength(label) + 12 for label in labels if label), default=0)
+    letters = font(_TEXT)
+    left = _MARGIN + max((letters.getlength(label) + 12 for label in labels if label), default=0)
     top = _MARGIN + 18 * (1 + max(column.count("\n") for column in columns)) + 4
     size = (
         round(left + len(columns) * (width + _GAP) - _GAP + _MARGIN),
         round(top + len(rows) * (height + _GAP) - _GAP + _MARGIN),
     )
-    image = Image.new("RGB", size, _BACKGROUND)
+    image = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(image)
     for column, title in enumerate(columns):
         draw.multiline_text(
-            (left + column * (width + _GAP) + width / 2, _MARGIN), title, _INK, font, anchor="ma", align="center"
+            (left + column * (width + _GAP) + width / 2, _MARGIN), title, INK, letters, anchor="ma", align="center"
         )
     for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
         y = round(top + index * (height + _GAP))
-        draw.text((_MARGIN, y + height / 2), label, _FAINT, font, anchor="lm")
+        draw.text((_MARGIN, y + height / 2), label, FAINT, letters, anchor="lm")
         for column, picture in enumerate(row):
             if picture is not None:
                 shown = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
