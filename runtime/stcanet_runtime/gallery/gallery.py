@@ -52,8 +52,7 @@ class _Prepared(NamedTuple):
 
     def pick(self, ids: Ids) -> Rows:
         """The templates of these entries."""
-        chosen = np.isin(self.rows.ids, ids)
-        return Rows(self.rows.ids[chosen], self.rows.identities[chosen], self.rows.embeddings[chosen])
+        return self.rows.take(np.isin(self.rows.ids, ids))
 
 
 class Gallery:
@@ -304,8 +303,7 @@ class Gallery:
         rows = self.store.rows(where)
         entries = self.store.entries(rows.ids.tolist())
         if len(entries) < len(rows.ids):  # between the two another process deleted some
-            there = np.isin(rows.ids, list(entries))
-            rows = Rows(rows.ids[there], rows.identities[there], rows.embeddings[there])
+            rows = rows.take(np.isin(rows.ids, list(entries)))
         return rows, [entries[i] for i in rows.ids.tolist()]
 
     def stats(self) -> dict[str, Any]:

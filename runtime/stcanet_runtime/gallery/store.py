@@ -26,6 +26,10 @@ class Rows:
     embeddings: Embeddings
     """[N, D]"""
 
+    def take(self, chosen: NDArray[np.bool_]) -> Rows:
+        """Copies of those that are chosen [N]."""
+        return Rows(self.ids[chosen], self.identities[chosen], self.embeddings[chosen])
+
 
 class Store(Protocol):
     """Entries with embeddings. Safe to call from several threads; every call sees all calls that returned before it."""
