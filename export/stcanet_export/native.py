@@ -22,26 +22,25 @@ class NativeSession:
 
     Args:
         path: The ONNX model.
-        threads: Threads of one run; None leaves it to OpenVINO.
 
     Raises:
         ProviderError: OpenVINO is not installed, or does not take the model.
     """
 
-    def __init__(self, path: Path, threads: int | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         try:
             import openvino
         except ImportError as error:
             raise ProviderError(NATIVE, "openvino is not installed", "pip install 'stcanet[openvino-native]'") from error
         # Without the hint OpenVINO computes in bfloat16 where the chip can, and says nothing.
-        config = {"INFERENCE_PRECISION_HINT": "f32", **({} if threads is None else {"INFERENCE_NUM_THREADS": threads})}
+        config = {"INFERENCE_PRECISION_HINT": "f32"}
         try:
             self._model: Any = openvino.Core().compile_model(path, "CPU", config)
         except RuntimeError as error:
             raise ProviderError(NATIVE, " ".join(str(error).split())[:300]) from error
         self.provider = NATIVE
         self.nodes: dict[str, int] = {}
-        self.threads = threads
+        self.threads: int | None = None
         self.inputs = tuple(_tensor(port) for port in self._model.inputs)
         self.outputs = tuple(_tensor(port) for port in self._model.outputs)
 

@@ -161,7 +161,7 @@ def average(
     neighbours: NDArray[np.int32],
     *,
     threads: int | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+) -> Sparse:
     """Each sparse row replaced by the mean of the rows of its neighbours [N, k2]."""
     return _kernels.average(indptr, indices, values, neighbours, resolve_threads(threads))
 
@@ -175,14 +175,14 @@ def overlaps(
     stop: int | None = None,
     *,
     threads: int | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+) -> Sparse:
     """Sums of minima of queries ``start`` to ``stop`` with the gallery rows they share a column with."""
     return _kernels.overlaps(indptr, indices, values, num_query, start, stop, resolve_threads(threads))
 
 
 def blend(
     dense: NDArray[np.float32],
-    nearness: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+    nearness: Sparse,
     farthest: NDArray[np.float32],
     power: int,
     lambda_value: float,

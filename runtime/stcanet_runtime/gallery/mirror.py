@@ -18,8 +18,8 @@ _NO_CAMERA, _UNSEEN = 0, -1
 class Column:
     """An array that grows at its end, and shrinks without a second copy of itself."""
 
-    def __init__(self, dtype: str, shape: tuple[int, ...] = (), capacity: int = 0) -> None:
-        self._array = np.empty((capacity, *shape), dtype)
+    def __init__(self, dtype: str, shape: tuple[int, ...] = ()) -> None:
+        self._array = np.empty((0, *shape), dtype)
         self._length = 0
 
     @property
