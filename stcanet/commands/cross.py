@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stcanet.commands.datasets import DATA_HELP
-from stcanet.commands.evaluate import (
+from stcanet.commands.options import (
     AP,
     BATCH_SIZE,
     CLIP_LENGTH,
+    DATA_HELP,
     DEVICE,
     FLIP,
     FRAMES,

@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from stcanet.commands.options import DATA_HELP
 from stcanet_runtime.cli.examples import examples, with_examples
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import Layout, ReIDDataset
     from stcanet.data.datasets.check import Finding
-
-DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see `stcanet datasets`."
-"""Of every option that takes a data set."""
-
 
 app = typer.Typer(
     help=with_examples(

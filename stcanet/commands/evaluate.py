@@ -2,58 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stcanet.commands.datasets import DATA_HELP
-from stcanet.commands.options import device_option
+from stcanet.commands.options import (
+    AP,
+    BATCH_SIZE,
+    CLIP_LENGTH,
+    DATA_HELP,
+    DEVICE,
+    FLIP,
+    FRAMES,
+    PROVIDER,
+    check_place,
+    make_settings,
+    read_dataset,
+)
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK, check_choice, provider_option
+from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
 
 if TYPE_CHECKING:
-    from stcanet.data.datasets import ReIDDataset
-    from stcanet.evaluation import EvaluationSettings, Result
-    from stcanet_runtime.figures import APRule
-    from stcanet_runtime.tracklets import Frames
-
-
-DEVICE = Annotated[str, device_option("For checkpoints: ")]
-PROVIDER = Annotated[str, provider_option("For packages")]
-BATCH_SIZE = Annotated[
-    int, typer.Option(min=1, help="Images, or frames of tracklets, per forward pass: sets the memory, not the figures.")
-]
-
-
-def _check_ap(name: str) -> str:
-    from stcanet_runtime.figures import AP_RULES
-
-    return check_choice(name, AP_RULES)
-
-
-def _check_frames(name: str) -> str:
-    from stcanet_runtime.tracklets import FRAMES
-
-    return check_choice(name, FRAMES)
-
-
-FRAMES = Annotated[
-    str,
-    typer.Option(callback=_check_frames, help="Of tracklets: all, in consecutive clips, or quick, one clip."),
-]
-CLIP_LENGTH = Annotated[
-    int | None, typer.Option(min=1, help="Frames of a clip, for models of clips.", show_default="the model's own")
-]
-AP = Annotated[
-    str,
-    typer.Option(
-        callback=_check_ap,
-        help="Average precision. rectangle: mean of the precision at each hit; trapezoid: as the authors of Market-1501.",
-    ),
-]
-FLIP = Annotated[bool, typer.Option("--flip", help="Average the embeddings of each image and its mirror image.")]
+    from stcanet.evaluation import Result
 
 
 @examples("""
@@ -125,16 +96,6 @@ def evaluate(
         say_written(out, *written)
 
 
-def check_place(models: Sequence[Path], device: str, provider: str) -> None:
-    """BadParameter where an option is given that is for none of the models."""
-    from stcanet.evaluation.models import is_package
-
-    if provider != "auto" and not any(map(is_package, models)):
-        raise typer.BadParameter("is for model packages; a checkpoint runs on a --device", param_hint="'--provider'")
-    if device != "auto" and all(map(is_package, models)):
-        raise typer.BadParameter("is for checkpoints; a model package runs by a --provider", param_hint="'--device'")
-
-
 def keep_in_run(model: Path, result: Result) -> None:
     """Write ``results.json`` into the run folder of a checkpoint; nobody asked for it, so a failure is a warning."""
     from stcanet_runtime.files import write_json
@@ -152,36 +113,3 @@ def _kept_results(model: Path) -> Path | None:
 
     run = model.parent
     return run / run_files.RESULTS if model.is_file() and (run / run_files.METRICS).is_file() else None
-
-
-def read_dataset(source: str) -> ReIDDataset:
-    """The data set of an option, its notes on stderr."""
-    from stcanet.data.datasets import load_dataset
-
-    dataset = load_dataset(source)
-    for note in dataset.notes:
-        typer.echo(f"note: {note}", err=True)
-    return dataset
-
-
-def make_settings(
-    frames: str,
-    clip_length: int | None,
-    flip: bool,
-    metric: str,
-    ap: str,
-    rerank: bool,
-    k1: int,
-    k2: int,
-    lambda_value: float,
-    batch_size: int,
-) -> EvaluationSettings:
-    """The options that `evaluate` and `cross` share, as settings."""
-    from stcanet.evaluation import EvaluationSettings
-    from stcanet_runtime.rerank import Reranking
-    from stcanet_runtime.tracklets import Sampling
-
-    reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    return EvaluationSettings(
-        Sampling(cast("Frames", frames), clip_length, flip), metric, reranking, batch_size, cast("APRule", ap)
-    )

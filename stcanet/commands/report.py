@@ -7,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stcanet.commands.datasets import DATA_HELP
-from stcanet.commands.options import device_option
+from stcanet.commands.options import DATA_HELP, device_option
 from stcanet_runtime.cli.examples import examples
 
 

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stcanet.commands.datasets import DATA_HELP
-from stcanet.commands.options import BLOCKS, device_option, parse_blocks, preset_option
+from stcanet.commands.options import BLOCKS, DATA_HELP, device_option, parse_blocks, preset_option
 from stcanet.config import TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine import run_files
 from stcanet_runtime.cli.examples import examples
