@@ -13,8 +13,10 @@ from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
+from stcanet_runtime.encoder import Float32Array
 from stcanet_runtime.golden import largest_batch
 from stcanet_runtime.manifest import CLIPS
+from stcanet_runtime.preprocess import UInt8Array
 from stcanet_runtime.wording import counted
 
 _OTHER_TIMES = (1, 2, 7, 16)
@@ -29,8 +31,6 @@ _ROUNDING = 1e-4
 """Relative error of a layer that need not be a fault: a third of it at most was seen between right float32 runs."""
 
 FloatArray = NDArray[np.float64]
-Float32Array = NDArray[np.float32]
-UInt8Array = NDArray[np.uint8]
 Outputs = tuple[Float32Array, Float32Array | None]
 
 

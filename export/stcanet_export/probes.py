@@ -10,16 +10,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from stcanet.data.synthetic import SynthConfig, list_shots, render
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.picking import pick_evenly
-from stcanet_runtime.preprocess import load_image, resize
-
-UInt8Array = NDArray[np.uint8]
+from stcanet_runtime.preprocess import UInt8Array, load_image, resize
 
 MAX_IMAGES = 16
 """Of the user's own images; more of them, evenly picked, only take longer."""

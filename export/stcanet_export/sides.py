@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
 from stcanet.engine.validation import embed
@@ -23,7 +22,7 @@ from stcanet_export.native import NATIVE, NativeSession
 from stcanet_export.onnx import frozen
 from stcanet_runtime.archive import opened
 from stcanet_runtime.contract import to_tensor
-from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.encoder import Encoder, Float32Array
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import (
     CLIPS,
@@ -34,12 +33,9 @@ from stcanet_runtime.manifest import (
     verify_checksum,
     verify_embedded,
 )
-from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.preprocess import UInt8Array, load_image, resize
 from stcanet_runtime.session import open_session
 from stcanet_runtime.tracklets import ALL_FRAMES, embed_tracklets
-
-UInt8Array = NDArray[np.uint8]
-Float32Array = NDArray[np.float32]
 
 
 class Side(Protocol):

@@ -19,9 +19,9 @@ from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.identifier import Identifier, Track
 from stcanet_runtime.mot import Boxes, load_mot
 from stcanet_runtime.track_buffer import TrackletBuffer
+from stcanet_runtime.tracklets import Progress
 from stcanet_runtime.video import frame_rate, read_video, video_writer
 
-Progress = Callable[[int, int], None]
 _COLORS = (
     (208, 48, 48),
     (45, 75, 160),

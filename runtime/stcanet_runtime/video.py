@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stcanet_runtime.errors import DataError, MissingDependencyError
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.frames import UInt8Array
 
-UInt8Array = NDArray[np.uint8]
 _DEFAULT_RATE = Fraction(25)
 _SILENCE = 10.0  # seconds
 # Name and password as FFmpeg finds them, up to the last @ of the host part; or behind a name a password with /, ? or #, which

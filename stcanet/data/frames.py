@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.masks import MaskFolder
-from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.preprocess import UInt8Array, load_image, resize
 
-UInt8Array = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""
 

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader, Dataset
 from stcanet.config import ClipConfig
 from stcanet.data.clips import clip_frames
 from stcanet.data.datasets import Sample
-from stcanet.data.frames import FrameFiles, Frames, UInt8Array
+from stcanet.data.frames import FrameFiles, Frames
 from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.preprocess import UInt8Array
 
 T = TypeVar("T")
 

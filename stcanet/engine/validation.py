@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from stcanet.data.scoring import score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
-from stcanet_runtime.tracklets import Sampling, embed_tracklets
+from stcanet_runtime.tracklets import Progress, Sampling, embed_tracklets
 
 QUICK = Sampling("quick")
 """Of the validation during training: one clip of each tracklet."""
@@ -25,7 +25,7 @@ def embed(
     model: STCANet,
     samples: Sequence[Sample],
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     sampling: Sampling = QUICK,
 ) -> NDArray[np.float32]:
     """Unit embeddings ``[N, D]`` of crops or tracklets, in float32, in the order of `samples`.
@@ -69,7 +69,7 @@ def evaluate_model(
     query: Sequence[Sample],
     gallery: Sequence[Sample],
     batch_size: int = 64,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     sampling: Sampling = QUICK,
 ) -> Evaluation:
     """Embed both sides and evaluate; of tracklets one clip each, unless `sampling` says otherwise."""

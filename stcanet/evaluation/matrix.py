@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from stcanet.data.datasets import ReIDDataset
-from stcanet.evaluation.models import Progress, RetrievalModel
+from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.result import EvaluationSettings, Result, embed_dataset, judge
 from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.tracklets import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")

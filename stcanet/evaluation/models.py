@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,9 +14,7 @@ from stcanet.engine import run_files
 from stcanet_runtime.archive import is_archive_name
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.providers import check_name
-from stcanet_runtime.tracklets import Sampling
-
-Progress = Callable[[int, int], None]
+from stcanet_runtime.tracklets import Progress, Sampling
 
 
 class RetrievalModel(Protocol):

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import ReIDDataset, Sample
 from stcanet.data.scoring import score
-from stcanet.evaluation.models import Progress, RetrievalModel
+from stcanet.evaluation.models import RetrievalModel
 from stcanet_runtime import Evaluation
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS, APRule
 from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
+from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling
 from stcanet_runtime.wording import counted
 
 EMBEDDINGS = ("query.npz", "gallery.npz")

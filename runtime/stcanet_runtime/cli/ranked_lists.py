@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend
+from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.cli.embedded import Crops, common_model
 from stcanet_runtime.cli.text import printable, table_console
 from stcanet_runtime.crops import parse_name
@@ -48,7 +49,7 @@ def rank(
     same_camera: bool,
     metric: str,
     reranking: Reranking | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RankedLists:
     """The best of the gallery for each query, and rank-1 and mAP where all identities are known.
 
