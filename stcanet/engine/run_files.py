@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +55,14 @@ def check_not_a_run(path: Path) -> None:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of ``metrics.jsonl``, but for a last one that was cut off when a run was killed.
+    """The lines of ``metrics.jsonl``, but for a last one that was cut off when a run was killed; none before there is a file.
 
     Raises:
         DataError: A line is not the figures of an epoch.
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
+    if not path.exists():
+        return rows
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True), start=1):
         if not line.endswith("\n"):
             break
@@ -71,3 +75,11 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
             raise DataError(f"{path} is damaged: line {number} is not the figures of an epoch; correct it or remove it")
         rows.append(row)
     return rows
+
+
+def best_epoch(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Figures of the epoch with the highest validation mAP; of the last one without validation; empty before any."""
+    validated = [row for row in rows if "val_mAP" in row]
+    if validated:
+        return max(validated, key=itemgetter("val_mAP"))
+    return rows[-1] if rows else {}

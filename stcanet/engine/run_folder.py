@@ -98,10 +98,10 @@ def saved_state(root: Path, finished: bool) -> Path | None:
         CheckpointError: The file is gone, and so is what it would take to go on.
         DataError: The figures of the run are damaged.
     """
-    state, metrics = root / run_files.STATE, root / run_files.METRICS
+    state = root / run_files.STATE
     if state.exists():
         return state
-    epochs = max((row["epoch"] for row in run_files.read_metrics(metrics)), default=0) if metrics.exists() else 0
+    epochs = max((row["epoch"] for row in run_files.read_metrics(root / run_files.METRICS)), default=0)
     # Figures come before the state, so a run that was killed while it first saved has one epoch.
     if finished or epochs > 1:
         behind = counted(epochs, "epoch", "epochs")
@@ -137,7 +137,5 @@ def _record_environment(path: Path, resume_after: int | None) -> None:
 
 def _keep_epochs(path: Path, epochs: int) -> None:
     """Drop the lines of later epochs, and a last line that was cut off."""
-    if not path.exists():
-        return
     rows = run_files.read_metrics(path)
     write_text(path, "".join(json.dumps(row) + "\n" for row in rows if row["epoch"] <= epochs))

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +90,11 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
 
 def _finished(out: Path, epochs: int) -> TrainResult | None:
     """What a run of so many epochs has left; None where something is missing. What it would go on from may be gone."""
-    rows = run_files.read_metrics(out / run_files.METRICS) if (out / run_files.METRICS).exists() else []
+    rows = run_files.read_metrics(out / run_files.METRICS)
     if max((row["epoch"] for row in rows), default=0) != epochs:
         return None
-    validated = [row for row in rows if "val_mAP" in row]
-    best = max(validated, key=itemgetter("val_mAP")) if validated else rows[-1]
+    best = run_files.best_epoch(rows)
+    validated = "val_mAP" in best
     used = out / (run_files.BEST if validated else run_files.LAST)
     try:  # a run may be killed between its figures and its checkpoints
         left = load_checkpoint(out / run_files.LAST).epoch, load_checkpoint(used).epoch

@@ -28,17 +28,6 @@ class RunRecord:
     """``results.json``; empty where the run was not evaluated."""
     log: str
 
-    @property
-    def checkpoint(self) -> Path | None:
-        """The checkpoint to use: the best, else the last, else None."""
-        return run_files.chosen_checkpoint(self.root)
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """Figures of the epoch with the highest validation mAP; of the last one without validation; empty before any."""
-        validated = [row for row in self.metrics if "val_mAP" in row]
-        return max(validated, key=lambda row: row["val_mAP"]) if validated else (self.metrics or [{}])[-1]
-
 
 def read_run(root: Path) -> RunRecord:
     """Read a run folder, finished or not.

@@ -85,7 +85,7 @@ def _look(
     record: RunRecord, data: Path | str | None, device: str, masks: Path | str | None, progress: Progress | None
 ) -> list[Section]:
     """The sections that need the network and the pictures."""
-    checkpoint = record.checkpoint
+    checkpoint = run_files.chosen_checkpoint(record.root)
     if checkpoint is None:
         if data is not None or masks is not None:
             raise CheckpointError(f"{record.root} has no checkpoint yet, so nothing can be evaluated or shown beside masks")
@@ -200,7 +200,7 @@ def _masks(record: RunRecord) -> MaskFolder | None:
 
 def _figures(record: RunRecord) -> dict[str, str]:
     """The large numbers."""
-    best, values = record.best, {}
+    best, values = run_files.best_epoch(record.metrics), {}
     tested = f", {record.results.get('data')}{_judged(record)}" if record.results else ""
     for found, how in ((record.results, ""), (record.results.get("reranked", {}), ", re-ranked")):
         for key in ("mAP", "mINP"):
@@ -240,7 +240,8 @@ def _judged(record: RunRecord) -> str:
     digest = record.results.get("checkpoint_sha256")
     if digest is None:
         return " (checkpoint not recorded)"
-    if record.checkpoint and digest == sha256_file(record.checkpoint):
+    chosen = run_files.chosen_checkpoint(record.root)
+    if chosen and digest == sha256_file(chosen):
         return ""
     last = record.root / run_files.LAST
     return f" ({last.name})" if last.is_file() and digest == sha256_file(last) else " (another checkpoint than the present one)"
