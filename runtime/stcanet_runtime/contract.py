@@ -32,6 +32,12 @@ def check_crops(crops: NDArray[Any], spec: InputSpec) -> None:
         raise ShapeError(f"batch must be uint8 {_text(expected)}, got {crops.dtype} {list(crops.shape)}")
 
 
+def noise(spec: InputSpec, count: int) -> UInt8Array:
+    """As many crops, or clips of the recommended length, always the same: to prepare for real ones and to measure with."""
+    shape = [length or spec.clip_length or 1 for length in spec.crops_shape[1:]]
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), dtype=np.uint8)
+
+
 def to_tensor(crops: UInt8Array, spec: InputSpec) -> NDArray[Any]:
     """The input of the graph for `crops` of :attr:`InputSpec.crops_shape`; bytes of a GPU stay there."""
     if spec.dtype == FLOAT:

@@ -17,7 +17,7 @@ from PIL import Image
 from stcanet_runtime.archive import opened
 from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
-from stcanet_runtime.contract import check_contract, check_crops, run_graph, unit_embeddings
+from stcanet_runtime.contract import check_contract, check_crops, noise, run_graph, unit_embeddings
 from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import (
@@ -276,13 +276,12 @@ class Encoder:
         """
         if callers < 1:
             raise OptionError("callers", callers, "at least 1")
-        shape = self.batch_sizes[-1], *_crop_shape(self.manifest)
-        noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        crops = noise(self.manifest.input, self.batch_sizes[-1])
         together = threading.Barrier(callers)
 
         def run(size: int) -> None:
             together.wait()
-            self.embed_batch(noise[:size])
+            self.embed_batch(crops[:size])
 
         with ThreadPoolExecutor(callers) as pool:
             for size in reversed(self.batch_sizes):
@@ -361,12 +360,6 @@ class Encoder:
                 on_error(index, error)
             else:
                 yield index + 1, crop
-
-
-def _crop_shape(manifest: Manifest) -> tuple[int, ...]:
-    """``(H, W, 3)``, or ``(T, H, W, 3)`` of a clip."""
-    spec = manifest.input
-    return (*([] if spec.clip_length is None else [spec.clip_length]), spec.height, spec.width, 3)
 
 
 def _shapes(manifest: Manifest, sizes: Sequence[int]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from stcanet_runtime.contract import noise
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.golden import precision_under
 
@@ -40,13 +41,11 @@ def measure(encoder: Encoder, batch: int, seconds: float = 2.0) -> Throughput:
         batch: Crops, or clips, of a run, at least 1.
         seconds: How long.
     """
-    spec = encoder.manifest.input
-    shape = tuple(length or spec.clip_length or 1 for length in spec.crops_shape[1:])
-    noise = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
+    crops = noise(encoder.manifest.input, batch)
 
     def run() -> float:
         start = time.perf_counter()
-        encoder.embed_batch(noise)
+        encoder.embed_batch(crops)
         return 1e3 * (time.perf_counter() - start)
 
     first, times = run(), [run()]
