@@ -33,13 +33,9 @@ def score(
         metric: "cosine" or "euclidean".
         ap_rule: "rectangle" or "trapezoid"; see :mod:`stcanet_runtime.figures`.
     """
-    cameras = cameras_known((*query, *gallery))
-    ids = (
-        _field(query, "pid"),
-        _field(gallery, "pid"),
-        _field(query, "camid") if cameras else None,
-        _field(gallery, "camid") if cameras else None,
-    )
+    known = cameras_known((*query, *gallery))
+    (q_pids, q_camids), (g_pids, g_camids) = identities(query, known), identities(gallery, known)
+    ids = (q_pids, g_pids, q_camids, g_camids)
     if reranking is None:
         return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric=metric, ap_rule=ap_rule)
     parameters = (reranking.k1, reranking.k2, reranking.lambda_value)
@@ -47,5 +43,7 @@ def score(
     return evaluate(distances, *ids, metric=f"{metric}, {reranking}", ap_rule=ap_rule)
 
 
-def _field(samples: Sequence[Sample], name: str) -> NDArray[np.int64]:
-    return np.array([getattr(sample, name) for sample in samples], dtype=np.int64)
+def identities(samples: Sequence[Sample], cameras: bool) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
+    """Identities ``[N]``, and cameras ``[N]`` where they are known."""
+    pids = np.array([sample.pid for sample in samples], np.int64)
+    return pids, np.array([sample.camid for sample in samples], np.int64) if cameras else None

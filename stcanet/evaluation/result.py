@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import ReIDDataset, Sample
-from stcanet.data.scoring import score
+from stcanet.data.datasets import ReIDDataset
+from stcanet.data.scoring import identities, score
 from stcanet.evaluation.models import RetrievalModel
 from stcanet_runtime import Evaluation
 from stcanet_runtime.errors import DataError
@@ -204,15 +204,10 @@ def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
     dataset, written = embedded.dataset, []
     sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))
     for name, (samples, rows) in zip(EMBEDDINGS, sides, strict=True):
-        crops = Crops([sample.path for sample in samples], rows, *_identities(samples, dataset.has_cameras), skipped=[])
+        crops = Crops([sample.path for sample in samples], rows, *identities(samples, dataset.has_cameras), skipped=[])
         written.append(folder / name)
         save(crops, written[-1])
     return written
-
-
-def _identities(samples: Sequence[Sample], cameras: bool) -> tuple[NDArray[np.int64], NDArray[np.int64] | None]:
-    pids = np.array([sample.pid for sample in samples], np.int64)
-    return pids, np.array([sample.camid for sample in samples], np.int64) if cameras else None
 
 
 def _averaged(model: RetrievalModel) -> str:
