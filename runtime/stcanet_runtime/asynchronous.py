@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from types import TracebackType
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 from numpy.typing import ArrayLike
 
@@ -21,7 +21,7 @@ from stcanet_runtime.errors import DroppedError, OptionError, quote_choices
 from stcanet_runtime.frames import FrameSource
 
 WhenFull = Literal["block", "drop_oldest"]
-WHEN_FULL: tuple[WhenFull, ...] = ("block", "drop_oldest")
+WHEN_FULL: tuple[WhenFull, ...] = get_args(WhenFull)
 
 Item = TypeVar("Item")
 FindBoxes = Callable[[FrameSource, str], ArrayLike]

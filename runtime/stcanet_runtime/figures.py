@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,7 +31,7 @@ CAMERA_RULE = "same identity and same camera removed"
 NO_CAMERA_RULE = "off (no camera ids)"
 REPORTED_RANKS = (1, 5, 10, 20)
 APRule = Literal["rectangle", "trapezoid"]
-AP_RULES: tuple[APRule, ...] = ("rectangle", "trapezoid")
+AP_RULES: tuple[APRule, ...] = get_args(APRule)
 
 
 @dataclass(frozen=True)
