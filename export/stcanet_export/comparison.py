@@ -61,7 +61,7 @@ class Comparison:
             return list(self._checks())
 
     def _checks(self) -> Iterator[Check]:
-        expected = _one_by_one(self.reference, self.inputs)
+        expected = _in_batches(self.reference, self.inputs, 1)
         finite = bool(np.isfinite(expected[0]).all())
         yield Check.at_least("reference is finite", float(finite), 1)
         if not finite:
@@ -128,7 +128,7 @@ class Comparison:
             except Exception as error:
                 yield _did_not_run(name, error)
                 continue
-            yield from self._compare(name, actual, _one_by_one(self.reference, clips), named=False)
+            yield from self._compare(name, actual, _in_batches(self.reference, clips, 1), named=False)
 
     def _compare(self, name: str, actual: Outputs, expected: Outputs, named: bool = True) -> Iterator[Check]:
         """Embeddings ``[N, D]`` and norms ``[N]`` of the candidate with those of the reference."""
@@ -220,10 +220,6 @@ class Comparison:
 
     def _name(self, row: int) -> str:
         return self.names[row % len(self.names)]
-
-
-def _one_by_one(side: Side, inputs: UInt8Array) -> Outputs:
-    return _in_batches(side, inputs, 1)
 
 
 def _in_batches(side: Side, inputs: UInt8Array, size: int) -> Outputs:

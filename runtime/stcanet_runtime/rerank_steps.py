@@ -25,11 +25,6 @@ Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
 _OVERLAP_BYTES = 24  # an entry with its temporaries
 
 
-def empty_result(rows: int, places: int) -> SearchResult:
-    """Lists without a row in them."""
-    return SearchResult(np.full((rows, places), np.inf, np.float32), np.full((rows, places), -1, np.int64))
-
-
 @dataclass(frozen=True, eq=False)
 class Request:
     """What shall come out, and within which bounds."""
@@ -154,7 +149,8 @@ class Run:
 
     def _select(self, blocks: Iterator[tuple[slice, NDArray[np.float32]]], places: int) -> SearchResult:
         """The best of every query from blocks of final distances."""
-        result, (q_groups, g_groups) = empty_result(self.source.num_query, places), self.request.groups
+        shape, (q_groups, g_groups) = (self.source.num_query, places), self.request.groups
+        result = SearchResult(np.full(shape, np.inf, np.float32), np.full(shape, -1, np.int64))
         for queries, block in blocks:
             found = best_of(block, places, None if q_groups is None else q_groups[queries], g_groups, self.source.backend)
             result.distances[queries], result.indices[queries] = found.distances, found.indices

@@ -1,1 +1,1 @@
-"""Training, checkpoints and evaluation."""
+"""Training: the loop and its parts, checkpoints, and the run folder."""
