@@ -22,7 +22,7 @@ from train_and_deploy import figures, training
 from stcanet.data.datasets import load_dataset
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
-from stcanet.engine.validation import evaluate_model
+from stcanet.engine.embedding import evaluate_model
 
 ARMS = {"attention": [], "plain": ["--blocks", "none"]}
 

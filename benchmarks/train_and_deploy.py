@@ -23,8 +23,8 @@ from stcanet.data.datasets import load_dataset
 from stcanet.data.scoring import score
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
+from stcanet.engine.embedding import evaluate_model
 from stcanet.engine.trainer import train
-from stcanet.engine.validation import evaluate_model
 from stcanet_export import export_package
 from stcanet_runtime import Encoder, Evaluation, available_providers
 

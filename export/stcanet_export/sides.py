@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from stcanet.data.datasets import Sample
-from stcanet.engine.validation import embed
+from stcanet.engine.embedding import embed
 from stcanet.model import Embedder, STCABlock, STCANet
 from stcanet.model.stcanet import Normalize
 from stcanet_export.layers import Layer, graph_layers, torch_layers

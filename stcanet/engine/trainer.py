@@ -23,6 +23,7 @@ from stcanet.engine import run_files
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stcanet.engine.distributed import World, joined
+from stcanet.engine.embedding import embed
 from stcanet.engine.foreign import LoadReport, load_foreign
 from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
@@ -30,7 +31,7 @@ from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.places import located
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
-from stcanet.engine.validation import choose_validation, embed
+from stcanet.engine.validation import choose_validation
 from stcanet.model import STCANet, build_model
 from stcanet.model.backbone import NO_WEIGHTS
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError

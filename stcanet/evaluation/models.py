@@ -92,7 +92,7 @@ class CheckpointModel:
         self, samples: Sequence[Sample], sampling: Sampling, batch_size: int, progress: Progress | None
     ) -> NDArray[np.float32]:
         """See :meth:`RetrievalModel.embed`."""
-        from stcanet.engine.validation import embed
+        from stcanet.engine.embedding import embed
 
         return embed(self._network, samples, batch_size, progress, sampling)
 

@@ -199,7 +199,7 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
 
 def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
     """Write :data:`EMBEDDINGS` into a folder as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
-    from stcanet_runtime.cli.embedded import Crops, save
+    from stcanet_runtime.crop_embeddings import Crops, save
 
     dataset, written = embedded.dataset, []
     sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))

@@ -16,9 +16,10 @@ from stcanet.data.masks import MaskFolder
 from stcanet.engine import run_files
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
+from stcanet.engine.embedding import QUICK
 from stcanet.engine.overlap import best_overlap, part_iou, part_overlap
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
-from stcanet.engine.validation import QUICK, choose_validation
+from stcanet.engine.validation import choose_validation
 from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
 from stcanet.evaluation.result import protocol_text
 from stcanet.report.attention import Blocks, draw_part_maps

@@ -69,7 +69,7 @@ def test_infer_equals_training_from_the_image_files(
 ) -> None:
     from stcanet.data.datasets import load_dataset
     from stcanet.engine.checkpoint import load_checkpoint
-    from stcanet.engine.validation import embed
+    from stcanet.engine.embedding import embed
 
     done = stcanet("infer", package, people / "query", "-o", tmp_path / "q.npz", "--provider", "cpu")
     assert done.returncode == 0, done.stderr

@@ -17,7 +17,8 @@ from stcanet.data.datasets import load_dataset
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.distributed import World, joined
-from stcanet.engine.validation import evaluate_model, split_validation
+from stcanet.engine.embedding import evaluate_model
+from stcanet.engine.validation import split_validation
 from stcanet_runtime.errors import OptionError
 
 ROOT = Path(__file__).parents[2]

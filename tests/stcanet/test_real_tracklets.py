@@ -13,8 +13,8 @@ from numpy.testing import assert_allclose
 from stcanet.config import make_config
 from stcanet.data.datasets import ReIDDataset, load_dataset
 from stcanet.engine.checkpoint import load_checkpoint
+from stcanet.engine.embedding import embed, evaluate_model
 from stcanet.engine.trainer import train
-from stcanet.engine.validation import embed, evaluate_model
 from stcanet.model import STCANet, build_model
 from stcanet_export.package import export_package
 from stcanet_runtime import Encoder, Gallery

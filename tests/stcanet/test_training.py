@@ -19,9 +19,10 @@ from stcanet.data.synthetic.config import MaskLayout
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from stcanet.engine.devices import resolve_device
+from stcanet.engine.embedding import embed, evaluate_model
 from stcanet.engine.learner import Learner
 from stcanet.engine.trainer import train
-from stcanet.engine.validation import embed, evaluate_model, split_validation
+from stcanet.engine.validation import split_validation
 from stcanet.model import build_model
 from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError, StcanetError
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stcanet.data.datasets import Sample
-from stcanet.engine.validation import embed, evaluate_model, split_validation
+from stcanet.engine.embedding import embed, evaluate_model
+from stcanet.engine.validation import split_validation
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import ImageError, OptionError
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD

@@ -11,7 +11,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import METRIC, PACKAGE, check_choice
 
 if TYPE_CHECKING:
-    from stcanet_runtime.cli.embedded import Crops
+    from stcanet_runtime.crop_embeddings import Crops
 
 
 def _check_kind(name: str) -> str:

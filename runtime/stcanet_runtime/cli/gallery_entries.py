@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import typer
 
-from stcanet_runtime.cli.embedded import Crops
 from stcanet_runtime.cli.sources import check_gallery, load_sources
 from stcanet_runtime.cli.text import printable
+from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Gallery, Where

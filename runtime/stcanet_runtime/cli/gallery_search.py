@@ -8,9 +8,9 @@ from typing import Any
 
 import typer
 
-from stcanet_runtime.cli.embedded import Crops
 from stcanet_runtime.cli.gallery_entries import cameras, tell_what_is_not_there
 from stcanet_runtime.cli.text import print_json, printable
+from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
 from stcanet_runtime.gallery.templates import Templates

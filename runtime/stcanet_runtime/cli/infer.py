@@ -12,8 +12,8 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import PROVIDER, RERANK, THREADS
 
 if TYPE_CHECKING:
-    from stcanet_runtime.cli.embedded import Crops
     from stcanet_runtime.cli.ranked_lists import RankedLists
+    from stcanet_runtime.crop_embeddings import Crops
     from stcanet_runtime.encoder import Encoder
 
 _DEFAULT_OUTPUT = Path("embeddings.npz")
@@ -67,7 +67,8 @@ def infer(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
-    from stcanet_runtime.cli import embedded, ranked_lists, videos
+    from stcanet_runtime import crop_embeddings
+    from stcanet_runtime.cli import ranked_lists, sources, videos
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
@@ -88,7 +89,7 @@ def infer(
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
     if gallery is None or out is not None:
         out = out or _DEFAULT_OUTPUT
-        embedded.check_output(out)
+        crop_embeddings.check_output(out)
     if sheet is not None:
         check_picture(sheet)
     encoder = Encoder.load(package, provider, threads)
@@ -96,14 +97,14 @@ def infer(
         source = videos.load_source(boxes, detector, provider, threads)
         queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
     else:
-        queries, more = embedded.embed(encoder, Path(images), batch_size, skip_bad), {}
+        queries, more = sources.embed(encoder, Path(images), batch_size, skip_bad), {}
     if out is not None:
-        embedded.save(queries, out, more)
+        crop_embeddings.save(queries, out, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
         reranking = Reranking() if rerank else None
-        others = embedded.embed(encoder, gallery, batch_size, skip_bad)
+        others = sources.embed(encoder, gallery, batch_size, skip_bad)
         found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking)
         if sheet is not None:
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")

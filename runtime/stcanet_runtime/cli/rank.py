@@ -31,16 +31,17 @@ def rank(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Rank a gallery for each query, from stored embeddings."""
-    from stcanet_runtime.cli import embedded, ranked_lists
+    from stcanet_runtime.cli import ranked_lists
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import print_json, say_written
+    from stcanet_runtime.crop_embeddings import load
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
     if sheet is not None:
         check_picture(sheet)
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
-    queries, others = embedded.load(query), embedded.load(gallery)
+    queries, others = load(query), load(gallery)
     with progress_bar("re-ranking" if rerank else "ranking") as progress:
         found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking, progress)
     if sheet is not None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stcanet_runtime.cli import embedded
-from stcanet_runtime.cli.embedded import Crops
+from stcanet_runtime import crop_embeddings
+from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
@@ -33,11 +34,17 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
     parts = []
     for source in sources:
         if _is_stored(source):
-            parts.append(embedded.load(source))
+            parts.append(crop_embeddings.load(source))
         else:
             assert encoder is not None
-            parts.append(embedded.embed(encoder, source, BATCH_SIZE, skip_bad))
-    return embedded.join(parts)
+            parts.append(embed(encoder, source, BATCH_SIZE, skip_bad))
+    return crop_embeddings.join(parts)
+
+
+def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Crops:
+    """Embed an image or a folder, with a progress bar on stderr where that is a terminal."""
+    with progress_bar(f"embedding {source.name or source}") as progress:
+        return crop_embeddings.embed(encoder, source, batch_size, skip_bad, progress)
 
 
 def check_gallery(

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.cli.embedded import Crops
 from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError

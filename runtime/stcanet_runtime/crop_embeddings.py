@@ -1,4 +1,4 @@
-"""Crops with their embeddings, as commands make them, write them, read them and join them."""
+"""Crops with their embeddings: made of a folder, joined, and as files (.npz)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError, OptionError, StcanetError
 from stcanet_runtime.files import atomic_path, check_writable
 from stcanet_runtime.npz import read_npz
+from stcanet_runtime.tracklets import Progress
 from stcanet_runtime.wording import counted
 
 _OTHER_MODELS = "the embeddings are of different models; embed all of them with one"
@@ -49,17 +49,24 @@ class Crops:
         return self if self.pids is None else self.select(self.pids > 0)
 
 
-def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Crops:
-    """Embed a file or folder, with a progress bar on stderr where that is a terminal."""
+def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool, progress: Progress | None = None) -> Crops:
+    """Embed a file or folder.
+
+    Args:
+        encoder: The model.
+        source: An image, or a folder of crops.
+        batch_size: Rows of a run.
+        skip_bad: Leave out images that cannot be read, unless none can.
+        progress: As of :meth:`Encoder.encode`.
+
+    Raises:
+        DataError: There is no image, or none that can be read.
+        ImageError: One cannot be read, and `skip_bad` is not set.
+    """
     paths = list_images(source)
     bad: dict[int, ImageError] = {}
-    with progress_bar(f"embedding {source.name or source}") as progress:
-        embeddings = encoder.encode(
-            paths,
-            batch_size=batch_size,
-            progress=progress,
-            on_error=bad.__setitem__ if skip_bad else None,
-        )
+    on_error = bad.__setitem__ if skip_bad else None
+    embeddings = encoder.encode(paths, batch_size=batch_size, progress=progress, on_error=on_error)
     if len(bad) == len(paths):
         raise DataError(f"{source}: none of {counted(len(paths), 'image', 'images')} can be read; the first: {bad[0]}")
     good = [path for index, path in enumerate(paths) if index not in bad]
