@@ -18,6 +18,8 @@ from stcanet_runtime.session import Session, Tensor
 from stcanet_runtime.wording import counted
 
 Float32Array = NDArray[np.float32]
+_MAX_LENGTH_ERROR = 0.01
+"""More than rounding to bfloat16 does to an embedding."""
 _ORT_TYPES = {"uint8": "uint8", "float32": "float"}
 
 
@@ -70,17 +72,20 @@ def unit_embeddings(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> 
     """Embeddings ``[N, D]`` of unit length, and where the graph tells them the lengths ``[N]`` of the features before that.
 
     Raises:
-        PackageError: The model gave another dimension, NaN or infinity.
+        PackageError: The model gave another dimension, NaN or infinity, or embeddings of another length than 1.
     """
     values: Float32Array = outputs[manifest.output.name]
     if values.ndim != 2 or values.shape[1] != manifest.output.dim:
         raise PackageError(f"the model gave embeddings {list(values.shape)}, expected [any, {manifest.output.dim}]")
-    if not np.isfinite(values).all():
+    lengths = np.linalg.norm(values, axis=1)
+    norms = outputs.get(NORMS) if manifest.output.normalized else lengths
+    if not (np.isfinite(lengths).all() and (norms is None or np.isfinite(norms).all())):
         raise PackageError("the model gave embeddings that are not finite; its weights or its precision are broken")
-    if manifest.output.normalized:
-        return values, outputs.get(NORMS)
-    norms = np.linalg.norm(values, axis=1)
-    return values / np.maximum(norms, np.float32(LEAST_NORM))[:, None], norms
+    if not manifest.output.normalized:
+        return values / np.maximum(lengths, np.float32(LEAST_NORM))[:, None], norms
+    if (wrong := lengths[(lengths > 0) & (np.abs(lengths - 1) > _MAX_LENGTH_ERROR)]).size:  # a feature of zeros has no length
+        raise PackageError(f"the model gave embeddings of length {wrong[0]:.4g}, and the manifest says of unit length")
+    return values, norms
 
 
 def check_contract(manifest: Manifest, session: Session) -> None:
@@ -97,11 +102,14 @@ def check_contract(manifest: Manifest, session: Session) -> None:
     _check_tensor("input", inputs, spec.name, _ORT_TYPES[spec.dtype], spec.shape)
     if inputs[spec.name].shape != spec.shape:  # exactly: a batch axis that is fixed fails at the second batch
         raise ManifestError(f"the model's input is {_text(inputs[spec.name].shape)}, the manifest says {_text(spec.shape)}")
-    _check_tensor("output", outputs, manifest.output.name, "float", (spec.batch, manifest.output.dim))
+    promised: dict[str, tuple[int | None, ...]] = {manifest.output.name: (spec.batch, manifest.output.dim)}
     if spec.name == CLIPS and manifest.output.normalized:
-        _check_tensor("output", outputs, NORMS, "float", (spec.batch,))
-    for name in manifest.output.part_maps:
-        _check_tensor("output", outputs, name, "float", (spec.batch, *([None] * (len(spec.shape) - 1))))
+        promised[NORMS] = (spec.batch,)
+    promised |= dict.fromkeys(manifest.output.part_maps, (spec.batch, *([None] * (len(spec.shape) - 1))))
+    for name, shape in promised.items():
+        _check_tensor("output", outputs, name, "float", shape)
+    if unknown := sorted(outputs.keys() - promised.keys()):
+        raise ManifestError(f"the model has an output '{unknown[0]}', which the manifest does not know")
 
 
 def _check_tensor(kind: str, tensors: dict[str, Tensor], name: str, dtype: str, shape: tuple[int | None, ...]) -> None:

@@ -75,12 +75,20 @@ class Session:
 
         Returns:
             Arrays of NumPy by output name.
+
+        Raises:
+            PackageError: The model cannot run them: its shapes contradict each other, say, or there is not the memory for it.
         """
         names = [tensor.name for tensor in self.outputs]
-        if self.provider in _GPU_PROVIDERS and all(map(gpu_device.is_on_gpu, inputs.values())):
-            values = self._run_bound(inputs, names)
-        else:
-            values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
+        try:
+            if self.provider in _GPU_PROVIDERS and all(map(gpu_device.is_on_gpu, inputs.values())):
+                values = self._run_bound(inputs, names)
+            else:
+                values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
+        except Exception as error:  # onnxruntime's own types
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+            reason = " ".join(str(error).split())
+            raise PackageError(f"the model does not run {shapes} on provider '{self.provider}': {reason}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def _run_bound(self, inputs: Mapping[str, Any], names: Sequence[str]) -> list[NDArray[Any]]:

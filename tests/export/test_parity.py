@@ -108,7 +108,7 @@ class NotUnitLength(Embedder):
     ("fault", "check"),
     [
         (RowsMixed, "rows independent of their batch: max |Δ|"),
-        (NotUnitLength, "batch 2: length − 1"),
+        (NotUnitLength, "batch 2: min cosine"),
     ],
 )
 def test_a_fault_in_the_export_fails_it(

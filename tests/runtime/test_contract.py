@@ -145,12 +145,51 @@ def test_normalisation_is_the_textbook_one() -> None:
         (manifest_of(InputSpec("images", HEIGHT, WIDTH)), "uint8"),
         (manifest_of(FLOAT_INPUT, name="output"), "output 'output'"),
         (manifest_of(FLOAT_INPUT, part_maps=("maps",)), "output 'maps'"),
+        (manifest_of(FLOAT_INPUT), "output 'more', which the manifest does not know"),
     ],
 )
 def test_a_graph_that_breaks_its_promise(tmp_path: Path, promised: Manifest, word: str) -> None:
-    path = write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT))
+    path = write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT, part_maps=("more",) if "more" in word else ()))
     model = onnx.load(path)
     helper.set_model_props(model, {METADATA_KEY: promised.to_json()})
     onnx.save(model, path)
     with pytest.raises(ManifestError, match=word):
         Encoder.load(path, "cpu")
+
+
+def edited(path: Path, operator: str, value: np.ndarray | np.float32, output: str) -> Encoder:
+    """The encoder of a model whose output goes through one more node with a constant."""
+    model = onnx.load(path)
+    maker = next(node for node in model.graph.node if output in node.output)
+    maker.output[list(maker.output).index(output)] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), "value"))
+    model.graph.node.append(helper.make_node(operator, ["before", "value"], [output]))
+    onnx.save(model, path)
+    return Encoder.load(path, "cpu")
+
+
+def test_embeddings_that_are_not_of_unit_length(tmp_path: Path) -> None:
+    encoder = edited(write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT)), "Mul", np.float32(3), "embeddings")
+    with pytest.raises(PackageError, match=r"of length 3, and the manifest says of unit length"):
+        encoder.embed_batch(CROPS)
+
+
+def test_zeros_are_left_as_they_are(tmp_path: Path) -> None:
+    encoder = edited(write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT)), "Mul", np.float32(0), "embeddings")
+    assert not encoder.embed_batch(CROPS)[0].any()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_lengths_that_are_no_numbers(clip_package: Path, value: float) -> None:
+    """As half precision gives them where their squares overflow: weights of clips, which would make the mean NaN."""
+    encoder = edited(clip_package / "model.onnx", "Mul", np.float32(value), "norms")
+    with pytest.raises(PackageError, match="not finite"):
+        encoder.embed_batch(np.full((2, 4, 32, 16, 3), 9, np.uint8))
+
+
+def test_a_batch_that_the_model_cannot_run(tmp_path: Path) -> None:
+    """Its shape is that of the example that it was exported with."""
+    encoder = edited(write_model(tmp_path / "m.onnx", manifest_of(FLOAT_INPUT)), "Reshape", np.array([1, DIM]), "embeddings")
+    assert encoder.embed_batch(CROPS[:1])[0].shape == (1, DIM)
+    with pytest.raises(PackageError, match=r"does not run images \[5, 3, 16, 8\] on provider 'cpu'"):
+        encoder.embed_batch(CROPS)
