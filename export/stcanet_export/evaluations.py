@@ -29,6 +29,7 @@ def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[st
         kept = {name: result[name] for name in _KEPT}
         kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
         figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]
+        json.dumps(kept, allow_nan=False, ensure_ascii=False).encode()  # packages keep it
         whole = kept["cmc"] and all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None

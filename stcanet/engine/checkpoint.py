@@ -103,7 +103,9 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
             if not isinstance(content[name], kind):
                 raise TypeError(f"its {name} is of type {type(content[name]).__name__}")
         told = {name: value for name, value in content["training"].items() if name != "config"}
-        json.dumps([content["metrics"], told], allow_nan=False)  # packages keep them
+        json.dumps(
+            [content["model_config"], content["metrics"], told], allow_nan=False, ensure_ascii=False
+        ).encode()  # packages keep them
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
             content["num_classes"],

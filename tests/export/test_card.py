@@ -94,6 +94,8 @@ def test_what_is_not_known_is_said() -> None:
         json.dumps({**RESULT, "mAP": "high"}),
         json.dumps({**RESULT, "cmc": []}),
         json.dumps({**RESULT, "mINP": float("nan")}),
+        json.dumps({**RESULT, "protocol": {"camera rule": float("nan")}}),
+        json.dumps({**RESULT, "data": "no text: \ud800"}),
         '{"mAP": 1',
         "[" * 100_000,
     ],

@@ -369,6 +369,7 @@ def test_settings_without_an_end_are_no_damage(tmp_path: Path) -> None:
         ({"metrics": [1]}, "its metrics is of type list"),
         ({"metrics": {"mAP": float("nan")}}, "damaged"),
         ({"training": {"a": {1, 2}}}, "damaged"),
+        ({"training": {"dataset": "no text: \ud800"}}, "damaged"),
     ],
 )
 def test_damaged_checkpoints_are_refused_before_a_network_is_made(
