@@ -185,10 +185,14 @@ class Comparison:
         except Exception as error:
             yield _did_not_run("part maps", error)
             return
-        if actual and expected:
+        name = "part maps: relative error"
+        if actual and expected and len(actual) != len(expected):
+            detail = f"of {counted(len(actual), 'block', 'blocks')}, the reference has {len(expected)}"
+            yield Check(name, False, None, self.tolerance.max_layer, "<=", detail)
+        elif actual and expected:
             errors = [relative_error(*pair) for pair in zip(actual, expected, strict=True)]
             worst = f"block {int(np.argmax(errors)) + 1} of {len(errors)}"
-            yield Check.at_most("part maps: relative error", max(errors), self.tolerance.max_layer, worst)
+            yield Check.at_most(name, max(errors), self.tolerance.max_layer, worst)
 
     def _by_layer(self) -> Iterator[Check]:
         """Where the error is made; sees faults, too, that cancel before the embedding."""

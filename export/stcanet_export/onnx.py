@@ -48,7 +48,7 @@ class Contract:
     batch: int | None = None
     """Take exactly that many rows; None for any number."""
     dynamic_time: bool = True
-    """Let clips have any length T; the configured one is then the recommended one. Without effect on models of images."""
+    """Let clips have any length T; the configured one is then the recommended one. Models of images have no time to fix."""
 
     def __post_init__(self) -> None:
         if self.input not in (UINT8, FLOAT):
@@ -90,13 +90,16 @@ def export_onnx(
         The manifest that is inside the file.
 
     Raises:
-        OptionError: An opset that is not one of the choices, or part maps of a network without attention.
+        OptionError: An opset that is not one of the choices, part maps of a network without attention, or a fixed time of one
+            that takes images.
         PackageError: What the exporter made is not a valid model of standard operators.
         MissingDependencyError: onnx or onnxscript is not installed.
     """
     check_opset(opset)
     if contract.part_maps and not model.config.blocks:
         raise OptionError("part_maps", True, "left out: the network has no attention blocks")
+    if not contract.dynamic_time and model.config.clip_length is None:
+        raise OptionError("dynamic_time", False, f"left out: preset '{model.config.preset}' takes single images")
     _require_exporter()
     manifest = make_manifest(model, opset, contract, source, licence)
     embedder = Embedder(frozen(model), contract.input == FLOAT, contract.unit, contract.part_maps)

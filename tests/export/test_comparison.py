@@ -138,3 +138,15 @@ def test_a_package_that_is_wrong_in_large_batches_fails() -> None:
 
     names = failures(Table(circle(*ANGLES)), Clamped(circle(*ANGLES)), Tolerance())
     assert names == ["batch 32: min cosine", "batch 32: max |Δ|"]
+
+
+def test_part_maps_of_more_blocks_fail() -> None:
+    class Mapped(Table):
+        blocks = 1
+
+        def part_maps(self, batch: NDArray[np.uint8]) -> tuple[Float32Array, ...]:
+            return (np.ones((len(batch), 4, 2, 2), np.float32),) * self.blocks
+
+    reference, candidate = Mapped(circle(*ANGLES)), Mapped(circle(*ANGLES))
+    candidate.blocks = 2
+    assert failures(reference, candidate, Tolerance()) == ["part maps: relative error"]

@@ -204,6 +204,8 @@ def test_clip_length(clip_model: STCANet, image_model: STCANet, tmp_path: Path) 
     assert not any("frames" in check.name for check in result.report.checks)
     with pytest.raises(OptionError, match="takes single images"):
         export_package(image_model, tmp_path / "other", clip_length=2)
+    with pytest.raises(OptionError, match="takes single images"):
+        export_package(image_model, tmp_path / "other", contract=fixed)
 
 
 @pytest.mark.parametrize("content", [b"", b"just text\n", b"PK\x03\x04 no archive"])
