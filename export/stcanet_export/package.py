@@ -111,6 +111,7 @@ def export_package(
     check_replaceable(out, force)
     if licence is not None and not licence.isprintable():
         raise OptionError("licence", licence, "one line of text")
+    variant.check_data()
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
     model = with_input(model, clip_length, size)
     failed = out.with_name(f"{out.name}.{PARITY_NAME}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import onnx
 
+from stcanet.data.datasets import load_dataset
 from stcanet_export.graph import seal, verify
 from stcanet_export.loss import measure_loss
 from stcanet_export.precision import FLOAT32, Precision, Progress, lower
@@ -27,6 +28,13 @@ class Variant:
     """Where it shall run; it is checked that it can."""
     evaluate: str | None = None
     """A labelled data set, for mAP and rank-1 of the float32 graph and of the variant."""
+
+    def check_data(self) -> None:
+        """See, before the minutes that an export takes, that the crops and the data set are there. DataError where not."""
+        if self.precision.calibration is not None:
+            self.precision.calibration.files()
+        if self.evaluate is not None:
+            load_dataset(self.evaluate)
 
 
 AS_EXPORTED = Variant()

@@ -18,13 +18,16 @@ from renames import interrupt_the_second_rename
 
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import Embedder, STCANet
+from stcanet_export.calibration import Calibration
 from stcanet_export.onnx import Contract
 from stcanet_export.package import FILES, _forget_failure, export_package, named, replacing
 from stcanet_export.parity import check_parity
+from stcanet_export.precision import Precision
 from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.variant import Variant
 from stcanet_runtime import Encoder
 from stcanet_runtime.archive import opened
-from stcanet_runtime.errors import CheckpointError, OptionError, PackageError, ParityError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError, PackageError, ParityError
 from stcanet_runtime.golden import verify_package
 from stcanet_runtime.manifest import METADATA_KEY, Manifest, load_manifest, verify_checksum
 from stcanet_runtime.signature import load_secret_key, sign
@@ -176,6 +179,13 @@ def test_only_the_report_of_a_failed_gate_is_cleared(tmp_path: Path, content: st
 def test_a_licence_is_one_line(image_model: STCANet, tmp_path: Path, licence: str) -> None:
     with pytest.raises(OptionError, match="licence must be one line of text"):
         export_package(image_model, tmp_path / "package", licence=licence)
+
+
+@pytest.mark.parametrize("variant", [Variant(Precision("int8", Calibration("nowhere"))), Variant(evaluate="nowhere")])
+def test_missing_data_is_said_before_the_export(tmp_path: Path, variant: Variant) -> None:
+    """Before the checkpoint is read, too: there is none here."""
+    with pytest.raises(DataError, match="nowhere"):
+        export_package(tmp_path / "none.pt", tmp_path / "package", variant=variant)
 
 
 def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
