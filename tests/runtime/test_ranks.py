@@ -303,7 +303,7 @@ def test_counts_report_progress_and_stop(count_closer: Callable[..., Any]) -> No
     count_closer(
         query, gallery, thresholds, "cosine", progress=lambda done, total: told.append((done, total)), scratch_bytes=1 << 16
     )
-    assert len(told) > 2
+    assert len(told) > 1  # of the blocks of the calling thread; the others may have done most
     assert told == sorted(told)
     assert told[-1][0] <= told[-1][1]
 
