@@ -37,6 +37,9 @@ def test_most_groups_are_used() -> None:
     pids = np.repeat(np.arange(40), 12).tolist()
     used = sum(len(batch) for batch in PKSampler(pids, 8, 4, 0).batches(1))
     assert used >= 0.9 * len(pids)
+    # Those with most groups left are the likeliest: drawn evenly, the four with many would be left over, 0.64 used.
+    pids = np.repeat(np.arange(64), [40] * 4 + [4] * 60).tolist()
+    assert sum(len(batch) for batch in PKSampler(pids, 8, 4, 0).batches(1)) >= 0.8 * len(pids)
 
 
 def test_the_share_of_an_epoch_is_known() -> None:
@@ -62,3 +65,4 @@ def test_too_few_identities() -> None:
 def test_a_batch_needs_positives_and_negatives(identities: int, instances: int) -> None:
     with pytest.raises(OptionError, match="at least 2"):
         PKSampler(PIDS, identities, instances, 0)
+    assert [len(batch) for batch in PKSampler([0, 0, 1, 1], 2, 2, 0).batches(1)] == [4]
