@@ -203,7 +203,7 @@ def test_bad_input(change: dict[str, Any], error: type[Exception], message: str,
 
 def test_empty_sides() -> None:
     with pytest.raises(DataError, match="none of 0"):
-        evaluate_embeddings(np.empty((0, 4)), np.ones((3, 4)), [], [1, 2, 3])
+        evaluate_embeddings(np.empty((0, 4)), np.ones((3, 4)), [], [1, 2, 3], [], ["door", "yard", "yard"])
     with pytest.raises(DataError, match="none of 2"):
         evaluate_embeddings(np.ones((2, 4)), np.empty((0, 4)), [1, 2], [])
     with pytest.raises(DataError, match="none of 2"):
