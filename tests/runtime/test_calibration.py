@@ -105,6 +105,7 @@ def test_many_embeddings_are_drawn_from() -> None:
     again, _ = calibrate(x, people, cameras, 0.01, kind="pairs", max_embeddings=200)
     assert found == again
     assert found.embeddings == 200
+    assert calibrate(x, people, cameras, 0.05, max_embeddings=200)[0].embeddings == 600  # a search takes the whole gallery
 
 
 def test_the_picture(tmp_path: Path) -> None:

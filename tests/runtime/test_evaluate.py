@@ -330,6 +330,15 @@ def test_every_type_and_layout_gives_the_same(dtype: Any, group: int, monkeypatc
         assert_allclose(result.cmc, expected[0], rtol=0, atol=1e-15, err_msg=name)
 
 
+def test_other_types_are_converted_some_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, rows = import_module("stcanet_runtime.evaluate"), []
+    converted = module._converted
+    monkeypatch.setattr(module, "_GROUP_ELEMENTS", 1000)
+    monkeypatch.setattr(module, "_converted", lambda piece: rows.append(len(piece)) or converted(piece))
+    evaluate(np.ones((5, 400), np.float16), [1] * 5, [1] * 50 + [2] * 350)
+    assert rows == [2, 2, 1]
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
 def test_nan_of_every_type(dtype: Any) -> None:
     distances = np.ones((3, 40), dtype)
