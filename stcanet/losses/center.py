@@ -25,18 +25,18 @@ class CenterLoss(nn.Module):
     centers: Tensor
     """``[K, D]``, zero at the start as the features' batch normalisation makes them on average."""
 
-    def __init__(self, num_classes: int, dim: int, rate: float = 0.5) -> None:
+    def __init__(self, num_classes: int, dim: int, rate: float) -> None:
         super().__init__()
         self.rate = rate
         self.register_buffer("centers", torch.zeros(num_classes, dim))
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """The loss of features ``[B, D]`` with class indices ``[B]``, a scalar."""
-        with torch.autocast(features.device.type, enabled=False):
-            difference = features.float() - self.centers[labels]
-            if self.training:
-                self._follow(difference.detach(), labels)
-            return 0.5 * difference.square().sum(dim=1).mean()
+        # In float32 whatever the autocast, which takes none of these operations.
+        difference = features.float() - self.centers[labels]
+        if self.training:
+            self._follow(difference.detach(), labels)
+        return 0.5 * difference.square().sum(dim=1).mean()
 
     def _follow(self, difference: Tensor, labels: Tensor) -> None:
         moves = torch.zeros_like(self.centers).index_add_(0, labels, difference)

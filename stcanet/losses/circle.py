@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def circle(features: Tensor, labels: Tensor, margin: float = 0.25, scale: float = 128.0) -> Tensor:
+def circle(features: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:
     """``mean_i log(1 + Σ_n exp(γ [s_n + m]₊ (s_n − m)) · Σ_p exp(−γ [1 + m − s_p]₊ (s_p − 1 + m)))``.
 
     s_p and s_n are the cosines of anchor i with the others of its identity and with those of other identities. The factors in
@@ -18,7 +18,7 @@ def circle(features: Tensor, labels: Tensor, margin: float = 0.25, scale: float 
         features: ``[B, D]``, of any length.
         labels: ``[B]`` class indices.
         margin: m, the relaxation; positives are drawn above 1 − m, negatives below m.
-        scale: γ; 128 is the published value for re-identification.
+        scale: γ.
 
     Returns:
         A scalar.

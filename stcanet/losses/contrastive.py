@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def supervised_contrastive(features: Tensor, labels: Tensor, temperature: float = 0.1) -> Tensor:
+def supervised_contrastive(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """``−mean_i mean_{p of i's identity} log( exp(cos_ip / t) / Σ_{a ≠ i} exp(cos_ia / t) )``.
 
     Every pair of the batch takes part, where batch-hard triplets use two for each anchor: that is what a network without

@@ -11,7 +11,7 @@ from torch import Tensor
 from stcanet.config import PartLoss
 
 
-def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss = "bce") -> Tensor:
+def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss) -> Tensor:
     """Mean over parts of the mean over blocks of the distance between a part map and the mask of that part.
 
     Every block has its own loss (deep supervision), and all count the same, as published. The published cross entropy of

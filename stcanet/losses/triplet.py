@@ -9,7 +9,7 @@ from torch import Tensor
 from stcanet.config import Distance
 
 
-def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float = 0.3, distance: Distance = "cosine") -> Tensor:
+def batch_hard_triplet(features: Tensor, labels: Tensor, margin: float, distance: Distance) -> Tensor:
     """``mean_i max(0, d(i, hardest positive) − d(i, hardest negative) + margin)``.
 
     An image counts as its own positive, as in the reference; an anchor whose batch has no other identity gives 0.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -26,36 +27,46 @@ def test_cosine_triplet_by_hand() -> None:
     #          hardest positive, hardest negative
     anchors = [(d[60], d[90]), (d[60], d[30]), (d[90], d[30]), (d[90], d[120])]
     expected = sum(max(0.0, positive - negative + 0.3) for positive, negative in anchors) / 4
-    assert batch_hard_triplet(features, LABELS).item() == pytest.approx(expected, abs=1e-6)
+    assert batch_hard_triplet(features, LABELS, 0.3, "cosine").item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_euclidean_triplet_by_hand() -> None:
     features = torch.tensor([[0.0], [1.0], [3.0], [7.0]])
     expected = (max(0, 1 - 3 + 0.3) + max(0, 1 - 2 + 0.3) + (4 - 2 + 0.3) + max(0, 4 - 6 + 0.3)) / 4
-    assert batch_hard_triplet(features, LABELS, distance="euclidean").item() == pytest.approx(expected, abs=1e-5)
+    assert batch_hard_triplet(features, LABELS, 0.3, "euclidean").item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_separated_identities_cost_nothing() -> None:
-    assert batch_hard_triplet(directions(0, 1, 180, 181), LABELS).item() == 0.0
+    assert batch_hard_triplet(directions(0, 1, 180, 181), LABELS, 0.3, "cosine").item() == 0.0
 
 
 def test_a_batch_of_one_identity_gives_zero_and_not_nan() -> None:
-    assert batch_hard_triplet(directions(0, 30, 60, 90), torch.zeros(4, dtype=torch.long)).item() == 0.0
+    assert batch_hard_triplet(directions(0, 30, 60, 90), torch.zeros(4, dtype=torch.long), 0.3, "cosine").item() == 0.0
 
 
 @pytest.mark.parametrize("distance", ["cosine", "euclidean"])
 def test_gradients_are_finite_for_identical_features(distance: str) -> None:
     features = torch.ones(4, 8, requires_grad=True)
-    batch_hard_triplet(features, LABELS, distance=distance).backward()  # type: ignore[arg-type]
+    batch_hard_triplet(features, LABELS, 0.3, distance).backward()  # type: ignore[arg-type]
     assert features.grad is not None
     assert torch.isfinite(features.grad).all()
 
 
-def test_autocast_does_not_reach_the_distances() -> None:
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda features: batch_hard_triplet(features, LABELS, 0.3, "cosine"),
+        lambda features: supervised_contrastive(features, LABELS, 0.1),
+        lambda features: circle(features, LABELS, 0.25, 128.0),
+        lambda features: CenterLoss(2, 64, 0.5)(features, LABELS),
+    ],
+    ids=["triplet", "contrastive", "circle", "center"],
+)
+def test_autocast_does_not_reach_the_distances(loss: Callable[[torch.Tensor], torch.Tensor]) -> None:
     features = torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", torch.bfloat16):
-        inside = batch_hard_triplet(features, LABELS)
-    assert torch.equal(inside, batch_hard_triplet(features, LABELS))
+        inside = loss(features)
+    assert torch.equal(inside, loss(features))
 
 
 def test_contrastive_by_hand() -> None:
@@ -83,7 +94,7 @@ def test_contrastive_averages_over_the_positives_of_an_anchor() -> None:
 
 def test_contrastive_without_positives_is_zero() -> None:
     features = directions(0, 30, 60).requires_grad_()
-    loss = supervised_contrastive(features, torch.tensor([0, 1, 2]))
+    loss = supervised_contrastive(features, torch.tensor([0, 1, 2]), 0.1)
     loss.backward()
     assert loss.item() == 0.0
     assert features.grad is not None
@@ -92,7 +103,7 @@ def test_contrastive_without_positives_is_zero() -> None:
 
 def test_contrastive_gradients_are_finite_for_identical_features() -> None:
     features = torch.ones(4, 8, requires_grad=True)
-    supervised_contrastive(features, LABELS).backward()
+    supervised_contrastive(features, LABELS, 0.1).backward()
     assert features.grad is not None
     assert torch.isfinite(features.grad).all()
 
@@ -114,14 +125,14 @@ def test_circle_by_hand() -> None:
 
 
 def test_circle_of_separated_identities_is_nearly_nothing() -> None:
-    assert circle(directions(0, 1, 180, 181), LABELS).item() < 1e-3
-    assert circle(directions(0, 90, 0, 90), LABELS).item() > 10
+    assert circle(directions(0, 1, 180, 181), LABELS, 0.25, 128.0).item() < 1e-3
+    assert circle(directions(0, 90, 0, 90), LABELS, 0.25, 128.0).item() > 10
 
 
 @pytest.mark.parametrize("labels", [[0, 0, 0, 0], [0, 1, 2, 3], [0, 0, 1, 1]])
 def test_circle_gradients_are_finite(labels: list[int]) -> None:
     features = torch.ones(4, 8, requires_grad=True)
-    loss = circle(features, torch.tensor(labels))
+    loss = circle(features, torch.tensor(labels), 0.25, 128.0)
     loss.backward()
     assert features.grad is not None
     assert torch.isfinite(features.grad).all()
@@ -160,9 +171,9 @@ def test_centers_follow_their_class() -> None:
 
 
 def test_centers_are_state_and_rest_while_evaluating() -> None:
-    loss = CenterLoss(3, 2)
+    loss = CenterLoss(3, 2, 0.5)
     loss(torch.ones(2, 2), torch.tensor([0, 1]))
-    again = CenterLoss(3, 2)
+    again = CenterLoss(3, 2, 0.5)
     again.load_state_dict(loss.state_dict())
     assert torch.equal(again.centers, loss.centers)
     assert loss.centers.any()
@@ -212,20 +223,18 @@ def test_maps_that_equal_the_masks_cost_nothing(masks: torch.Tensor, kind: str) 
 
 def test_part_loss_of_clips_is_that_of_their_frames(maps: list[torch.Tensor], masks: torch.Tensor) -> None:
     clips = [logits.transpose(0, 1) for logits in maps]  # one clip of three frames
-    assert part_loss(clips, masks[None]).item() == pytest.approx(part_loss(maps, masks).item())
+    assert part_loss(clips, masks[None], "bce").item() == pytest.approx(part_loss(maps, masks, "bce").item())
 
 
 def test_part_loss_does_not_saturate_and_ignores_autocast(maps: list[torch.Tensor], masks: torch.Tensor) -> None:
     far = [(1e4 * logits).requires_grad_() for logits in maps]
-    loss = part_loss(far, masks)
+    loss = part_loss(far, masks, "bce")
     loss.backward()
     assert torch.isfinite(loss)
     assert all(logits.grad is not None and logits.grad.abs().max() > 1e-4 for logits in far)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(part_loss(maps, masks), part_loss(maps, masks))
-    with torch.autocast("cpu", torch.bfloat16):
-        inside = part_loss(maps, masks)
-    assert torch.equal(inside, part_loss(maps, masks))
+        inside = part_loss(maps, masks, "bce")
+    assert torch.equal(inside, part_loss(maps, masks, "bce"))
 
 
 @pytest.mark.parametrize(
@@ -240,6 +249,13 @@ def test_part_loss_does_not_saturate_and_ignores_autocast(maps: list[torch.Tenso
             distance="euclidean",
             mask_weight=0.2,
             mask_loss="l1",
+            contrastive_weight=0.3,
+            temperature=0.5,
+            circle_weight=0.01,
+            circle_margin=0.4,
+            circle_scale=16.0,
+            center_weight=0.05,
+            center_rate=0.2,
         ),
     ],
     ids=["published", "others"],
@@ -254,6 +270,12 @@ def test_the_objective_written_out(config: LossConfig, maps: list[torch.Tensor],
     triplet = batch_hard_triplet(features, labels, margin=config.margin, distance=config.distance)
     parts = as_published(maps, masks, config.mask_loss)
     expected = config.identity_weight * identity + config.triplet_weight * triplet + config.mask_weight * parts
-    values = Objective(config, 5, 8)(ReIDOutput(features, logits, tuple(maps)), labels, masks)
+    expected += config.contrastive_weight * supervised_contrastive(features, labels, config.temperature)
+    expected += config.circle_weight * circle(features, labels, config.circle_margin, config.circle_scale)
+    expected += config.center_weight * features.square().sum(dim=1).mean() / 2  # the centres are zero
+    objective = Objective(config, 5, 8)
+    values = objective(ReIDOutput(features, logits, tuple(maps)), labels, masks)
     assert values["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    if objective.center is not None:
+        torch.testing.assert_close(objective.center.centers[4], config.center_rate * features[2] / 2)
     assert triplet > 0.1  # or else its weight, margin and distance would not show
