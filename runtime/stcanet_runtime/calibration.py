@@ -89,14 +89,12 @@ class Scores:
         Raises:
             DataError: There are fewer than 1 / target impostors: none of them would be allowed, and the rate not measured.
         """
-        allowed = int(np.floor(target * len(self.impostor) * (1 + 1e-12)))
+        allowed = min(int(np.floor(target * len(self.impostor) * (1 + 1e-12))), len(self.impostor) - 1)
         if allowed < 1:
             raise DataError(
                 f"a false accept rate of {target:g} needs at least {int(np.ceil(1 / target)):,} comparisons of different "
                 f"people, there are {len(self.impostor):,}; give more labelled images, or a larger rate"
             )
-        if allowed >= len(self.impostor):
-            return float(self.impostor[-1])
         return float(np.nextafter(self.impostor[allowed], np.float32(-np.inf)))
 
     def equal_error(self) -> float:

@@ -24,7 +24,7 @@ class _Track:
     kept: int = 0
     """Those that count."""
     first: list[UInt8Array] = field(default_factory=list)
-    """The first T that count: they fill up a clip that is not full."""
+    """The crops of the first full clip that could be embedded: they fill up one that is not full."""
     last: list[UInt8Array] = field(default_factory=list)
     """Those since the last full clip, fewer than T."""
     total: Float64Array | None = None
@@ -156,8 +156,6 @@ class TrackletBuffer:
             return
         track.kept += 1
         crop = crop.copy()  # else a crop would keep all those of its frame
-        if len(track.first) < self._length:
-            track.first.append(crop)
         track.last.append(crop)
         if len(track.last) == self._length:
             self._full.append((track, np.stack(track.last)))
@@ -172,12 +170,12 @@ class TrackletBuffer:
         """Embed the clips that are full and wait for it."""
         features, faults = self._features(self._full)
         for (track, clip), feature in zip(self._full, features, strict=True):
-            if feature is not None:
-                track.first = list(clip) if track.total is None else track.first  # those before it could not be embedded
-                track.total = feature if track.total is None else track.total + feature
-            else:
+            if feature is None:
                 track.kept, track.asked = track.kept - self._length, 0
-                track.first = track.last.copy() if track.total is None else track.first
+            elif track.total is None:
+                track.first, track.total = list(clip), feature
+            else:
+                track.total = track.total + feature
         self._full = []
         return faults
 
@@ -201,7 +199,7 @@ class TrackletBuffer:
 
     def _fill_up(self, track: _Track) -> UInt8Array:
         """The last clip of a track, ``[T, H, W, 3]``."""
-        start = track.kept - len(track.last)
+        start = track.kept - len(track.last)  # 0 while there is no full clip
         indices = cut_clips(track.kept, self._length)[-1].tolist()
         return np.stack([track.last[i - start] if i >= start else track.first[i] for i in indices])
 

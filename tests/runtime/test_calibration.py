@@ -78,6 +78,13 @@ def test_equal_error() -> None:
     assert mixed.equal_error() == pytest.approx(0.25, abs=0.002)
 
 
+def test_the_largest_threshold_at_a_rate() -> None:
+    scores = Scores(np.zeros(1, np.float32), np.arange(1, 101, dtype=np.float32))
+    for allowed in range(1, 100):  # 100 · 0.29 is less than 29 in float64
+        assert scores.far(np.array([scores.threshold(allowed / 100)], np.float32)) == allowed / 100
+    assert scores.threshold(np.nextafter(1.0, 0.0)) < 100
+
+
 def test_a_rate_that_cannot_be_measured() -> None:
     x, people, cameras = make_people(50)
     with pytest.raises(DataError, match=r"needs at least 10,000 comparisons of different people, there are 50"):

@@ -85,7 +85,10 @@ def test_forgotten_tracks_begin_anew(encoder: Encoder, frames: list[NDArray[np.u
     buffer = TrackletBuffer(encoder, ready_after=1)
     for frame in frames[:5]:
         buffer.add(1, frame, "rgb")
+        buffer.add(2, frame, "rgb")
     buffer.forget(1)
+    assert_allclose(buffer.embeddings()[2], encoder.encode_tracklets([frames[:5]], "rgb")[0], atol=TOLERANCE)
+    buffer.forget(2)
     buffer.forget("unknown")
     assert buffer.tracks == []
     assert buffer.embeddings() == {}
