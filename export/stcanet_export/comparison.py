@@ -15,7 +15,6 @@ from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.encoder import Float32Array
 from stcanet_runtime.golden import largest_batch
-from stcanet_runtime.manifest import CLIPS
 from stcanet_runtime.preprocess import UInt8Array
 from stcanet_runtime.wording import counted
 
@@ -76,7 +75,7 @@ class Comparison:
         yield from self._by_layer()
 
     def _inputs(self, frames: int | None) -> UInt8Array:
-        return self.crops if self.candidate.spec.name != CLIPS or frames is None else make_clips(self.crops, frames)
+        return self.crops if not self.candidate.spec.takes_clips or frames is None else make_clips(self.crops, frames)
 
     def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
         """Batches 1, 2, 3, N and the largest that the runtime makes; one row against itself in another, spread and ranking."""
@@ -167,7 +166,7 @@ class Comparison:
 
     def _order(self) -> Iterator[Check]:
         """A clip read backwards: the network pools over time and its attention has no order."""
-        if self.candidate.spec.name != CLIPS:
+        if not self.candidate.spec.takes_clips:
             return
         clips = self.inputs[-_TIME_CLIPS:]
         try:

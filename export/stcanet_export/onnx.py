@@ -152,7 +152,7 @@ def _trace(embedder: torch.nn.Module, manifest: Manifest) -> onnx.ModelProto:
     example = torch.zeros(shape, dtype=getattr(torch, spec.dtype))
     names = ("batch", "time")
     dynamic = {axis: torch.export.Dim(names[axis], min=1) for axis, length in enumerate(spec.shape) if length is None}
-    norms = [NORMS] if spec.name == CLIPS and output.normalized else []
+    norms = [NORMS] if spec.takes_clips and output.normalized else []
     with _quiet():
         program = torch.onnx.export(
             embedder.eval(),

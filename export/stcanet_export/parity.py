@@ -19,7 +19,6 @@ from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import PackageSide, Side, TorchSide, as_images
 from stcanet_runtime.errors import ParityError
 from stcanet_runtime.machine import versions
-from stcanet_runtime.manifest import CLIPS
 from stcanet_runtime.wording import counted
 
 _PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-ep-openvino", "numpy", "pillow")
@@ -97,7 +96,7 @@ def check_parity(
 def _check_comparable(first: Side, second: Side) -> None:
     def text(side: Side) -> str:
         spec = side.spec
-        clip = f" of {counted(spec.clip_length or 0, 'frame', 'frames')}" if spec.name == CLIPS else ""
+        clip = f" of {counted(spec.clip_length or 0, 'frame', 'frames')}" if spec.takes_clips else ""
         return f"{spec.name}{clip} {spec.height}×{spec.width} to {side.dim} dimensions"
 
     if text(first) != text(second):

@@ -92,7 +92,7 @@ class TorchSide:
         """See :meth:`Side.part_maps`."""
         images = Normalize()(torch.from_numpy(np.ascontiguousarray(batch)))
         maps = [logits.sigmoid() for logits in self.model(images).part_logits]
-        return tuple((values if self.spec.name == CLIPS else values.squeeze(1)).numpy() for values in maps)
+        return tuple((values if self.spec.takes_clips else values.squeeze(1)).numpy() for values in maps)
 
     def describe(self) -> dict[str, Any]:
         """See :meth:`Side.describe`."""
@@ -199,5 +199,5 @@ class SingleFrames:
 
 def as_images(side: Side) -> Side:
     """The side itself, or one of clips as one of images where it takes clips of one frame."""
-    one = side.spec.name == CLIPS and (side.spec.dynamic_time or side.spec.clip_length == 1)
+    one = side.spec.takes_clips and (side.spec.dynamic_time or side.spec.clip_length == 1)
     return SingleFrames(side) if one else side

@@ -12,7 +12,7 @@ from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.batching import cut
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import ManifestError, PackageError, ShapeError
-from stcanet_runtime.manifest import CLIPS, FLOAT, NORMS, InputSpec, Manifest
+from stcanet_runtime.manifest import FLOAT, NORMS, InputSpec, Manifest
 from stcanet_runtime.preprocess import UInt8Array, normalize
 from stcanet_runtime.session import Session, Tensor
 from stcanet_runtime.wording import counted
@@ -103,7 +103,7 @@ def check_contract(manifest: Manifest, session: Session) -> None:
     if inputs[spec.name].shape != spec.shape:  # exactly: a batch axis that is fixed fails at the second batch
         raise ManifestError(f"the model's input is {_text(inputs[spec.name].shape)}, the manifest says {_text(spec.shape)}")
     promised: dict[str, tuple[int | None, ...]] = {manifest.output.name: (spec.batch, manifest.output.dim)}
-    if spec.name == CLIPS and manifest.output.normalized:
+    if spec.takes_clips and manifest.output.normalized:
         promised[NORMS] = (spec.batch,)
     promised |= dict.fromkeys(manifest.output.part_maps, (spec.batch, *([None] * (len(spec.shape) - 1))))
     for name, shape in promised.items():

@@ -21,7 +21,6 @@ from stcanet_runtime.contract import check_contract, check_crops, noise, run_gra
 from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import (
-    CLIPS,
     Manifest,
     load_manifest,
     model_path,
@@ -341,7 +340,7 @@ class Encoder:
 
     @property
     def _takes_clips(self) -> bool:
-        return self.manifest.input.name == CLIPS
+        return self.manifest.input.takes_clips
 
     def _crop(self, image: ImageSource, color: str | None) -> UInt8Array:
         return resize(load_image(image, color), self.manifest.input.height, self.manifest.input.width)

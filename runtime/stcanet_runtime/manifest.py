@@ -66,12 +66,17 @@ class InputSpec:
         _typed("input.dynamic_time", self.dynamic_time, bool)
         if self.batch is not None:
             _positive("input.batch", self.batch)
-        if self.name == CLIPS:
+        if self.takes_clips:
             _positive("input.clip_length", self.clip_length)
         elif self.clip_length is not None:
             raise ManifestError(f"manifest: input.clip_length must be null for images, got {self.clip_length!r}")
         for name in ("mean", "std"):  # JSON has lists
             object.__setattr__(self, name, None if self.mean is None else tuple(getattr(self, name)))
+
+    @property
+    def takes_clips(self) -> bool:
+        """Whether the tensor is of clips, not of images."""
+        return self.name == CLIPS
 
     @property
     def shape(self) -> tuple[int | None, ...]:

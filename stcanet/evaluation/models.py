@@ -102,14 +102,13 @@ class PackageModel:
 
     def __init__(self, path: Path, provider: str) -> None:
         from stcanet_runtime import Encoder
-        from stcanet_runtime.manifest import CLIPS
 
         self._encoder = Encoder.load(path, provider)
         self.name, self.runs_on = str(path), f"onnxruntime, {self._encoder.session.provider}"
         source = self._encoder.manifest.source
         self.trained_on = _dataset(source.get("training"))
         self.checkpoint_sha256: str | None = source.get("checkpoint_sha256")
-        self.takes_clips = self._encoder.manifest.input.name == CLIPS
+        self.takes_clips = self._encoder.manifest.input.takes_clips
 
     def clip_length(self, sampling: Sampling) -> int:
         """See :meth:`RetrievalModel.clip_length`."""
