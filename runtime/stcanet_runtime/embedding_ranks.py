@@ -73,7 +73,7 @@ def _plan(query: NDArray[Any], people: GroundTruth, max_memory: int | None) -> i
         return DEFAULT_BUDGET
     most_pairs = int((people.stop - people.start).max(initial=0))
     fixed = _IMAGE_BYTES * (len(people.q_pids) + len(people.g_pids)) + conversion_bytes(query)
-    smallest = max(_MIN_BUDGET, 4 * _PAIR_BYTES * most_pairs, 64 * query.shape[1])
+    smallest = max(_MIN_BUDGET, 4 * _PAIR_BYTES * most_pairs)
     if fixed + smallest > max_memory:
         raise MemoryLimitError(fixed + smallest, max_memory, _HINT)
     return min(max_memory, sys.maxsize) - fixed  # the kernels count in 64 bits

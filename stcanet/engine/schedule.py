@@ -23,5 +23,5 @@ def lr_factor(epoch: float, epochs: int, config: OptimConfig) -> float:
     if config.schedule == "multistep":
         return float(warmup * config.gamma ** sum(epoch >= milestone for milestone in config.milestones))
     span = max(epochs - config.warmup_epochs, 1e-9)
-    progress = min(max((epoch - config.warmup_epochs) / span, 0.0), 1.0)
+    progress = max((epoch - config.warmup_epochs) / span, 0.0)
     return warmup * (config.final + (1.0 - config.final) * 0.5 * (1.0 + math.cos(math.pi * progress)))

@@ -26,6 +26,7 @@ def test_all_rows_once_in_order_and_only_those_sizes(count: int, sizes: set[int]
 
 def test_default_sizes_fill_nothing_up() -> None:
     assert [n for _, n in cut(np.zeros((95, 1), np.uint8), DEFAULT_SIZES)] == [32, 32, 16, 8, 4, 2, 1]
+    assert [n for _, n in cut(np.zeros((64, 1), np.uint8), DEFAULT_SIZES)] == [32, 32]
 
 
 @pytest.mark.parametrize("sizes", [[], [0, 4], [-1]])

@@ -101,6 +101,14 @@ def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: p
     if not junk:
         who["g_pids"] = np.where(who["g_pids"] == -1, 0, who["g_pids"])
     monkeypatch.setattr(embedding_ranks, "DEFAULT_BUDGET", 30_000)
+    chosen, pieces = backends.get_backend(), []
+    count_closer = chosen.count_closer
+
+    def spy(query: Any, gallery: Any, *arguments: Any, **options: Any) -> Any:
+        pieces.append(len(gallery))
+        return count_closer(query, gallery, *arguments, **options)
+
+    monkeypatch.setattr(chosen, "count_closer", spy)
     calls: list[tuple[int, int]] = []
     result = evaluate_embeddings(q, g, **who, progress=lambda done, total: calls.append((done, total)))
     assert_same(result, from_matrix(q, g, "cosine", **who))
@@ -109,6 +117,8 @@ def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: p
     groups = calls[-1][1] // result.protocol.num_gallery
     assert groups > 1
     assert calls[-1] == (groups * result.protocol.num_gallery,) * 2
+    whole = dtype == np.float32 and not junk
+    assert max(pieces) == (150 if whole else 30_000 // 4 // (64 * (np.dtype(dtype).itemsize + 4)))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -153,6 +163,8 @@ def test_memory_limit() -> None:
     with pytest.raises(MemoryLimitError) as converted:  # the queries are copied to float32, the gallery in pieces
         evaluate_embeddings(q.astype(np.float64), g.astype(np.float64), **who, max_memory=caught.value.needed)
     assert converted.value.needed - caught.value.needed == 4 * q.size
+    with pytest.raises(MemoryLimitError, match=r"needs 4\d\.. MiB"):  # many images of one person are many pairs
+        evaluate_embeddings(np.ones((1, 2), np.float32), np.ones((60_000, 2), np.float32), [1], [1] * 60_000, max_memory=1)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
