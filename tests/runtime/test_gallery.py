@@ -141,15 +141,18 @@ def test_the_shortlist_is_reranked(filled: Gallery) -> None:
 # ---- templates and decisions ----
 
 
-def test_the_mean_stands_for_an_identity(filled: Gallery) -> None:
+def test_the_mean_stands_for_an_identity(gallery: Gallery) -> None:
     x, identities = make_people()
+    gallery.enrol(x * (1 + np.arange(len(x)) % 5)[:, None], identities)  # lengths do not matter
     q, _ = make_people(4, noise=0.9)
     names = sorted(set(identities))
     means = np.stack([x[np.array(identities) == name].astype(np.float64).mean(axis=0) for name in names])
     expected = search(q, means, 6)
-    hits = filled.search(q, 10, templates="mean")
+    hits = gallery.search(q, 10, templates="mean")
     assert [[hit.identity for hit in row] for row in hits] == [[names[i] for i in row] for row in expected.indices]
     np.testing.assert_allclose([[hit.distance for hit in row] for row in hits], expected.distances, atol=1e-6)
+    with pytest.raises(OptionError, match="templates must be 'all', 'mean' or a number"):
+        gallery.search(q, templates="median")
 
 
 def test_distinct_templates_cover_an_identity(gallery: Gallery) -> None:

@@ -70,6 +70,4 @@ def _mean(x: Embeddings, metric: str) -> NDArray[np.float32]:
     rows = x.astype(np.float64)
     if metric == "cosine":
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
-        total = rows.sum(axis=0)
-        return np.asarray(total / max(float(np.linalg.norm(total)), np.finfo(np.float64).tiny), np.float32)
     return np.asarray(rows.mean(axis=0), np.float32)
