@@ -109,7 +109,9 @@ def test_a_frozen_backbone_rests_while_new_layers_train() -> None:
     after = {name: value.clone() for name, value in learner.model.state_dict().items()}
     assert all(torch.equal(after[name], before[name]) for name in before if name.startswith("backbone."))
     assert not torch.equal(after["head.classifier.weight"], before["head.classifier.weight"])
+    learner.model.eval()
     learner.begin_epoch(2)
+    assert all(module.training for module in learner.model.modules())
     learner.step(batch(), 2, 0, 1)
     moved = learner.model.state_dict()
     assert not torch.equal(moved["backbone.stem.0.weight"], after["backbone.stem.0.weight"])
