@@ -140,6 +140,17 @@ def test_a_package_that_is_wrong_in_large_batches_fails() -> None:
     assert names == ["batch 32: min cosine", "batch 32: max |Δ|"]
 
 
+def test_a_package_that_reads_frames_in_order_fails() -> None:
+    class FirstFrame(Table):
+        spec = InputSpec("clips", 4, 4, clip_length=2)
+
+        def embed(self, batch: NDArray[np.uint8]) -> tuple[Float32Array, None]:
+            return super().embed(batch[:, 0])
+
+    table = FirstFrame(circle(*ANGLES))
+    assert failures(table, table, Tolerance()) == ["time order: max |Δ|"]
+
+
 def test_part_maps_of_more_blocks_fail() -> None:
     class Mapped(Table):
         blocks = 1
