@@ -217,9 +217,11 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
             filled.decide(x)
 
 
-@pytest.mark.parametrize("values", [{"metadata": {"x": np.nan}}, {"metadata": {"x": np.inf}}, {"before": np.nan}])
+@pytest.mark.parametrize(
+    "values", [{"metadata": {"x": np.nan}}, {"metadata": {"x": np.inf}}, {"before": np.nan}, {"identities": "anna"}]
+)
 def test_filters_that_choose_nobody_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|a time)"):
+    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|a time|a tuple of names)"):
         Where(**values)
 
 
@@ -721,6 +723,14 @@ def test_another_model_is_refused(filled: Gallery, path: Path) -> None:
         filled.enrol(np.ones((1, DIM + 1)), "p0")
     with pytest.raises(ShapeError, match=f"must have {DIM} columns"):
         filled.search(np.ones((1, DIM - 1)))
+
+
+@pytest.mark.parametrize("wrong", [{"model": ""}, {"dim": 2**16 + 1}, {"dtype": "float64"}, {"metric": "l1"}])
+def test_galleries_that_cannot_be(path: Path, wrong: dict[str, Any]) -> None:
+    (option,) = wrong
+    with pytest.raises(OptionError, match=f"^{option} must be"):
+        Gallery.create(path, **{"dim": 2**16, "model": MODEL, **wrong})
+    assert not path.exists()
 
 
 @pytest.mark.parametrize(
