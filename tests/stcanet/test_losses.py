@@ -279,3 +279,9 @@ def test_the_objective_written_out(config: LossConfig, maps: list[torch.Tensor],
     if objective.center is not None:
         torch.testing.assert_close(objective.center.centers[4], config.center_rate * features[2] / 2)
     assert triplet > 0.1  # or else its weight, margin and distance would not show
+
+
+def test_losses_without_a_weight_are_not_computed(maps: list[torch.Tensor], masks: torch.Tensor) -> None:
+    objective = Objective(LossConfig(identity_weight=0.0, triplet_weight=0.0, circle_weight=1.0, mask_weight=0.0), 5, 8)
+    values = objective(ReIDOutput(torch.ones(3, 8), torch.ones(3, 5), tuple(maps)), torch.tensor([0, 0, 4]), masks)
+    assert set(values) == {"loss", "circle_loss"}
