@@ -301,9 +301,9 @@ def test_counts_report_progress_and_stop(count_closer: Callable[..., Any]) -> No
     thresholds = thresholds_of(rng, query, gallery, "cosine", 2)
     told: list[tuple[int, int]] = []
     count_closer(
-        query, gallery, thresholds, "cosine", progress=lambda done, total: told.append((done, total)), scratch_bytes=1 << 16
+        query, gallery, thresholds, "cosine", progress=lambda done, total: told.append((done, total)), scratch_bytes=1 << 14
     )
-    assert len(told) > 1  # of the blocks of the calling thread; the others may have done most
+    assert len(told) > 2  # panels of one block: the calling thread takes each, and it alone tells of its blocks
     assert told == sorted(told)
     assert told[-1][0] <= told[-1][1]
 
