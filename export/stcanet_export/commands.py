@@ -73,10 +73,10 @@ def _check_target(name: str | None) -> str | None:
     return check_value(name, find_target)
 
 
-def _check_method(name: str) -> str:
+def _check_method(name: str | None) -> str | None:
     from stcanet_export.calibration import METHODS
 
-    return check_choice(name, METHODS)
+    return None if name is None else check_choice(name, METHODS)
 
 
 @examples("""
@@ -119,8 +119,10 @@ def export(
     ] = None,
     target: Annotated[str | None, typer.Option(callback=_check_target, help=_TARGET_HELP, show_default=False)] = None,
     calibration: Annotated[str | None, typer.Option(help=_CALIBRATION_HELP, show_default=False)] = None,
-    calibration_crops: Annotated[int, typer.Option(help="How many of them.")] = 128,
-    calibration_method: Annotated[str, typer.Option(callback=_check_method, help="percentile or entropy.")] = "percentile",
+    calibration_crops: Annotated[int | None, typer.Option(help="How many of them.", show_default="128")] = None,
+    calibration_method: Annotated[
+        str | None, typer.Option(callback=_check_method, help="percentile or entropy.", show_default="percentile")
+    ] = None,
     evaluate: Annotated[str | None, typer.Option(help=_EVALUATE_HELP, show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a package that is already there.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -137,7 +139,7 @@ def export(
 
     signer = None if sign is None else _signer(sign)
     place = None if target is None else find_target(target)
-    numbers = _precision(precision, place, calibration, calibration_crops, calibration_method)
+    numbers = _precision(precision, place, calibration, {"crops": calibration_crops, "method": calibration_method})
     default = DEFAULT_OPSET if place is None else place.opset
     with Console(stderr=True).status("reading") as status:
         result = export_package(
@@ -213,11 +215,14 @@ def parity(
     report.raise_if_failed()
 
 
-def _precision(name: str | None, target: Target | None, source: str | None, crops: int, method: str) -> Precision:
+def _precision(name: str | None, target: Target | None, source: str | None, how: Mapping[str, Any]) -> Precision:
     from stcanet_export.calibration import Calibration
     from stcanet_export.precision import FLOAT32, Precision
 
-    calibration = None if source is None else Calibration(source, crops, method)
+    given = {option: value for option, value in how.items() if value is not None}
+    if source is None and given:
+        raise typer.BadParameter("needs --calibration", param_hint=f"'--calibration-{next(iter(given))}'")
+    calibration = None if source is None else Calibration(source, **given)
     if target is None:
         return Precision(name or FLOAT32.name, calibration)
     return Precision(name or target.precision, calibration, target.scheme)

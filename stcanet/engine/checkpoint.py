@@ -135,6 +135,8 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {path} does not exist") from None
+    except IsADirectoryError:
+        raise CheckpointError(f"{path} is a folder; expected a .pt file of 'stcanet train'") from None
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         reason = type(error).__name__
         raise CheckpointError(

@@ -86,6 +86,7 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
     [
         ((), "CHECKPOINT"),
         (("nowhere.pt",), "does not exist"),
+        ((".",), "is a folder; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
         (("--preset", "stcanet-tiny", "--evaluation", "nowhere.json"), "no result of 'stcanet evaluate"),
@@ -96,6 +97,8 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("--preset", "stcanet-tiny", "--images", "nowhere"), "nowhere"),
         (("--preset", "stcanet-tiny", "--precision", "bf16"), "no bfloat16 convolution"),
         (("--preset", "stcanet-tiny", "--precision", "int8"), "int8 is calibrated on real crops"),
+        (("--preset", "stcanet-tiny", "--precision", "int8", "--calibration-crops", "32"), "needs --calibration"),
+        (("--preset", "stcanet-tiny", "--calibration-method", "entropy"), "needs --calibration"),
     ],
 )
 def test_wrong_options(
