@@ -16,7 +16,7 @@ from stcanet_export.card import model_card
 from stcanet_export.golden import write_golden
 from stcanet_export.onnx import DEFAULT_OPSET, OWN, Contract, export_onnx
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import TOLERANCES
+from stcanet_export.precision import TOLERANCES, Progress
 from stcanet_export.report import ParityReport, Tolerance
 from stcanet_export.sides import TorchSide
 from stcanet_export.variant import AS_EXPORTED, Variant, convert
@@ -37,8 +37,6 @@ from stcanet_runtime.manifest import Manifest
 FILES = frozenset(LIMITS)
 """Everything that a package holds. A folder with anything else in it is never replaced."""
 
-Progress = Callable[[str], None]
-"""Called with what happens next."""
 Signer = Callable[[Path], None]
 """Signs a package folder; see :func:`stcanet_runtime.signature.sign`."""
 

@@ -71,6 +71,7 @@ _BATCH = 4
 
 Convert = Callable[[Collection[str]], onnx.ModelProto]
 Progress = Callable[[str], None]
+"""Called with what happens next."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, placed
 
 Frames = Literal["all", "quick"]
-FRAMES: tuple[Frames, ...] = ("all", "quick")
+FRAMES: tuple[Frames, ...] = get_args(Frames)
 QUICK_STRIDES = (8, 4, 2, 1)
 """Distances in frames that the quick evaluation tries, the largest first; 8 is the stride of the training clips."""
 
