@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from stcanet_runtime.archive import (
     pack,
 )
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.files import replacing_folder, sha256_file, write_json, write_text
+from stcanet_runtime.files import replacing_folder, sha256_file, temporary_folder, write_json, write_text
 from stcanet_runtime.manifest import Manifest
 
 FILES = frozenset(LIMITS)
@@ -217,11 +216,10 @@ def check_replaceable(out: Path, force: bool) -> None:
 @contextmanager
 def _archiving(out: Path, force: bool) -> Iterator[Path]:
     """A temporary folder that is packed into `out` when the block ends without an exception."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", suffix=".partial", dir=out.parent) as folder:
-        yield Path(folder)
+    with temporary_folder(out) as folder:
+        yield folder
         check_replaceable(out, force)
-        pack(Path(folder), out)
+        pack(folder, out)
 
 
 @contextmanager

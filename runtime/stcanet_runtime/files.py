@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _STEM = 40
 """Signs of a name in its temporary one: names have at most 255 bytes, and a sign up to four."""
+_LOCK, _FRESH, _OLD = "lock", "fresh", "old"
+"""In a temporary folder: what its process holds, what is written, what it replaces."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
@@ -50,7 +53,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = place.with_name(f".{place.stem[:_STEM]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        with _said_of(path, temporary):
+        with _said_of(path, temporary), _said_of(path, None):
             yield temporary
             _flush_to_disk(temporary)
             temporary.replace(place)
@@ -72,14 +75,50 @@ def _place(path: Path) -> Path:
 
 
 @contextmanager
-def _said_of(path: Path, temporary: Path | None = None) -> Iterator[None]:
-    """An OSError about the temporary file, or about none (a full disk), gets the name that the user knows."""
+def _said_of(path: Path, temporary: Path | None) -> Iterator[None]:
+    """An OSError about the temporary file, or what is in the temporary folder, gets the name that the user knows.
+
+    None stands for an error about no file, such as that of a full disk.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is not None and str(error.filename) in ("None", str(temporary)):
+        about = None if error.filename is None else Path(str(error.filename))
+        inside = about is not None and temporary in about.parents and error.filename2 is None  # a rename says what is where
+        if error.errno is not None and (about == temporary or inside):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+@contextmanager
+def temporary_folder(place: Path) -> Iterator[Path]:
+    """A folder beside `place`, empty, that vanishes when the block ends.
+
+    So does what was left there for the same `place` when its process was killed. A process may have one at a time.
+
+    Raises:
+        OSError: It cannot be written; the message names `place`.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f".{glob.escape(place.name)}.????????.partial/{_LOCK}"):
+        with suppress(OSError), lock(left, wait=False) as alone:
+            if alone:
+                _remove(left.parent)
+    staging = place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
+    try:
+        with _said_of(place, staging):
+            staging.mkdir(0o700)
+            with lock(staging / _LOCK):
+                (staging / _FRESH).mkdir()
+                yield staging / _FRESH
+    finally:
+        _remove(staging)
+
+
+def _remove(staging: Path) -> None:
+    """Remove a temporary folder. One that holds what it was about to replace stays."""
+    if not ((staging / _OLD).exists() and (staging / _FRESH).exists()):
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 @contextmanager
@@ -92,24 +131,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         folder: Where the new folder shall be. The one above it is created when it is missing.
 
     Yields:
-        Folder to write to, empty.
+        Folder to write to, empty; see :func:`temporary_folder`.
 
     Raises:
         OSError: Meanwhile somebody else made `folder`; what was there before is then kept beside it.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".partial", dir=folder.parent))
-    fresh, old = staging / "fresh", staging / "old"
-    try:
-        fresh.mkdir()
-        yield fresh
-        if folder.exists():
-            folder.rename(old)
-        fresh.rename(folder)
-    finally:
-        if old.exists() and fresh.exists():  # an error or Ctrl-C between the two
-            old.rename(folder)
-        shutil.rmtree(staging, ignore_errors=True)
+    with temporary_folder(folder) as fresh:
+        old = fresh.with_name(_OLD)
+        try:
+            yield fresh
+            if folder.exists():
+                folder.rename(old)
+            fresh.rename(folder)
+        finally:
+            if old.exists() and fresh.exists():  # an error or Ctrl-C between the two
+                old.rename(folder)
 
 
 @contextmanager

@@ -6,12 +6,15 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from stcanet_runtime import files
 from stcanet_runtime.files import (
     atomic_path,
     check_writable,
@@ -139,10 +142,48 @@ def test_an_old_folder_outlives_another_that_comes_between_the_two_renames(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", raced)
-    with pytest.raises(OSError, match="not empty"), replacing_folder(folder) as fresh:
+    with pytest.raises(OSError, match="not empty") as caught, replacing_folder(folder) as fresh:
         (fresh / "a.txt").write_text("new")
     assert (folder / "theirs.txt").read_text() == "theirs"
-    assert [path.read_text() for path in tmp_path.rglob("old.txt")] == ["old"]
+    assert (Path(caught.value.filename) / "old.txt").read_text() == "old"
+    monkeypatch.undo()
+    with replacing_folder(folder):
+        pass
+    assert len([*tmp_path.rglob("old.txt")]) == 1
+
+
+@pytest.mark.parametrize("path", ["a.txt", "new/deep/a.txt"])
+def test_the_system_speaks_of_the_folder_that_was_asked_for(tmp_path: Path, path: str) -> None:
+    with pytest.raises(FileNotFoundError) as caught, replacing_folder(tmp_path / "set") as fresh:
+        (fresh / "no" / path).touch()
+    assert caught.value.filename == str(tmp_path / "set")
+    with pytest.raises(FileNotFoundError) as caught, replacing_folder(tmp_path / "set") as fresh:
+        (tmp_path / "elsewhere" / path).touch()
+    assert caught.value.filename == str(tmp_path / "elsewhere" / path)
+
+
+def test_what_a_killed_process_left_beside_a_folder_goes_with_the_next_and_what_a_living_one_writes_stays(
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("fcntl")
+    code = f"import sys, pathlib\nsys.path.insert(0, {str(Path(files.__file__).parents[1])!r})\n"
+    code += "from stcanet_runtime.files import replacing_folder\n"
+    code += "with replacing_folder(pathlib.Path(sys.argv[1])) as fresh: print(fresh.parent.name, flush=True), sys.stdin.read()"
+    command = [sys.executable, "-c", code, str(tmp_path / "[set]")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        theirs = writer.stdout.readline().strip()
+        for _ in range(2):
+            with replacing_folder(tmp_path / "[set]"):
+                pass
+            assert {path.name for path in tmp_path.iterdir()} == {"[set]", theirs}
+        writer.kill()
+    (tmp_path / ".[set].notes-01.partial").mkdir()
+    with replacing_folder(tmp_path / "set"), replacing_folder(tmp_path / "[set]2"):
+        assert (tmp_path / theirs).exists()
+    with replacing_folder(tmp_path / "[set]"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"set", "[set]", "[set]2", ".[set].notes-01.partial"}
 
 
 def test_json_has_no_nan(tmp_path: Path) -> None:
