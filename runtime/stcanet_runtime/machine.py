@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,9 @@ _CPU_FEATURES = (
     "sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
     "amx_bf16", "amx_int8", "asimd", "asimdhp", "asimddp", "bf16", "i8mm", "sve", "sve2",
 )  # fmt: skip
+
+
+_PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
@@ -40,13 +46,52 @@ def processor() -> dict[str, Any]:
 
 def cores() -> int:
     """How many cores this process may use."""
+    return quota() or _affinity()
+
+
+def quota() -> int | None:
+    """Cores whose time a container or service may use (rounded up), where that is fewer than it may run on; else None."""
+    limit = _quota()
+    return limit if limit and limit < _affinity() else None
+
+
+def _affinity() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def _quota() -> int | None:
+    """The least limit of the control groups of this process."""
+    try:
+        lines = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    limits = [limit for line in lines for limit in _limits(*line.split(":", 2)[1:])]
+    return math.ceil(min(limits)) if limits else None
+
+
+def _limits(controllers: str, group: str) -> Iterator[float]:
+    """Cores of a control group and of those around it. Version 2 names no controllers.
+
+    A container that sees the path which its group has outside finds its own files at the root.
+    """
+    if controllers and "cpu" not in controllers.split(","):
+        return
+    root = _CGROUPS / "cpu" if controllers else _CGROUPS
+    place = root / group.lstrip("/")
+    for folder in (place, *place.parents):
+        if folder.is_relative_to(root):
+            with suppress(OSError, ValueError):  # no such file, "max"
+                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+                time, period = (int(value) for name in names for value in (folder / name).read_text("ascii").split())
+                if time > 0:  # −1 is no limit
+                    yield time / period
 
 
 def _cpuinfo() -> dict[str, str]:
     """The first processor in /proc/cpuinfo; empty where there is none, outside of Linux."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
+        lines = (_PROC / "cpuinfo").read_text(encoding="utf-8").split("\n\n", 1)[0].splitlines()
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}

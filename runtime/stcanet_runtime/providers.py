@@ -50,7 +50,7 @@ class Resources:
     """What a provider may use, and what it may expect."""
 
     threads: int | None = None
-    """Of one run; None leaves it to the provider."""
+    """Of one run; None leaves it to the provider, but for the quota of a container, which providers do not see."""
     gpu_memory: int | None = None
     """Most bytes that CUDA may take for tensors; None for all."""
     cache: Path | None = None

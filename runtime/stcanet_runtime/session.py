@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import gpu_device
 from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
-from stcanet_runtime.machine import cores
+from stcanet_runtime.machine import cores, quota
 from stcanet_runtime.onnxfile import inspect_onnx
 from stcanet_runtime.providers import (
     EP_NAMES,
@@ -131,6 +131,8 @@ def open_session(
         MissingDependencyError: onnxruntime is not installed.
     """
     resources = resources or Resources()
+    if resources.threads is None:
+        resources = replace(resources, threads=quota())
     names = _requested(providers, resources)
     path = Path(onnx_path)
     if inspect_onnx(path).external_data:

@@ -337,6 +337,13 @@ def test_bad_thread_count(monkeypatch: pytest.MonkeyPatch, threads: str) -> None
 
 
 @needs_compiled
+def test_a_quota_bounds_the_threads_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("STCANET_NUM_THREADS", raising=False)
+    monkeypatch.setattr(compiled, "quota", lambda: 3)
+    assert [compiled.resolve_threads(threads) for threads in (None, 0, 5)] == [3, 0, 5]
+
+
+@needs_compiled
 @pytest.mark.parametrize("threads", [2**62, 2**64 - 1])
 def test_kernels_bear_any_number_of_threads(threads: int) -> None:
     """Multiplied by four it is 0, or nearly, in 64 bits."""

@@ -50,6 +50,12 @@ def test_threads_beyond_the_cores_do_not_wait_in_loops(package: Path) -> None:
     assert many._session.get_session_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
 
 
+def test_a_quota_bounds_the_threads_that_nobody_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_runtime.session.quota", lambda: 1)
+    assert open_session(package / "model.onnx", "cpu").threads == 1
+    assert open_session(package / "model.onnx", "cpu", Resources(threads=2)).threads == 2
+
+
 def test_weights_of_eight_bits_do_not_overflow(tmp_path: Path) -> None:
     """255 × 127, twice, is more than 16 bits hold, in which x86 without VNNI adds; ONNX Runtime then gives 32,767."""
     one, zero = numpy_helper.from_array(np.float32(1), "one"), numpy_helper.from_array(np.uint8(0), "zero")

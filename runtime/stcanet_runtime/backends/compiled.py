@@ -25,6 +25,7 @@ from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
+from stcanet_runtime.machine import quota
 
 MAX_THREADS = 1 << 16
 """As in ``csrc``; more than any machine grants."""
@@ -60,12 +61,12 @@ def resolve_threads(threads: int | None = None) -> int:
     """Number of threads that a call would use; 0 stands for all processors that this process may use.
 
     Args:
-        threads: a number, or None for the environment and then 0.
+        threads: a number, or None for the environment, then the quota of a container, and then 0.
 
     Raises:
         OptionError: not a number, negative, or above `MAX_THREADS`.
     """
-    value: object = threads if threads is not None else os.environ.get("STCANET_NUM_THREADS") or 0
+    value: object = threads if threads is not None else os.environ.get("STCANET_NUM_THREADS") or quota() or 0
     try:
         number = int(str(value))
     except ValueError:
