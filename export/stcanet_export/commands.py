@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stcanet.commands.options import preset_option
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import check_choice, check_value, parse_size
+from stcanet_runtime.cli.options import JSON, check_choice, check_value, parse_size
 from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def export(
     ] = None,
     evaluate: Annotated[str | None, typer.Option(help=_EVALUATE_HELP, show_default=False)] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a package that is already there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Export a checkpoint as a model package, and prove that it computes the same."""
     if (checkpoint is None) == (preset is None):

@@ -21,7 +21,7 @@ from stcanet.commands.options import (
     read_dataset,
 )
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK
 
 if TYPE_CHECKING:
     from stcanet.evaluation import EvaluationSettings, Matrix
@@ -50,7 +50,7 @@ def cross(
     batch_size: BATCH_SIZE = 64,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write all results here (.json), after each cell.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Write the matrix as a heat map (.png).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")] = False,
+    as_json: JSON = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print one row per cell, as evaluate does.")] = False,
 ) -> None:
     """Judge every model on every data set, without training: how well does each carry over?

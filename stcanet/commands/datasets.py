@@ -8,6 +8,7 @@ import typer
 
 from stcanet.commands.options import DATA_HELP
 from stcanet_runtime.cli.examples import examples, with_examples
+from stcanet_runtime.cli.options import JSON
 
 if TYPE_CHECKING:
     from stcanet.data.datasets import Layout, ReIDDataset
@@ -58,7 +59,7 @@ def list_layouts(
 @examples("stcanet datasets check mars:torchreid=data/mars --json")
 def check(
     data: Annotated[str, typer.Argument(help=DATA_HELP)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Read a data set whole: every image, every identity. Exit status 1 if there are errors."""
     from dataclasses import asdict

@@ -21,7 +21,7 @@ from stcanet.commands.options import (
     read_dataset,
 )
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK
 
 if TYPE_CHECKING:
     from stcanet.evaluation import Result
@@ -56,7 +56,7 @@ def evaluate(
     save_embeddings: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Write query.npz and gallery.npz there, as infer -o does.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: JSON = False,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the result as a table to paste.")] = False,
 ) -> None:
     """Measure retrieval: CMC, mAP and mINP of the query images or tracklets against the gallery.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import provider_option
+from stcanet_runtime.cli.options import JSON, provider_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def masks(
     images: Annotated[Path | None, typer.Option(help="Folder of images, for --parser and --sheet.")] = None,
     provider: Annotated[str, provider_option("For --parser")] = "auto",
     sheet: Annotated[Path | None, typer.Option(help="Draw a few --images with their parts in colour (.png).")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Make part masks (head, upper body, lower body, shoes) from human-parsing labels, or with a parsing model.
 

@@ -12,6 +12,7 @@ from stcanet.commands.options import BLOCKS, DATA_HELP, device_option, parse_blo
 from stcanet.config import TrainConfig, load_toml, make_config, parse_override
 from stcanet.engine import run_files
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import JSON
 from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def train(
             "--set", metavar="KEY=VALUE", help="Any other setting, as optim.lr=1e-3; repeatable. A run's config.toml lists all."
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Train a network; the best checkpoint is chosen on held-back training identities, never on the test set."""
     if (out is None) == (resume is None):

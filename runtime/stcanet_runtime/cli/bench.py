@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import THREADS, check_providers, provider_option
+from stcanet_runtime.cli.options import JSON, THREADS, check_providers, provider_option
 
 if TYPE_CHECKING:
     from stcanet_runtime.throughput import Throughput
@@ -32,7 +32,7 @@ def bench(
     seconds: Annotated[float, typer.Option(min=0, help="Time for each provider and batch; five runs at least.")] = 2.0,
     cache: Annotated[Path | None, typer.Option(help="Folder where TensorRT and OpenVINO keep what they compile.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON file to write.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Measure latency and throughput of packages, by provider and batch size."""
     from stcanet_runtime.cli.progress import progress_bar

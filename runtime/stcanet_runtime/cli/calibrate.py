@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import METRIC, PACKAGE, check_choice
+from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_choice
 
 if TYPE_CHECKING:
     from stcanet_runtime.crop_embeddings import Crops
@@ -45,7 +45,7 @@ def calibrate(
     picture: Annotated[Path | None, typer.Option(help="Curves to draw (.png).")] = None,
     metric: METRIC = "cosine",
     same_camera: Annotated[bool, typer.Option(help="Also compare images of the same camera.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Find the distance up to which people count as the same, for a false accept rate on labelled images."""
     import numpy as np

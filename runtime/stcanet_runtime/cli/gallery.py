@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples, with_examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, PACKAGE, RERANK, check_value
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_value
 from stcanet_runtime.cli.text import say, say_written
 
 app = typer.Typer(
@@ -55,7 +55,6 @@ def _check_templates(text: str) -> str:
 
 GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
 SOURCES = Annotated[list[Path], typer.Argument(help="Embeddings written by infer (.npz), crops, or folders of crops.")]
-JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PAIRS = Annotated[
     list[str] | None,
     typer.Option("--meta", callback=_check_pairs, metavar="KEY=VALUE", help="Metadata; may be given several times."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER, THREADS
+from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS
 
 if TYPE_CHECKING:
     from stcanet_runtime.identifier import Travel
@@ -38,7 +38,7 @@ def identify(
     every: Annotated[int, typer.Option(min=1, help="Embed one frame of so many.")] = 5,
     provider: PROVIDER = "auto",
     threads: THREADS = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Find out who is who in several videos."""
     from contextlib import nullcontext

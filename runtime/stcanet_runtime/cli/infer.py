@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER, RERANK, THREADS
+from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, THREADS
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranked_lists import RankedLists
@@ -64,7 +64,7 @@ def infer(
     batch_size: Annotated[
         int, typer.Option(min=1, help="Crops held in memory at a time; the model runs on 32 of them at most.")
     ] = 32,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
     from stcanet_runtime import crop_embeddings

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
-import typer
+from typing import Any
 
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import JSON
 from stcanet_runtime.wording import counted
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
@@ -14,7 +13,7 @@ _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-e
 
 @examples("stcanet info --json")
 def info(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Show versions, compute backends and execution providers, and what "auto" takes."""
     from stcanet_runtime.cli.text import print_json

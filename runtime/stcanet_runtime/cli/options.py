@@ -78,6 +78,7 @@ METRIC = Annotated[str, typer.Option(callback=check_metric, help="Distance betwe
 RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
 K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
 K2 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours that are averaged.")]
+JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 LAMBDA = Annotated[
     float,
     typer.Option("--lambda", min=0.0, max=1.0, help="With --rerank: weight of the original distance; the rest is Jaccard."),

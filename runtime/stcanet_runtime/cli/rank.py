@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import K1, K2, LAMBDA, METRIC, RERANK
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK
 
 
 @examples("""
@@ -28,7 +28,7 @@ def rank(
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png); needs the crops.")] = None,
     sheet_rows: Annotated[int, typer.Option(min=1, help="Queries on the sheet, evenly picked.")] = 8,
     same_camera: Annotated[bool, typer.Option(help="Also rank gallery crops of the query's own camera.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Rank a gallery for each query, from stored embeddings."""
     from stcanet_runtime.cli import ranked_lists

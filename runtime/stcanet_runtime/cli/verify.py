@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER
+from stcanet_runtime.cli.options import JSON, PROVIDER
 from stcanet_runtime.wording import counted
 
 
@@ -24,7 +24,7 @@ def verify(
     public_key: Annotated[
         str | None, typer.Option(help="Demand a signature by this minisign public key: its file, or its line RW….")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: JSON = False,
 ) -> None:
     """Check a package on this machine: its hashes, and the embeddings of the drawn crops that it holds."""
     from stcanet_runtime.cli.text import say
