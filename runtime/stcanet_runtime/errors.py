@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+_MOST_SIGNS = 500
+
 
 class StcanetError(Exception):
     """Base of all errors raised on purpose; catch this to catch them all."""
@@ -56,6 +58,10 @@ class PackageError(StcanetError):
 
 class ManifestError(PackageError):
     """The manifest of a model package is missing, malformed or contradicts the model."""
+
+    def __init__(self, message: str) -> None:
+        # It repeats values and names from a file of anybody, which have any length.
+        super().__init__(message if len(message) <= _MOST_SIGNS else f"{message[:_MOST_SIGNS]}…")
 
 
 class SignatureError(PackageError):

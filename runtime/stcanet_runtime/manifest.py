@@ -148,7 +148,7 @@ class Manifest:
         _refuse_other_version({"schema_version": self.schema_version})
         for name in ("preset", "created", "generator"):
             _typed(name, getattr(self, name), str)
-        _choice("precision", self.precision, ("fp32", "fp16", "bf16", "int8"))
+        _choice("precision", self.precision, ("fp32", "fp16", "int8"))
         _positive("opset", self.opset)
         if self.model_sha256 is not None:
             _sha256("model_sha256", self.model_sha256)

@@ -97,7 +97,7 @@ def test_a_field_of_a_wrong_type_is_named(name: str) -> None:
         ("output.part_maps", [1]),
         ("output.part_maps", "maps"),
         ("output.metric", "consine"),
-        ("precision", "fp31"),
+        ("precision", "bf16"),
         ("opset", 0),
         ("model_sha256", "12"),
         ("checksums", {"../x": "0" * 64}),
@@ -114,6 +114,14 @@ def test_a_wrong_value_is_named(name: str, value: object) -> None:
     text = changed(name, value) if name != "surprise" else json.dumps(json.loads(MANIFEST.to_json()) | {name: value})
     with pytest.raises(ManifestError, match=name):
         Manifest.from_json(text)
+
+
+@pytest.mark.parametrize("name", ["input.name", "input.mean", "opset", "licence", "long" * 10_000])
+def test_what_a_stranger_writes_is_not_repeated_at_any_length(name: str) -> None:
+    text = json.dumps(json.loads(MANIFEST.to_json()) | {name: 1}) if len(name) > 99 else changed(name, ["long" * 10_000])
+    with pytest.raises(ManifestError, match=rf"{name[:99]}.*…$") as caught:
+        Manifest.from_json(text)
+    assert len(str(caught.value)) < 600
 
 
 def test_values_nested_without_end() -> None:

@@ -236,7 +236,7 @@ class Gallery:
         """
         limit = self.threshold if threshold is None else _check_threshold(threshold)
         if limit is None:
-            raise GalleryError(self.store.facts().get("path"), "it has no threshold", "give one, or run `stcanet calibrate`")
+            raise GalleryError(self.store.path, "it has no threshold", "give one, or run `stcanet calibrate`")
         return limit
 
     @property
@@ -256,7 +256,7 @@ class Gallery:
             return dict(found)
         except (TypeError, KeyError, ValueError):
             pass
-        raise GalleryError(self.store.facts().get("path"), "its calibration is damaged", "calibrate again")
+        raise GalleryError(self.store.path, "its calibration is damaged", "calibrate again")
 
     @calibration.setter
     def calibration(self, value: Mapping[str, Any] | None) -> None:
@@ -264,7 +264,7 @@ class Gallery:
             _check_threshold(value["threshold"])
             if value.get("metric") is not None:
                 self.space.check(self.space.dim, value["metric"])
-            _check_model(self.store.facts().get("path"), self.space, value.get("model"))
+            _check_model(self.store.path, self.space, value.get("model"))
         self.store.set_setting("calibration", None if value is None else dict(value))
 
     def forget(self, identity: str) -> int:
@@ -284,7 +284,7 @@ class Gallery:
         self._prepared = None
         count = self.store.purge(Where(identities=(identity,)))
         if not self.store.finish() and not count:
-            raise GalleryError(self.store.facts().get("path"), f"it has no identity '{identity}'")
+            raise GalleryError(self.store.path, f"it has no identity '{identity}'")
         return count
 
     def expire(self, before: float) -> int:

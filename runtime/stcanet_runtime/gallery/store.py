@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +34,11 @@ class Rows:
 
 class Store(Protocol):
     """Entries with embeddings. Safe to call from several threads; every call sees all calls that returned before it."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
+        ...
 
     @property
     def space(self) -> Space:
