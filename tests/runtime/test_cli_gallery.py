@@ -207,6 +207,11 @@ def test_expire_and_forget(filled: Path, cli: Run) -> None:
     assert "times: none" in cli("gallery", "stats", filled)[1]
 
 
+def test_a_name_gives_no_orders_to_the_terminal(site: Path, package: Path, crops: Path, cli: Run) -> None:
+    cli("gallery", "enrol", site, crops, "--package", package, "--identity", "\x1b[31mred")
+    assert cli("gallery", "forget", site, "\x1b[31mred")[1] == "forgot \\x1b[31mred: 6 entries, proved gone\n"
+
+
 @pytest.mark.parametrize(
     "args",
     [

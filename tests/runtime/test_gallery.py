@@ -19,7 +19,7 @@ from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
 from stcanet_runtime.gallery import database, erasure
 from stcanet_runtime.gallery.entry import Entry
-from stcanet_runtime.gallery.erasure import find_traces
+from stcanet_runtime.gallery.erasure import find_traces, needles
 from stcanet_runtime.gallery.gallery import Reranking
 from stcanet_runtime.gallery.mirror import Column
 from stcanet_runtime.gallery.sqlite import SqliteStore
@@ -91,6 +91,7 @@ WHERES: list[tuple[Where, Callable[[int], bool]]] = [
     (Where(metadata={"zone": 1, "shop": "north"}), lambda i: i % 3 == 1 and i % 2 == 1),
     (Where(metadata={"missing": None}), lambda _: False),
     (Where(metadata={"zone": True}), lambda _: False),
+    (Where(metadata={"zone": -(2**63), "missing": 2**63 - 1}), lambda _: False),
     (Where(cameras=("c0",), after=30, metadata={"shop": "south"}), lambda i: i % 4 == 0 and i >= 30),
     (Where(before=55), lambda i: i < 55),
     (Where(identities=()), lambda _: False),
@@ -218,10 +219,15 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
 
 
 @pytest.mark.parametrize(
-    "values", [{"metadata": {"x": np.nan}}, {"metadata": {"x": np.inf}}, {"before": np.nan}, {"identities": "anna"}]
+    "values",
+    [
+        *({"metadata": {"x": value}} for value in (np.nan, np.inf, 2**63, -(2**63) - 1)),
+        {"before": np.nan},
+        {"identities": "anna"},
+    ],
 )
 def test_filters_that_choose_nobody_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|a time|a tuple of names)"):
+    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|of 64 bits|a time|a tuple of names)"):
         Where(**values)
 
 
@@ -260,8 +266,10 @@ def test_the_calibrated_threshold_is_taken(filled: Gallery, path: Path) -> None:
 
 def test_expire(filled: Gallery) -> None:
     x, _ = make_people()
+    before = filled.store.rows(Where())
     assert filled.expire(before=40) == 40
     assert filled.expire(before=40) == 0
+    np.testing.assert_array_equal(before.embeddings, x)  # a copy: what has gone from memory is overwritten there
     assert {hit.entry.id for hit in filled.search(x[:1], 99)[0]} == set(range(41, 61))
     assert filled.enrol(x[:1], "p0") == [61]  # ids are never given again
 
@@ -316,11 +324,19 @@ def test_pieces_are_found_wherever_they_lie(length: int, tmp_path: Path, monkeyp
         data = rng.integers(1, 256, 600, np.uint8)
         data[place : place + length] = np.frombuffer(pieces[place % 9], np.uint8)
         path.write_bytes(data.tobytes())
-        assert find_traces([path, tmp_path / "none"], pieces) == [path]
+        assert find_traces([path, tmp_path / "none"], [*pieces, b"short"]) == [path]
         data[place + (length - 1) * (place % 2)] ^= 1  # all but one bit of its first or last byte
         path.write_bytes(data.tobytes())
         assert find_traces([path], [piece for piece in pieces if piece not in data.tobytes()]) == []
     assert find_traces([path], []) == []
+
+
+def test_any_end_or_the_middle_of_a_row_is_a_trace(tmp_path: Path) -> None:
+    x, path = np.random.default_rng(0).standard_normal((2, 64)).astype(np.float32), tmp_path / "file"
+    for start in (0, 128, 224):
+        path.write_bytes(x[0].tobytes()[start : start + 32])
+        assert find_traces([path], needles(x[:1], x[1:])) == [path]
+    assert needles(x[:1], x) == []
 
 
 def test_rows_of_one_word_are_told_apart(tmp_path: Path) -> None:
@@ -725,7 +741,7 @@ def test_another_model_is_refused(filled: Gallery, path: Path) -> None:
         filled.search(np.ones((1, DIM - 1)))
 
 
-@pytest.mark.parametrize("wrong", [{"model": ""}, {"dim": 2**16 + 1}, {"dtype": "float64"}, {"metric": "l1"}])
+@pytest.mark.parametrize("wrong", [{"model": ""}, {"model": 5}, {"dim": 2**16 + 1}, {"dtype": "float64"}, {"metric": "l1"}])
 def test_galleries_that_cannot_be(path: Path, wrong: dict[str, Any]) -> None:
     (option,) = wrong
     with pytest.raises(OptionError, match=f"^{option} must be"):

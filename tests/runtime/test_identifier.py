@@ -245,10 +245,11 @@ def test_what_is_refused() -> None:
         identifier.update(Track("door", "2", 0, 5), np.zeros(8))
     with pytest.raises(OptionError):
         Track("door", "2", 5, 4)
-    with pytest.raises(OptionError):
-        Identifier(-1)
-    with pytest.raises(OptionError):
-        identifier.update(Track("door", "2", 0, 5), A, frames=0)
+    for wrong in (-1, np.inf):
+        with pytest.raises(OptionError):
+            Identifier(wrong)
+        with pytest.raises(OptionError):
+            identifier.update(Track("door", "2", 0, 5), A, frames=wrong + 1)
     assert len(identifier.identities) == 1
 
 

@@ -354,11 +354,13 @@ def test_settings_without_an_end_are_no_damage(tmp_path: Path) -> None:
     assert load_checkpoint(tmp_path / "a.pt").training == training
 
 
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # of torch, which says how long it takes
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"state_dict": [torch.zeros(2)]}, "its state_dict is not names to tensors"),
         ({"state_dict": {1: torch.zeros(2)}}, "its state_dict is not names to tensors"),
+        ({"state_dict": {"a": torch.eye(2).to_sparse()}}, "its state_dict is not names to tensors"),
         ({"model_config": {"preset": "stcanet-tiny", "height": 128.5}}, r"model\.height must be a whole number, got 128\.5"),
         ({"model_config": {"preset": "stcanet-tiny", "num_parts": 10**9}}, "num_parts must be from 1 to"),
         ({"model_config": {"height": 128}}, r"model\.preset is missing"),

@@ -25,7 +25,7 @@ def needles(removed: Embeddings, remaining: Embeddings) -> list[bytes]:
 
 def _pieces(embeddings: Embeddings) -> Iterable[bytes]:
     width = embeddings.shape[1] * embeddings.itemsize
-    starts = sorted({0, max(0, width // 2), max(0, width - _NEEDLE)})
+    starts = sorted({0, width // 2, max(0, width - _NEEDLE)})
     for row in embeddings:
         data = row.tobytes()
         yield from (data[start : start + _NEEDLE] for start in starts)
@@ -75,7 +75,7 @@ class _Needles:
     def are_in(self, window: bytes) -> bool:
         """Whether any of the pieces is in these bytes."""
         words = np.frombuffer(window, "<u8", len(window) // _WORD)
-        likely = np.flatnonzero(self._table[self._hash(words)]) if self._long else np.empty(0, np.int64)
+        likely = np.flatnonzero(self._table[self._hash(words)])
         found = likely[np.isin(words[likely], self._words)]
         return any(self._lies_at(window, at * _WORD, int(words[at])) for at in found.tolist()) or any(
             piece in window for piece in self._short
