@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import Encoder, Float32Array
-from stcanet_runtime.errors import DataError, OptionError
+from stcanet_runtime.errors import DataError
 from stcanet_runtime.mot import Boxes
 from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.video import Frame, read_video, without_login
@@ -79,7 +79,7 @@ def follow_tracks(
 
 
 def embed_each_box(
-    encoder: Encoder, video: str | Path, source: dict[int, Boxes] | Detector, every: int = 1
+    encoder: Encoder, video: str | Path, source: dict[int, Boxes] | Detector, every: int
 ) -> Iterator[tuple[int, list[Person]]]:
     """Frame numbers, and the people in them; boxes of which nothing lies in the frame are left out.
 
@@ -87,14 +87,11 @@ def embed_each_box(
         encoder: The model.
         video: See `read_video`.
         source: Boxes by frame, or what finds them.
-        every: Frames 1, 1 + every, … are looked at.
+        every: Frames 1, 1 + every, … are looked at; at least 1.
 
     Raises:
-        OptionError: `every` is below 1.
         DataError: The video cannot be read, or ends before its boxes do.
     """
-    if every < 1:
-        raise OptionError("every", every, "at least 1")
     if isinstance(source, Detector):
         chosen = ((frame, Boxes((), source.detect(frame.image, "rgb"))) for frame in read_video(video) if _is_due(frame, every))
     else:

@@ -668,6 +668,8 @@ def test_a_second_writer_waits_and_then_says_so(filled: Gallery, path: Path) -> 
         filled.store._connection.execute("ROLLBACK")  # type: ignore[attr-defined]
         other.enrol(x[:1], "p0")
         assert len(filled.search(x[:1], 99)[0]) == 61
+    with Gallery.create(path.with_name("new"), DIM, MODEL, timeout=0.05) as new:
+        assert new.store._connection.execute("PRAGMA busy_timeout").fetchone() == (50,)  # type: ignore[attr-defined]
 
 
 def test_threads_share_a_gallery(filled: Gallery) -> None:

@@ -355,7 +355,9 @@ def test_infer_embeds_the_tracks_of_a_video(
     walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     video, boxes = walks[1].split("=")
-    out = tmp_path / "tracks.npz"
+    out, known = tmp_path / "tracks.npz", load_mot(boxes)
+    with Path(boxes).open("a") as file:  # outside of the picture: neither is seen there, and 9 nowhere
+        file.write("2,1,-90,30,20,40,1,-1,-1,-1\n2,9,-90,30,20,40,1,-1,-1,-1\n")
     assert call("infer", package, video, "--boxes", boxes, "--every", 4, "-o", out, "--provider", "cpu", "--threads", 1) == 0
     assert "2 tracks → " in capsys.readouterr().out
     with np.load(out, allow_pickle=False) as found:
@@ -365,7 +367,7 @@ def test_infer_embeds_the_tracks_of_a_video(
         assert found["ends"].tolist() == [1.5] * 2
         rows, names = found["embeddings"], found["paths"].tolist()
     assert [Path(name).name for name in names] == ["1", "2"]
-    encoder, known = Encoder.load(package, "cpu", 1), load_mot(boxes)
+    encoder = Encoder.load(package, "cpu", 1)
     crops: dict[int, list[np.ndarray]] = {1: [], 2: []}
     for frame in read_video(video):
         for track, box in zip(known[frame.number].ids, known[frame.number].xyxy, strict=True) if frame.number in known else ():
