@@ -52,6 +52,12 @@ def agreement(name: str, ours: Distances, theirs: Distances, tolerance: Toleranc
     return Ranking(name, len(theirs), same, shares[1][1], whole_tau, pairs, apart, tie), checks
 
 
+def cosines(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cosine of each embedding ``[N, D]`` with its reference ``[N]``, whatever their lengths."""
+    found: NDArray[np.float64] = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+    return found
+
+
 def kendall_tau(ours: Distances, theirs: Distances, tie: float) -> tuple[float, int]:
     """Mean over all pairs that the reference tells apart by more than `tie`, and how many these are.
 

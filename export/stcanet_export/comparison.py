@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_export.agreement import agreement
+from stcanet_export.agreement import agreement, cosines
 from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
@@ -132,7 +132,7 @@ class Comparison:
     def _compare(self, name: str, actual: Outputs, expected: Outputs, named: bool = True) -> Iterator[Check]:
         """Embeddings ``[N, D]`` and norms ``[N]`` of the candidate with those of the reference."""
         ours, theirs = _f64(actual[0]), _f64(expected[0])
-        cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+        cosine = cosines(ours, theirs)
         worst = int(np.argmin(cosine))
         where = self._name(worst) if named else ""
         yield Check.at_least(f"{name}: min cosine", float(cosine.min()), self.tolerance.min_cosine, where)

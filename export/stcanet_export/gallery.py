@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stcanet.data.datasets import load_dataset
-from stcanet_export.agreement import agreement
+from stcanet_export.agreement import agreement, cosines
 from stcanet_export.report import Check, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.crops import list_images
@@ -58,7 +58,7 @@ def gallery_checks(reference: Side, candidate: Side, gallery: Gallery, tolerance
     groups = list(dict.fromkeys((*gallery.queries, *gallery.gallery)))
     place = {group: index for index, group in enumerate(groups)}
     ours, theirs = (side.embed_files(groups).astype(np.float64) for side in (candidate, reference))
-    cosine = (ours * theirs).sum(axis=1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+    cosine = cosines(ours, theirs)
     worst = int(np.argmin(cosine))
     least = Check.at_least("gallery: min cosine", float(cosine[worst]), tolerance.min_cosine, groups[worst][0].name)
     q, g = ([place[group] for group in side] for side in (gallery.queries, gallery.gallery))

@@ -23,7 +23,7 @@ from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
 from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
-from stcanet_runtime.golden import MIN_COSINE, precision_under
+from stcanet_runtime.golden import MIN_COSINE, precision_under, unit_cosines
 from stcanet_runtime.manifest import InputSpec, load_manifest
 from stcanet_runtime.preprocess import load_image
 
@@ -173,9 +173,7 @@ class _Trial:
             actual = _embed(self._scratch, self.crops[index])
         except PackageError:  # not finite: an overflow
             return np.full(len(index), np.inf)
-        # For unit vectors; it falls with a wrong length, too.
-        losses: FloatArray = ((actual - self._reference[index]) ** 2).sum(axis=1) / 2
-        return losses
+        return 1 - unit_cosines(actual, self._reference[index])
 
 
 def _embed(path: Path, crops: NDArray[np.uint8]) -> FloatArray:

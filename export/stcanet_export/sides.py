@@ -28,10 +28,8 @@ from stcanet_runtime.manifest import (
     CLIPS,
     IMAGES,
     InputSpec,
-    load_manifest,
+    load_verified,
     model_path,
-    verify_checksum,
-    verify_embedded,
 )
 from stcanet_runtime.preprocess import UInt8Array, load_image, resize
 from stcanet_runtime.session import open_session
@@ -109,10 +107,7 @@ def _acts(block: torch.nn.Module) -> bool:
 
 
 def _native(package: Path) -> Encoder:
-    manifest = load_manifest(package)
-    if package.is_dir():
-        verify_checksum(package, manifest)
-        verify_embedded(package, manifest)
+    manifest = load_verified(package)
     session: Any = NativeSession(model_path(package))  # has all of a Session that an Encoder uses
     return Encoder(manifest, session)
 

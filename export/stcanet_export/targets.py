@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from stcanet_export.native import NATIVE
@@ -18,7 +17,7 @@ from stcanet_export.quantize import Scheme
 from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT, Support
 from stcanet_runtime.errors import OptionError, PackageError, quote_choices
-from stcanet_runtime.golden import MIN_COSINE
+from stcanet_runtime.golden import MIN_COSINE, unit_cosines
 from stcanet_runtime.manifest import InputSpec, load_manifest
 
 
@@ -137,9 +136,9 @@ def _check_openvino(path: Path, spec: InputSpec) -> str:
     if find_spec("openvino") is None:
         return "not checked: openvino is not installed here"
     crops = drawn_inputs(spec)
-    ours, theirs = (PackageSide(path, provider).embed(crops)[0].astype(np.float64) for provider in (NATIVE, "cpu"))
+    ours, theirs = (PackageSide(path, provider).embed(crops)[0] for provider in (NATIVE, "cpu"))
     bar = MIN_COSINE[load_manifest(path).precision]
-    cosine = float(1 - ((ours - theirs) ** 2).sum(axis=1).max() / 2)
+    cosine = float(unit_cosines(ours, theirs).min())
     if not cosine >= bar:
         raise PackageError(
             f"OpenVINO computes something else: min cosine to the CPU provider is {cosine:.6f}, must be >= {bar}"

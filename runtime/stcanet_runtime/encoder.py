@@ -22,11 +22,9 @@ from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeE
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import (
     Manifest,
-    load_manifest,
+    load_verified,
     model_path,
     package_sha256,
-    verify_checksum,
-    verify_embedded,
     verify_whole,
 )
 from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, placed, resize
@@ -109,10 +107,7 @@ class Encoder:
         with opened(package) as path:
             if public_key is not None:
                 verify_signature(path, public_key)
-            manifest = load_manifest(path)
-            if path.is_dir():
-                verify_checksum(path, manifest)
-                verify_embedded(path, manifest)
+            manifest = load_verified(path)
             if public_key is not None:
                 verify_whole(path, manifest)
             resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))

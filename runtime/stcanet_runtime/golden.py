@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,12 @@ MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
 def largest_batch(spec: InputSpec) -> int:
     """Rows of the largest run that the runtime makes of crops, or of clips as it reads them, if it is not told otherwise."""
     return max(1, DEFAULT_SIZES[-1] // (spec.clip_length or 1))
+
+
+def unit_cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+    """1 − ‖a − b‖² / 2 of each row ``[N]``: for unit vectors the cosine; it falls with a wrong length, too."""
+    cosines: NDArray[np.float64] = 1 - ((a - b).astype(np.float64) ** 2).sum(axis=1) / 2
+    return cosines
 
 
 def precision_under(provider: str, precision: str) -> str:
@@ -97,8 +104,7 @@ def verify_package(
         again = np.arange(max(size, len(inputs))) % len(inputs)
         for run in np.split(again, range(size, len(again), size)):
             rows, norms = encoder.embed_batch(inputs[run])
-            # For unit vectors 1 − ‖a − b‖² / 2 is the cosine; it falls with a wrong length, too.
-            cosines += (1 - ((rows - expected[run]).astype(np.float64) ** 2).sum(axis=1) / 2).tolist()
+            cosines += unit_cosines(rows, expected[run]).tolist()
             if norms is not None and lengths is not None:
                 errors += np.abs(norms / lengths[run] - 1.0).tolist()
     provider = encoder.session.provider

@@ -213,6 +213,20 @@ def load_manifest(package: str | Path) -> Manifest:
         return _within(path, text)
 
 
+def load_verified(package: str | Path) -> Manifest:
+    """Manifest as of :func:`load_manifest`, with which the files of a package folder and the model's own copy agree.
+
+    Raises:
+        ManifestError: It is missing or malformed, or contradicts the copy inside the model.
+        PackageError: There is no such package, or it is altered or incomplete.
+    """
+    manifest = load_manifest(package)
+    if Path(package).is_dir():
+        verify_checksum(package, manifest)
+        verify_embedded(package, manifest)
+    return manifest
+
+
 def verify_checksum(package: str | Path, manifest: Manifest) -> None:
     """Compare the files of a package folder with the hashes in its manifest.
 
