@@ -13,9 +13,8 @@ from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
-from stcanet_runtime.encoder import Float32Array
+from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.golden import largest_batch
-from stcanet_runtime.preprocess import UInt8Array
 from stcanet_runtime.wording import counted
 
 _OTHER_TIMES = (1, 2, 7, 16)
@@ -29,7 +28,6 @@ _MAX_LAYER_INPUTS = 8
 _ROUNDING = 1e-4
 """Relative error of a layer that need not be a fault: a third of it at most was seen between right float32 runs."""
 
-FloatArray = NDArray[np.float64]
 Outputs = tuple[Float32Array, Float32Array | None]
 
 
@@ -241,9 +239,9 @@ def _spread(embeddings: Float32Array) -> float:
     return float(np.sqrt((centred**2).sum(axis=1).mean()))
 
 
-def _distances(embeddings: Float32Array) -> FloatArray:
+def _distances(embeddings: Float32Array) -> Float64Array:
     return 1.0 - _f64(embeddings) @ _f64(embeddings).T
 
 
-def _f64(values: NDArray[np.floating]) -> FloatArray:
+def _f64(values: NDArray[np.floating]) -> Float64Array:
     return values.astype(np.float64)

@@ -18,9 +18,10 @@ from stcanet_export.half import to_half
 from stcanet_export.probes import as_inputs, drawn_inputs
 from stcanet_export.quantize import Quantizer, Scheme
 from stcanet_export.report import Tolerance
-from stcanet_export.search import FloatArray, choose_kept
+from stcanet_export.search import choose_kept
 from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
+from stcanet_runtime.arrays import Float64Array
 from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, precision_under, unit_cosines
@@ -166,7 +167,7 @@ class _Trial:
         self.crops, self._convert, self._scratch, self._tell = crops, convert, scratch, tell
         self._reference = _embed(path, crops)
 
-    def __call__(self, lowered: Collection[str], index: NDArray[np.intp]) -> FloatArray:
+    def __call__(self, lowered: Collection[str], index: NDArray[np.intp]) -> Float64Array:
         self._tell(f"trying with {', '.join(lowered) if len(lowered) == 1 else f'{len(lowered)} units'} lowered")
         onnx.save(self._convert(lowered), self._scratch)
         try:
@@ -176,7 +177,7 @@ class _Trial:
         return 1 - unit_cosines(actual, self._reference[index])
 
 
-def _embed(path: Path, crops: NDArray[np.uint8]) -> FloatArray:
+def _embed(path: Path, crops: NDArray[np.uint8]) -> Float64Array:
     side = PackageSide(path, "cpu")
     rows = [side.embed(crops[start : start + _BATCH])[0] for start in range(0, len(crops), _BATCH)]
     return np.concatenate(rows).astype(np.float64)

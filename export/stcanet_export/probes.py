@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 
 from stcanet.data.synthetic import SynthConfig, list_shots, render
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.manifest import InputSpec
 from stcanet_runtime.picking import pick_evenly
-from stcanet_runtime.preprocess import UInt8Array, load_image, resize
+from stcanet_runtime.preprocess import load_image, resize
 
 MAX_IMAGES = 16
 """Of the user's own images; more of them, evenly picked, only take longer."""

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import Float64Array
 from stcanet_runtime.errors import PackageError
 
-FloatArray = NDArray[np.float64]
-Measure = Callable[[Collection[str], NDArray[np.intp]], FloatArray]
+Measure = Callable[[Collection[str], NDArray[np.intp]], Float64Array]
 """Loss (1 − cosine to the network in float32; infinity where that is no number) of the crops with these indices, ``[n]``, when
 the named units and no others are lowered."""
 

@@ -21,8 +21,9 @@ from stcanet_export.layers import Layer, graph_layers, torch_layers
 from stcanet_export.native import NATIVE, NativeSession
 from stcanet_export.onnx import frozen
 from stcanet_runtime.archive import opened
+from stcanet_runtime.arrays import Float32Array, UInt8Array
 from stcanet_runtime.contract import to_tensor
-from stcanet_runtime.encoder import Encoder, Float32Array
+from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.manifest import (
     CLIPS,
@@ -31,7 +32,7 @@ from stcanet_runtime.manifest import (
     load_verified,
     model_path,
 )
-from stcanet_runtime.preprocess import UInt8Array, load_image, resize
+from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.session import open_session
 from stcanet_runtime.tracklets import ALL_FRAMES, embed_tracklets
 

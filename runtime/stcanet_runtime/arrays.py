@@ -9,6 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.errors import ShapeError
 
+UInt8Array = NDArray[np.uint8]
+Float32Array = NDArray[np.float32]
+Float64Array = NDArray[np.float64]
+
 
 def as_array(x: ArrayLike, name: str) -> NDArray[Any]:
     """`numpy.asarray`, which drops masks without a word; here that is an error.

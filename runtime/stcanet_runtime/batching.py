@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import OptionError
-from stcanet_runtime.frames import UInt8Array
 
 DEFAULT_SIZES = (1, 2, 4, 8, 16, 32)
 """Rows of a run. With 1 among them nothing is ever filled up: 31 rows are runs of 16, 8, 4, 2 and 1."""

@@ -7,9 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.errors import ShapeError
-from stcanet_runtime.frames import FrameSource, UInt8Array, as_frame
+from stcanet_runtime.frames import FrameSource, as_frame
 
 
 class BoxCrops(NamedTuple):

@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import Float32Array, UInt8Array
 from stcanet_runtime.backends.gpu_device import to_host
 from stcanet_runtime.batching import cut
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import ManifestError, PackageError, ShapeError
 from stcanet_runtime.manifest import FLOAT, NORMS, InputSpec, Manifest
-from stcanet_runtime.preprocess import UInt8Array, normalize
+from stcanet_runtime.preprocess import normalize
 from stcanet_runtime.session import Session, Tensor
 from stcanet_runtime.wording import counted
 
-Float32Array = NDArray[np.float32]
 _MAX_LENGTH_ERROR = 0.01
 """More than rounding to bfloat16 does to an embedding."""
 _ORT_TYPES = {"uint8": "uint8", "float32": "float"}

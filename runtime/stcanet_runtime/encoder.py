@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
 from stcanet_runtime.archive import opened
+from stcanet_runtime.arrays import Float32Array, UInt8Array
 from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.contract import check_contract, check_crops, noise, run_graph, unit_embeddings
@@ -27,13 +28,12 @@ from stcanet_runtime.manifest import (
     package_sha256,
     verify_whole,
 )
-from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, placed, resize
+from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.signature import verify_signature
 from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_tracklets
 
-Float32Array = NDArray[np.float32]
 OnError = Callable[[int, ImageError], None]
 """Called with the position of an image that cannot be read and the reason; that image then has no row."""
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import Float32Array
 from stcanet_runtime.detector import Detector
-from stcanet_runtime.encoder import Encoder, Float32Array
+from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.mot import Boxes
 from stcanet_runtime.track_buffer import TrackletBuffer
-from stcanet_runtime.video import Frame, read_video, without_login
+from stcanet_runtime.video import VideoFrame, read_video, without_login
 from stcanet_runtime.wording import counted
 
 
@@ -42,7 +43,7 @@ class Person:
     """``[D]``"""
 
 
-def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tuple[Frame, Boxes]]:
+def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tuple[VideoFrame, Boxes]]:
     """The frames that have boxes; boxes as of :func:`stcanet_runtime.mot.load_mot`.
 
     Raises:
@@ -102,5 +103,5 @@ def embed_each_box(
         yield number, [Person(number, tracks[i], boxes.xyxy[i], rows[i]) for i in np.flatnonzero(valid).tolist()]
 
 
-def _is_due(frame: Frame, every: int) -> bool:
+def _is_due(frame: VideoFrame, every: int) -> bool:
     return (frame.number - 1) % every == 0

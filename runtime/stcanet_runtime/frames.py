@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
-from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.backends import get_backend, gpu_device
 from stcanet_runtime.backends.gpu_device import is_on_gpu
 from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 
-UInt8Array = NDArray[np.uint8]  # not from preprocess: that imports Pillow, and `import stcanet_runtime` imports this
 FrameSource = UInt8Array | Sequence[UInt8Array]
 """An array, or the planes of a picture one by one; of NumPy, or of a GPU."""
 

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import ImageError, OptionError, ShapeError, StcanetError
 
 Color = Literal["rgb", "bgr"]
 """Channel order of an array. It cannot be seen in the values, so it is stated, never guessed."""
 
-UInt8Array = NDArray[np.uint8]
 ImageSource = str | Path | Image.Image | UInt8Array
 """What :func:`load_image` takes."""
 

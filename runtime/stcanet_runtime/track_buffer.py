@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.backends.gpu_device import to_host
-from stcanet_runtime.encoder import Encoder, Float32Array
+from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import OptionError, PackageError, ShapeError, StcanetError
-from stcanet_runtime.frames import FrameSource, UInt8Array
+from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.preprocess import ImageSource, load_image, resize
-from stcanet_runtime.tracklets import Float64Array, clip_features, cut_clips, unit_rows
+from stcanet_runtime.tracklets import clip_features, cut_clips, unit_rows
 
 
 @dataclass

@@ -14,17 +14,16 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import OptionError, quote_choices
-from stcanet_runtime.preprocess import ImageSource, UInt8Array, placed
+from stcanet_runtime.preprocess import ImageSource, placed
 
 Frames = Literal["all", "quick"]
 FRAMES: tuple[Frames, ...] = get_args(Frames)
 QUICK_STRIDES = (8, 4, 2, 1)
 """Distances in frames that the quick evaluation tries, the largest first; 8 is the stride of the training clips."""
 
-Float32Array = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 """Called with (done, total) after each batch."""
 EmbedClips = Callable[[UInt8Array], tuple[Float32Array, Float32Array | None]]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import DataError, MissingDependencyError
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.frames import UInt8Array
 
 _DEFAULT_RATE = Fraction(25)
 _SILENCE = 10.0  # seconds
@@ -25,7 +25,7 @@ _SECRET = re.compile(r"([?&][^=&#\s]*(?:auth|key|passw|pwd|secret|token)[^=&#\s]
 _MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
 
 
-class Frame(NamedTuple):
+class VideoFrame(NamedTuple):
     """A picture of a video."""
 
     number: int
@@ -59,7 +59,7 @@ def without_login(text: str | Path) -> str:
     return _SECRET.sub(r"\1…", _LOGIN.sub(r"\1", str(text)))
 
 
-def read_video(path: str | Path) -> Iterator[Frame]:
+def read_video(path: str | Path) -> Iterator[VideoFrame]:
     """All frames of the first video stream, turned as its display matrix says.
 
     Args:
@@ -85,7 +85,7 @@ def read_video(path: str | Path) -> Iterator[Frame]:
             stream = container.streams.video[0]
             clock = _Clock(float(stream.average_rate or _DEFAULT_RATE))
             for number, frame in enumerate(container.decode(stream), 1):
-                yield Frame(number, clock.tell(frame.time), _upright(frame))
+                yield VideoFrame(number, clock.tell(frame.time), _upright(frame))
     except av.error.FFmpegError as error:
         reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
         raise DataError(f"{shown} cannot be read as a video: {reason}") from None

@@ -27,7 +27,7 @@ from stcanet_runtime.files import write_json
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.gallery import Gallery
 from stcanet_runtime.metrics import Metrics
-from stcanet_runtime.video import Frame, import_av, is_url, read_video, without_login
+from stcanet_runtime.video import VideoFrame, import_av, is_url, read_video, without_login
 
 Write = Callable[[dict[str, Any]], None]
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
@@ -86,7 +86,7 @@ class _Camera:
             self._watch.stop.wait(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _submit(self, frame: Frame) -> None:
+    def _submit(self, frame: VideoFrame) -> None:
         seen, boxes = time.time(), list[NDArray[np.float64]]()
 
         def find(image: FrameSource, format: str) -> NDArray[np.float64]:

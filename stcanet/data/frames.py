@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.masks import MaskFolder
-from stcanet_runtime.preprocess import UInt8Array, load_image, resize
+from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.preprocess import load_image, resize
 
 Progress = Callable[[int, int], None]
 """Called with (frames done, frames in all)."""

@@ -19,8 +19,8 @@ from stcanet.config import ClipConfig
 from stcanet.data.clips import clip_frames
 from stcanet.data.datasets import Sample
 from stcanet.data.frames import FrameFiles, Frames
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import StcanetError
-from stcanet_runtime.preprocess import UInt8Array
 
 T = TypeVar("T")
 

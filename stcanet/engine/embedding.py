@@ -13,7 +13,8 @@ from stcanet.data.datasets import Sample
 from stcanet.data.scoring import score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
-from stcanet_runtime.preprocess import ImageSource, UInt8Array, load_image, resize
+from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.preprocess import ImageSource, load_image, resize
 from stcanet_runtime.tracklets import Progress, Sampling, embed_tracklets
 
 QUICK = Sampling("quick")

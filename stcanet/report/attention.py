@@ -11,7 +11,8 @@ from PIL import Image
 
 from stcanet.data.masks import COLORS, MaskFolder
 from stcanet.data.masks.picture import TITLES, overlay, sheet, tint
-from stcanet_runtime.preprocess import UInt8Array, load_image, resize
+from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.preprocess import load_image, resize
 
 Blocks = Sequence[NDArray[np.float32]]
 """``[n, N, h, w]`` probabilities of each attention block over n crops."""

@@ -32,7 +32,7 @@ from stcanet_runtime.detector import Detector
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.manifest import package_sha256
 from stcanet_runtime.metrics import Metrics
-from stcanet_runtime.video import Frame, read_video, video_writer, without_login
+from stcanet_runtime.video import VideoFrame, read_video, video_writer, without_login
 from stcanet_runtime.watch import Watch, append_lines, check_health, report_loading
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
@@ -98,7 +98,7 @@ def test_people_of_a_gallery_are_named(package: Path, detector: Path, clip: Path
 def watch_camera(
     package: Path,
     detector: Path,
-    read: Callable[[str], Iterator[Frame]],
+    read: Callable[[str], Iterator[VideoFrame]],
     lines: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Watch:
@@ -113,12 +113,12 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
     tries: list[str] = []
     back: list[float] = []
 
-    def read(source: str) -> Iterator[Frame]:
+    def read(source: str) -> Iterator[VideoFrame]:
         tries.append(source)
         if len(tries) == 2:
             raise DataError("no route")
         back.append(time.time())
-        yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
+        yield VideoFrame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
         if len(tries) == 3:
             watch.stop.set()
 
@@ -135,11 +135,11 @@ def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(
 ) -> None:
     tries: list[str] = []
 
-    def read(source: str) -> Iterator[Frame]:
+    def read(source: str) -> Iterator[VideoFrame]:
         tries.append(source)
         if len(tries) == 1:
             raise ValueError("odd")
-        yield Frame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
+        yield VideoFrame(1, 0.0, np.full((64, 64, 3), 99, np.uint8))
         watch.stop.set()
 
     lines: list[dict[str, Any]] = []
@@ -360,9 +360,9 @@ def test_a_health_file_that_cannot_be_written_is_said_and_the_watch_goes_on(
 
 
 def test_a_watch_ends_when_nobody_reads_it(package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(source: str) -> Iterator[Frame]:
+    def read(source: str) -> Iterator[VideoFrame]:
         for number in range(1, 50):
-            yield Frame(number, 0.0, np.full((64, 64, 3), 99, np.uint8))
+            yield VideoFrame(number, 0.0, np.full((64, 64, 3), 99, np.uint8))
             watch.stop.wait(0.05)
         watch.stop.set()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from stcanet_runtime.encoder import BoxEmbeddings, Float32Array
+from stcanet_runtime.arrays import Float32Array
+from stcanet_runtime.encoder import BoxEmbeddings
 
 
 def rows_of_unit_length(found: BoxEmbeddings) -> Float32Array:

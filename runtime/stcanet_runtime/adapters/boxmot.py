@@ -5,8 +5,8 @@ from __future__ import annotations
 from numpy.typing import ArrayLike
 
 from stcanet_runtime.adapters import rows_of_unit_length
-from stcanet_runtime.encoder import Encoder, Float32Array
-from stcanet_runtime.frames import UInt8Array
+from stcanet_runtime.arrays import Float32Array, UInt8Array
+from stcanet_runtime.encoder import Encoder
 
 
 class ReIDModel:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from stcanet_runtime.adapters import rows_of_unit_length
-from stcanet_runtime.encoder import BoxEmbeddings, Encoder, Float32Array
-from stcanet_runtime.frames import UInt8Array
+from stcanet_runtime.arrays import Float32Array, UInt8Array
+from stcanet_runtime.encoder import BoxEmbeddings, Encoder
 
 
 class Embedder:

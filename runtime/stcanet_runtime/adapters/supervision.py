@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.frames import FrameSource, UInt8Array
+from stcanet_runtime.frames import FrameSource
 
 EMBEDDINGS, VALID = "embeddings", "embedding_valid"
 """Keys in `Detections.data`."""

@@ -52,7 +52,7 @@ class Column:
         self._length = place
 
 
-class Names:
+class Vocabulary:
     """Strings as numbers; None is 0."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Mirror:
         self._ids, self._times = Column("int64"), Column("float64")
         self._identities, self._cameras = Column("int64"), Column("int64")
         self._embeddings = Column(dtype, (dim,))
-        self._identity_names, self._camera_names = Names(), Names()
+        self._identity_names, self._camera_names = Vocabulary(), Vocabulary()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -123,7 +123,7 @@ class Mirror:
         for column in (self._ids, self._times, self._identities, self._cameras, self._embeddings):
             column.keep(kept)
         cameras = self._camera_names.texts(self._cameras.values)
-        self._identity_names, self._camera_names = Names(), Names()  # without those of whom nothing is left
+        self._identity_names, self._camera_names = Vocabulary(), Vocabulary()  # without those of whom nothing is left
         self._identities.values[:] = self._identity_names.codes(identities[i] for i in self.ids.tolist())
         self._cameras.values[:] = self._camera_names.codes(cameras)
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from stcanet.data.masks.layout import COLORS, PARTS
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.drawing import FAINT, INK, font
-from stcanet_runtime.preprocess import UInt8Array
 
 TITLES = tuple(name.removesuffix("_clothes").replace("upper", "upper body").replace("lower", "lower body") for name in PARTS)
 """The parts as people call them."""
