@@ -73,6 +73,7 @@ def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Pa
     plain = next(frame for frame in read_video(tmp_path / "yard.mp4") if frame.number == 6)
     changed = np.abs(frames[5].image.astype(int) - plain.image).max(axis=2) > 60
     assert changed[30:70, 16:36].any()  # the frame of the box
+    assert frames[5].image[14:30, 16:40].min(axis=2).max() > 180  # white letters above it
     assert not changed[80:].any()
 
 
@@ -107,13 +108,19 @@ def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, 
     assert "4 tracks of 2 videos are 4 identities" in capsys.readouterr().out
 
 
-def test_one_of_everything(tmp_path: Path, package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("kind", ["package", "clip_package"])  # a clip is filled up by the one crop
+def test_one_of_everything(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("av")
+    package = request.getfixturevalue(kind)
     walk = draw_walk(tmp_path, "door", ["red"], 1)
     video, boxes = walk.split("=")
     Path(boxes).write_text(Path(boxes).read_text().splitlines()[0] + "\n")
     assert call("identify", package, f"{video}={boxes}", "-o", tmp_path / "who.jsonl") == 0
     assert capsys.readouterr().out == f"1 track of 1 video is 1 identity; wrote 1 box to {tmp_path / 'who.jsonl'}\n"
+    assert call("infer", package, video, "--boxes", boxes, "-o", tmp_path / "one.npz") == 0
+    assert capsys.readouterr().out.startswith("1 track → ")
 
 
 @pytest.mark.parametrize(
