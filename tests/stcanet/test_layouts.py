@@ -157,6 +157,7 @@ def test_reads_the_published_structure(tmp_path: Path, name: str) -> None:
     dataset = load_dataset(root)
     assert numbers(dataset) == EXPECTED[name]
     assert dataset.tracklets == (name in ("mars", "dukemtmcvidreid"))
+    assert ("val" in dataset.describe()) == (name == "msmt17")
     assert dataset.notes == ()  # a folder that does not bear the name is not held to the published counts
     assert load_dataset(f"{name}={root}").notes  # one that is called so is
     assert numbers(load_dataset(tmp_path)) == EXPECTED[name]  # found from the folder around it
