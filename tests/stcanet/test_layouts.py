@@ -151,11 +151,21 @@ EXPECTED = {
 }
 
 
+PROTOCOLS = {
+    "msmt17": {"version": "V1"},
+    "cuhk03": {"boxes": "detected"},
+    "mars": {"gallery": "MARS, official"},
+    "dukemtmcvidreid": {"training": "sparse"},
+}
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_reads_the_published_structure(tmp_path: Path, name: str) -> None:
     root = MAKERS[name](tmp_path / "data")
     dataset = load_dataset(root)
     assert numbers(dataset) == EXPECTED[name]
+    assert (dataset.name, dataset.root) == ("data", root)
+    assert {key: text.partition(":")[0] for key, text in dataset.protocol.items()} == PROTOCOLS.get(name, {})
     assert dataset.tracklets == (name in ("mars", "dukemtmcvidreid"))
     assert ("val" in dataset.describe()) == (name == "msmt17")
     assert dataset.notes == ()  # a folder that does not bear the name is not held to the published counts
@@ -301,6 +311,12 @@ def save_mat(name: str, **arrays: object) -> Callable[[Path], None]:
     return lambda root: scipy_io.savemat(root / name, arrays)
 
 
+def save_cuhk(**arrays: object) -> Callable[[Path], None]:
+    cells = np.array(["1_001_1_01.png"], object)
+    others = {"filelist": cells, **{name: np.ones(1) for name in ("labels", "camId", "train_idx", "query_idx", "gallery_idx")}}
+    return save_mat("cuhk03_new_protocol_config_detected.mat", **{**others, **arrays})
+
+
 def truncate(name: str) -> Callable[[Path], None]:
     return lambda root: (root / name).write_bytes((root / name).read_bytes()[:100])
 
@@ -362,6 +378,8 @@ DAMAGE = {
     "two cameras in a tracklet": ("dukemtmcvidreid", write("train/0001/0001/0001_C2_F0099_X3.jpg", ""), "seen by one camera"),
     "folder that is no identity": ("dukemtmcvidreid", lambda root: (root / "query/abc").mkdir(), "named after an identity"),
     "mat names a missing image": ("cuhk03", delete("images_detected/1_002_1_01.png"), "'query_idx': there is no image"),
+    "labels of another number": ("cuhk03", save_cuhk(labels=np.ones(2)), "1 names, 2 labels and 1 cameras"),
+    "camera 0": ("cuhk03", save_cuhk(camId=np.zeros(1)), "'camId' has 0; expected 1 to"),
     "no images": ("cuhk03", rename("images_detected", "images"), "missing images_detected/"),
 }  # fmt: skip
 
