@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from stcanet.model import STCANet
+from stcanet_export import precision
 from stcanet_export.calibration import MIN_CROPS, Calibration
 from stcanet_export.graph import verify
 from stcanet_export.half import to_half
@@ -206,6 +207,21 @@ def test_logits_beyond_float16_do_not_overflow() -> None:
     np.testing.assert_allclose(out, [[[0.5, 0.0], [0.5, 0.0]]], atol=1e-3)
     assert {node.op_type for node in converted.graph.node if node.name.startswith("blocks.2.channel.out_norm")} >= {"Mul"}
     assert next(t for t in converted.graph.initializer if t.name == "half").data_type == TensorProto.FLOAT16
+
+
+def test_a_trial_loses_one_minus_the_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    angles = np.array([0.0, 0.3, 1.0])
+    answers = [np.stack([np.ones(3), np.zeros(3)], 1), np.stack([np.cos(angles), np.sin(angles)], 1)[1:]]
+
+    def embed(*_: object) -> np.ndarray:
+        if not answers:
+            raise PackageError("it gave no numbers")
+        return answers.pop(0)
+
+    monkeypatch.setattr(precision, "_embed", embed)
+    trial = precision._Trial(tmp_path, lambda _: onnx.ModelProto(), np.zeros((3, 1), np.uint8), tmp_path / "x", lambda _: None)
+    np.testing.assert_allclose(trial((), np.array([1, 2])), 1 - np.cos(angles[1:]))
+    assert trial((), np.array([1, 2])).tolist() == [np.inf, np.inf]  # an overflow
 
 
 @pytest.mark.parametrize(
