@@ -166,7 +166,8 @@ def test_reads_the_published_structure(tmp_path: Path, name: str) -> None:
     assert numbers(dataset) == EXPECTED[name]
     assert (dataset.name, dataset.root) == ("data", root)
     assert {key: text.partition(":")[0] for key, text in dataset.protocol.items()} == PROTOCOLS.get(name, {})
-    assert dataset.tracklets == (name in ("mars", "dukemtmcvidreid"))
+    (tracklets,) = (layout.tracklets for layout in LAYOUTS if layout.name == name)
+    assert dataset.tracklets == tracklets == (name in ("mars", "dukemtmcvidreid"))
     assert ("val" in dataset.describe()) == (name == "msmt17")
     assert dataset.notes == ()  # a folder that does not bear the name is not held to the published counts
     assert load_dataset(f"{name}={root}").notes  # one that is called so is
@@ -332,6 +333,10 @@ DAMAGE = {
         "list_query.txt line 1: there is no",
     ),
     "malformed line": ("msmt17", write("list_query.txt", "0000/0000.jpg zero\n"), "line 1: expected 'PID/PID_NUMBER"),
+    "camera 0 of MSMT17": ("msmt17", write("list_query.txt", "0000/0000_000_00_x.jpg 0\n"), "line 1: expected 'PID"),
+    "camera in letters": ("msmt17", write("list_query.txt", "0000/0000_000_ab_x.jpg 0\n"), "line 1: expected 'PID"),
+    "label with an exponent": ("msmt17", write("list_query.txt", "0000/0000_000_01_x.jpg ²\n"), "line 1: expected 'PID"),
+    "list names a missing folder": ("msmt17", write("list_query.txt", "0009/0000_000_02_x.jpg 0\n"), "line 1: there is no"),
     "path that leaves the folder": (
         "msmt17",
         write("list_query.txt", "../../0000_000_02_x.jpg 0\n"),
@@ -350,6 +355,16 @@ DAMAGE = {
         "mars",
         save_mat("info/tracks_train_info.mat", track_train_info=np.array([[1, 99, 1, 1]])),
         "has 99; expected 1 to 5",
+    ),
+    "identity below junk": (
+        "mars",
+        save_mat("info/tracks_train_info.mat", track_train_info=np.array([[1, 1, -2, 1]])),
+        r"\(identities\)' has -2; expected -1 to",
+    ),
+    "camera 0 of MARS": (
+        "mars",
+        save_mat("info/tracks_train_info.mat", track_train_info=np.array([[1, 1, 1, 0]])),
+        r"\(cameras\)' has 0; expected 1 to",
     ),
     "query out of range": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[5]])), "has 5; expected 1 to 4"),
     "fractions": ("mars", save_mat("info/query_IDX.mat", query_IDX=np.array([[1.5]])), "must hold whole numbers"),
