@@ -1,33 +1,49 @@
-"""Writes golden vectors: inputs and what the network gives for them, for a check on the target box."""
+"""Writes golden vectors: inputs and what the network gives for them, a file and its pixels, for a check on the target box."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from stcanet_export.probes import drawn_inputs
 from stcanet_export.sides import Side
+from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.golden import EMBEDDINGS
+from stcanet_runtime.golden import EMBEDDINGS, JPEG, PIXELS
 from stcanet_runtime.manifest import NORMS
+from stcanet_runtime.preprocess import load_image
 
 _MAX_CLIPS = 4
+_SIZE = (64, 32, 3)
 
 
 def write_golden(path: Path, reference: Side) -> None:
     """Write procedural crops (drawn, no real people) with the reference's embeddings, each computed by itself.
 
     Arrays: the input under its name, uint8 ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``; "embeddings" ``[N, D]``; and "norms"
-    ``[N]``, the lengths of the features.
+    ``[N]``, the lengths of the features. "jpeg", the bytes of a file of noise, and "jpeg_pixels" ``[H, W, 3]``, as they are
+    decoded here.
     """
     spec, inputs = reference.spec, drawn_inputs(reference.spec)
     if spec.clip_length is not None:
         inputs = inputs[-_MAX_CLIPS:]
     rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
     arrays: dict[str, Any] = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
+    arrays[JPEG], arrays[PIXELS] = _decoded()
     if norms := [norm for _, norm in rows if norm is not None]:
         arrays[NORMS] = np.concatenate(norms)
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
+
+
+def _decoded() -> tuple[UInt8Array, UInt8Array]:
+    """Bytes ``[B]`` and pixels of a JPEG of noise, in which decoders differ most; its colours are halved, as is common."""
+    noise = np.random.default_rng(0).integers(0, 256, _SIZE, np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "noise.jpg"
+        Image.fromarray(noise).save(path, subsampling="4:2:0")
+        return np.frombuffer(path.read_bytes(), np.uint8), load_image(path)

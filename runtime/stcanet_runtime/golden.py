@@ -1,13 +1,16 @@
 """Golden vectors: does this machine compute what the exporting machine did?
 
 A package holds drawn crops and the embeddings that PyTorch gave for them. Running them again takes seconds, needs no PyTorch,
-and sees a broken provider, driver or build on the target box.
+and sees a broken provider, driver or build on the target box. It also holds a JPEG with its pixels: another libjpeg may decode
+other ones, from which the same network gives other embeddings.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,15 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
 from stcanet_runtime.manifest import NORMS, InputSpec, verify_whole
 from stcanet_runtime.npz import read_npz
+from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.providers import BFLOAT16
 from stcanet_runtime.wording import counted
 
 EMBEDDINGS = "embeddings"
+JPEG, PIXELS = "jpeg", "jpeg_pixels"
+MAX_PIXEL_ERROR = 1.0
+"""Largest mean difference of pixels, of 255. Measured on noise: 0.4 where decoders round otherwise, 15 where one repeats the
+halved colours instead of interpolating them, as FFmpeg does and libjpeg-turbo does not."""
 MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
 """Least cosine of an embedding with its reference, by precision: here and in the parity gate."""
 
@@ -56,12 +64,19 @@ class Verification:
     bound: float
     length_error: float = 0.0
     """Largest relative error of a feature's length, by which clips are averaged; 0 where the package gives none."""
+    pixel_error: float | None = None
+    """Mean difference of the pixels of a decoded JPEG, of 255; None where the package, an older one, holds none."""
 
     @property
     def passed(self) -> bool:
-        """Whether the worst embedding and length are near enough; NaN never is."""
+        """Whether the worst embedding and length, and the pixels, are near enough; NaN never is."""
         # Unit vectors of that cosine are δ apart; rounding changes a feature as much along itself as across.
-        return bool(self.min_cosine >= self.bound and self.length_error <= 1.5 * math.sqrt(2 - 2 * self.bound))
+        computes = self.min_cosine >= self.bound and self.length_error <= 1.5 * math.sqrt(2 - 2 * self.bound)
+        return bool(computes and self._decodes)
+
+    @property
+    def _decodes(self) -> bool:
+        return (self.pixel_error or 0.0) <= MAX_PIXEL_ERROR
 
     def raise_if_failed(self) -> None:
         """Do nothing if it passed.
@@ -69,6 +84,11 @@ class Verification:
         Raises:
             ParityError: It failed.
         """
+        if not self._decodes:
+            raise ParityError(
+                f"this machine decodes JPEG files otherwise than the exporting one: pixels are off by {self.pixel_error:.2f} "
+                f"of 255 on average, must be <= {MAX_PIXEL_ERROR}; install Pillow as a wheel, with its own libjpeg-turbo"
+            )
         if not self.passed:
             raise ParityError(
                 f"provider '{self.provider}' does not compute what the package was verified with: min cosine of {self.crops} "
@@ -80,7 +100,9 @@ class Verification:
 def verify_package(
     package: str | Path, providers: str | Sequence[str] = "auto", public_key: str | Path | None = None
 ) -> Verification:
-    """Check the hashes of a package, and run its golden vectors again: one by one, in one batch, and in the largest batch.
+    """Check the hashes of a package, decode its JPEG, and run its golden vectors again.
+
+    They run one by one, in one batch, and in the largest batch.
 
     Args:
         package: The folder or archive.
@@ -94,11 +116,13 @@ def verify_package(
         PackageError: The package is incomplete or altered, or holds no golden vectors that fit it.
         SignatureError: It is not signed by the demanded key.
         ProviderError: A provider that was named cannot run here.
+        ImageError: JPEG files cannot be decoded here.
     """
     with opened(package) as folder:
         encoder = Encoder.load(folder, providers, public_key=public_key)
         inputs, expected, lengths = _read(folder / GOLDEN_NAME, encoder)
         verify_whole(folder, encoder.manifest)
+        pixel_error = _pixel_error(folder / GOLDEN_NAME)
     cosines, errors = [], [0.0]
     for size in sorted({1, len(inputs), largest_batch(encoder.manifest.input)}):
         again = np.arange(max(size, len(inputs))) % len(inputs)
@@ -109,19 +133,15 @@ def verify_package(
                 errors += np.abs(norms / lengths[run] - 1.0).tolist()
     provider = encoder.session.provider
     bound = MIN_COSINE[precision_under(provider, encoder.manifest.precision)]
-    return Verification(provider, len(inputs), float(np.min(cosines)), bound, float(np.max(errors)))
+    return Verification(provider, len(inputs), float(np.min(cosines)), bound, float(np.max(errors)), pixel_error)
 
 
 def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
     """Inputs, their embeddings, and the lengths of their features, which older packages of images do not have."""
-    try:
-        name = encoder.manifest.input.name
+    name = encoder.manifest.input.name
+    with _explained(path):
         arrays = read_npz(path, (name, EMBEDDINGS, NORMS), LIMITS[GOLDEN_NAME])
         inputs, expected, lengths = arrays[name], arrays[EMBEDDINGS], arrays.get(NORMS)
-    except FileNotFoundError:
-        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
-    except (ValueError, KeyError, OSError) as error:
-        raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
     rows = inputs.shape[0] if inputs.shape else 0
     if rows == 0 or expected.shape != (rows, encoder.dim) or expected.dtype != np.float32:
         of = counted(rows, "input", "inputs")
@@ -130,3 +150,29 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
         of = counted(rows, "input", "inputs")
         raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {of}")
     return inputs, expected, lengths
+
+
+def _pixel_error(path: Path) -> float | None:
+    with _explained(path):
+        arrays = read_npz(path, (JPEG, PIXELS), LIMITS[GOLDEN_NAME])
+        if not arrays:
+            return None
+        file, expected = arrays[JPEG], arrays[PIXELS]
+    with tempfile.TemporaryDirectory() as folder:
+        image = Path(folder) / "golden.jpg"
+        image.write_bytes(file.tobytes())
+        pixels = load_image(image)
+    if expected.shape != pixels.shape or expected.dtype != np.uint8:
+        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the pixels of {list(pixels.shape)}")
+    return float(np.abs(pixels.astype(np.int16) - expected).mean())
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Whatever reading the golden vectors raises is a PackageError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
+    except (ValueError, KeyError, OSError) as error:
+        raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None

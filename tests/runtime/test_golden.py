@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stcanet_runtime import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
@@ -15,6 +17,13 @@ from stcanet_runtime.golden import verify_package
 from stcanet_runtime.manifest import load_manifest
 
 SHAPE = (5, 32, 16, 3)
+
+
+def _decoded() -> tuple[np.ndarray, np.ndarray]:
+    """A JPEG of noise, and its pixels."""
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 16, 3), np.uint8)).save(file, "JPEG", subsampling="4:2:0")
+    return np.frombuffer(file.getvalue(), np.uint8), np.array(Image.open(file))
 
 
 def _write(package: Path, change: np.ndarray | float = 0.0, **arrays: np.ndarray) -> None:
@@ -79,6 +88,33 @@ def test_lengths_of_clip_features_count(clip_package: Path, factor: float, passe
     assert result.min_cosine > 0.999999
 
 
+@pytest.mark.parametrize(("decoder", "passes"), [("this", True), ("rounds", True), ("repeats", False)])
+def test_another_decoder_of_files(package: Path, monkeypatch: pytest.MonkeyPatch, decoder: str, passes: bool) -> None:
+    file, pixels = _decoded()
+    assert len(file) < 3000
+    _write(package, jpeg=file, jpeg_pixels=pixels)
+    assert verify_package(package, "cpu").pixel_error == 0.0
+    others = {"this": pixels, "rounds": pixels ^ 1, "repeats": _colours_repeated(pixels)}
+    monkeypatch.setattr("stcanet_runtime.golden.load_image", lambda _: others[decoder])
+    result = verify_package(package, "cpu")
+    assert result.passed == passes
+    if not passes:
+        with pytest.raises(ParityError, match=r"decodes JPEG files otherwise .* off by \d+\.\d\d of 255"):
+            result.raise_if_failed()
+
+
+def _colours_repeated(pixels: np.ndarray) -> np.ndarray:
+    """As a decoder that does not interpolate them."""
+    light, *colours = Image.fromarray(pixels).convert("YCbCr").split()
+    halves = [colour.reduce(2).resize(colour.size, Image.Resampling.NEAREST) for colour in colours]
+    return np.array(Image.merge("YCbCr", [light, *halves]).convert("RGB"))
+
+
+def test_older_packages_hold_no_file(package: Path) -> None:
+    _write(package)
+    assert verify_package(package, "cpu").pixel_error is None
+
+
 def test_without_golden_vectors(package: Path) -> None:
     with pytest.raises(PackageError, match=r"has no golden\.npz"):
         verify_package(package, "cpu")
@@ -92,8 +128,11 @@ def test_without_golden_vectors(package: Path) -> None:
         {"embeddings": np.array([{"a": 1}])},
         {"images": np.zeros((0, 32, 16, 3), np.uint8), "embeddings": np.zeros((0, 8), np.float32)},
         {"images": np.uint8(0)},
+        {"jpeg": np.zeros(9, np.uint8)},
+        {"jpeg": _decoded()[0], "jpeg_pixels": np.zeros((9, 9, 3), np.uint8)},
+        {"jpeg": _decoded()[0], "jpeg_pixels": _decoded()[1] / 255},
     ],
-    ids=["rows", "type", "pickle", "none", "number"],
+    ids=["rows", "type", "pickle", "none", "number", "no pixels", "size of pixels", "type of pixels"],
 )
 def test_damaged_vectors(package: Path, arrays: dict[str, np.ndarray]) -> None:
     _write(package, **arrays)

@@ -26,16 +26,17 @@ def verify(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Check a package on this machine: its hashes, and the embeddings of the drawn crops that it holds."""
+    """Check a package on this machine: its hashes, the embeddings of the drawn crops that it holds, the pixels of its JPEG."""
     from stcanet_runtime.cli.text import say
     from stcanet_runtime.golden import verify_package
 
     result = verify_package(package, provider, public_key)
     signed = "" if public_key is None else "signature right, "
+    pixels = "no JPEG" if result.pixel_error is None else f"pixels of a JPEG {result.pixel_error:.2f} of 255 off"
     embeddings = counted(result.crops, "golden embedding", "golden embeddings")
     text = (
         f"{package}: {embeddings} on '{result.provider}', min cosine {result.min_cosine:.9f} "
-        f"(at least {result.bound}): {signed}{'verified' if result.passed else 'FAILED'}"
+        f"(at least {result.bound}), {pixels}: {signed}{'verified' if result.passed else 'FAILED'}"
     )
     say({"passed": result.passed, **asdict(result)}, as_json, text)
     result.raise_if_failed()
