@@ -61,10 +61,11 @@ def test_rates_follow_their_factors() -> None:
 
 
 def test_the_rate_follows_the_epochs_that_are_done() -> None:
-    learner = Learner(model(), config(lr=0.5, milestones=[1], warmup_epochs=0.5), CPU)
+    """That of the first batch of each update: of two, here."""
+    learner = Learner(model(), config(lr=0.5, milestones=[1], warmup_epochs=0.5, accumulate=2), CPU)
     rates = []
-    for epoch, step in ((1, 1), (1, 3), (2, 0)):
-        learner.step(batch(), epoch, step, 4)
+    for epoch, step in ((1, 3), (1, 5), (2, 1)):
+        learner.step(batch(), epoch, step, 8)
         rates.append(learner.rate)
     assert rates == pytest.approx([0.5 * 0.505, 0.5, 0.05])
 
@@ -119,7 +120,7 @@ def test_a_frozen_backbone_rests_while_new_layers_train() -> None:
 
 
 def test_accumulated_batches_make_one_update_of_their_mean_gradient() -> None:
-    """Five batches by two: updates after 2, 4 and 5; the same batch twice gives the gradient of one."""
+    """Five batches by two: updates after 2, 4 and 5; the same batch twice gives the gradient of one, as the last one does."""
     learner = Learner(model(), config(accumulate=2, optimizer="sgd", momentum=0.0, lr=0.1), CPU)
     learner.begin_epoch(1)
     assert [learner.ends_update(step, 5) for step in range(5)] == [False, True, False, True, True]
@@ -130,8 +131,18 @@ def test_accumulated_batches_make_one_update_of_their_mean_gradient() -> None:
     once = Learner(model(), config(optimizer="sgd", momentum=0.0, lr=0.1), CPU)
     once.begin_epoch(1)
     once.step(batch(), 1, 0, 5)
+    for either in (learner, once):
+        either.step(batch(2), 1, 4, 5)
     for (name, ours), theirs in zip(learner.model.named_parameters(), once.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_the_accuracy_is_the_share_of_right_classes() -> None:
+    given = batch()
+    labels = model().train()(given.images).logits.argmax(dim=1)
+    labels[0] = (labels[0] + 1) % 6  # of 6 classes
+    values = Learner(model(), config(), CPU).step(given._replace(labels=labels), 1, 0, 1)
+    assert values["accuracy"] == pytest.approx(1 - 1 / len(labels))
 
 
 def test_clipping_bounds_the_update() -> None:
