@@ -40,6 +40,7 @@ def make_duke(root: Path) -> Path:
     picture(root / "bounding_box_train/0001_c3_f0046302.jpg")
     picture(root / "query/0005_c2_f0046985.jpg")
     picture(root / "bounding_box_test/0005_c7_f0044158.jpg")
+    (root / "query/.DS_Store").touch()
     return root
 
 

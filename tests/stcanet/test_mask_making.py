@@ -97,7 +97,8 @@ def test_masks_of_label_maps_are_made_once_and_gone_on_with(tmp_path: Path) -> N
 def test_label_maps_and_names_in_matlab_files(tmp_path: Path) -> None:
     scipy_io = pytest.importorskip("scipy.io")
     labels = np.random.default_rng(0).integers(0, 59, (7, 5), dtype=np.uint8)
-    scipy_io.savemat(tmp_path / "0001.mat", {"groundtruth": labels})
+    beside = {"scale": 2.0, "row": np.arange(4), "column": np.arange(4)[:, None], "cells": np.full((2, 2), "a", object)}
+    scipy_io.savemat(tmp_path / "0001.mat", {"groundtruth": labels, **beside})
     assert_array_equal(read_label_map(tmp_path / "0001.mat"), labels)
     names = np.array([["null", "hair"]], dtype=object)
     scipy_io.savemat(tmp_path / "names.mat", {"label_list": names})
@@ -105,6 +106,9 @@ def test_label_maps_and_names_in_matlab_files(tmp_path: Path) -> None:
     scipy_io.savemat(tmp_path / "two.mat", {"a": labels, "b": labels})
     with pytest.raises(DataError, match=r"one label map \[H, W\], it holds a, b"):
         read_label_map(tmp_path / "two.mat")
+    scipy_io.savemat(tmp_path / "scores.mat", {"a": np.zeros((7, 5, 20))})
+    with pytest.raises(DataError, match=r"one label map \[H, W\], it holds a$"):
+        read_label_map(tmp_path / "scores.mat")
     scipy_io.savemat(tmp_path / "half.mat", {"a": labels + 0.5})
     with pytest.raises(DataError, match="no labels from 0 to 255"):
         read_label_map(tmp_path / "half.mat")

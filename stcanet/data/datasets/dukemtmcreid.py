@@ -21,7 +21,7 @@ _NAME = re.compile(r"\d+_c\d+_f\d+\.\w+", re.ASCII)
 def fits(root: Path) -> bool:
     """Whether it has Market's folders, with names that count frames in Duke's way."""
     folder = child(root, "query") or child(root, "bounding_box_test") or child(root, "bounding_box_train")
-    if folder is None or not market1501.fits(root):
+    if folder is None:
         return False
     first = min((entry.name for entry in folder.iterdir() if not entry.name.startswith(".")), default="")
     return _NAME.fullmatch(first) is not None
