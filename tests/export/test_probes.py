@@ -23,6 +23,11 @@ def test_procedural_crops_are_distinct_and_stay_the_same(tmp_path: Path) -> None
     assert all(np.array_equal(load_image(path), again[path.stem]) for path in paths)
     stripes = crops[[path.stem for path in paths].index("stripes")]
     assert stripes[0, :4, 0].tolist() == [0, 255, 0, 255]
+    ramp, both = again["gradient"][:, 0, 0], again["red-blue"]
+    assert (ramp == np.arange(64) * 255 // 63).all()
+    assert (both[:, :, 0] == np.arange(32) * 255 // 31).all()
+    assert (both[:, :, 2] == ramp[:, None]).all()
+    assert sum(name.startswith("figure-") for name in again) == 6
 
 
 def test_copies_prove_nothing(tmp_path: Path) -> None:
