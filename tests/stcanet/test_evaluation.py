@@ -123,6 +123,21 @@ def test_the_protocol_says_what_was_embedded(tracklets: bool, clips: bool, sampl
     assert text in result.protocol() + ";"
 
 
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (EvaluationSettings(), "AP rectangle; cosine distance; all frames of tracklets; no mirror images; not re-ranked"),
+        (
+            EvaluationSettings(Sampling("quick", 6, flip=True), "euclidean", Reranking(5, 2, 0.4), ap_rule="trapezoid"),
+            "AP trapezoid; euclidean distance; one clip of each tracklet in clips of 6; mirror images averaged; "
+            "re-ranked (k1 5, k2 2, lambda 0.4)",
+        ),
+    ],
+)
+def test_settings_say_themselves(settings: EvaluationSettings, text: str) -> None:
+    assert str(settings) == text
+
+
 def test_a_query_that_is_in_the_gallery_is_embedded_once_and_does_not_find_itself() -> None:
     model, dataset = GivenModel(noise=4.0), make_dataset(append=True)
     embedded = embed_dataset(model, dataset, EvaluationSettings())
@@ -194,8 +209,9 @@ def test_embeddings_are_saved_as_infer_does(tmp_path: Path) -> None:
 
 
 def test_a_data_set_needs_both_sides() -> None:
-    with pytest.raises(DataError, match="8 query and 0 gallery"):
-        embed_dataset(GivenModel(), replace(make_dataset(), gallery=()), EvaluationSettings())
+    for side, counts in (("gallery", "8 query and 0 gallery"), ("query", "0 query and 23 gallery")):
+        with pytest.raises(DataError, match=counts):
+            embed_dataset(GivenModel(), replace(make_dataset(), **{side: ()}), EvaluationSettings())
 
 
 def test_a_clip_length_that_the_model_does_not_take() -> None:
@@ -219,7 +235,7 @@ def no_bar(_: str) -> Iterator[object]:
     yield lambda *_: None
 
 
-def fill(broken: str = "", seen: list[int] | None = None) -> tuple[Matrix, dict[str, GivenModel]]:
+def fill(broken: str = "", seen: list[Matrix] | None = None) -> tuple[Matrix, dict[str, GivenModel]]:
     opened: dict[str, GivenModel] = {}
 
     def open_model(path: Path) -> GivenModel:
@@ -234,16 +250,17 @@ def fill(broken: str = "", seen: list[int] | None = None) -> tuple[Matrix, dict[
         return make_dataset(source)
 
     paths = [Path("a/x.pt"), Path("b/y.pt")], ["home", "abroad", "empty"]
-    on_cell = None if seen is None else (lambda matrix: seen.append(len(matrix.cells)))
+    on_cell = None if seen is None else seen.append
     matrix = fill_matrix(*paths, open_model, open_dataset, EvaluationSettings(), no_bar, on_cell)  # type: ignore[arg-type]
     return matrix, opened
 
 
 def test_every_model_embeds_every_data_set_once() -> None:
-    seen: list[int] = []
+    seen: list[Matrix] = []
     matrix, opened = fill(seen=seen)
     assert (matrix.models, matrix.datasets) == (["a/x.pt", "b/y.pt"], ["home", "abroad", "empty"])
-    assert seen == [1, 2, 3, 4, 5, 6]
+    assert [len(before.cells) for before in seen] == [1, 2, 3, 4, 5, 6]
+    assert (seen[0].models, seen[0].datasets) == (matrix.models, matrix.datasets)
     assert all(len(model.calls) == 3 for model in opened.values())
     assert not matrix.failed
     for model, cells in matrix.rows():
