@@ -129,7 +129,7 @@ def test_the_protocol_says_what_was_embedded(tracklets: bool, clips: bool, sampl
         (EvaluationSettings(), "AP rectangle; cosine distance; all frames of tracklets; no mirror images; not re-ranked"),
         (
             EvaluationSettings(Sampling("quick", 6, flip=True), "euclidean", Reranking(5, 2, 0.4), ap_rule="trapezoid"),
-            "AP trapezoid; euclidean distance; one clip of each tracklet in clips of 6; mirror images averaged; re-ranked (k1 5",
+            "AP trapezoid; euclidean distance; one clip of each tracklet in clips of 6; mirror images averaged; re-ranked (k1",
         ),
     ],
 )
