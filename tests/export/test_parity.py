@@ -23,6 +23,7 @@ from stcanet_export import check_parity
 from stcanet_export.onnx import Contract
 from stcanet_export.package import export_package
 from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.sides import TorchSide
 from stcanet_runtime.errors import DataError, ImageError, ParityError, ProviderError
 from stcanet_runtime.providers import available_providers
 
@@ -240,6 +241,9 @@ def test_untrained_attention_is_noted(image_model: STCANet, image_package: Path)
             block.part.out_norm.weight.zero_()
     (note,) = check_parity(model, image_package).notes
     assert "attention is not exercised after stage 2, after stage 3" in note
+    with torch.no_grad():
+        model.blocks["2"].part.out_norm.weight.fill_(1.0)  # one of the two is enough
+    assert TorchSide(model).idle_blocks() == ["after stage 3"]
 
 
 def test_nothing_to_compare(make_model: Callable[..., STCANet], image_package: Path) -> None:
