@@ -100,7 +100,7 @@ FULL_EXTRAS = {
     "train": [*TORCH, "tensorboard", "tomli-w", "scipy"],
     "openvino-native": ["openvino"],  # without ONNX Runtime; also on processors where its plugin lists no device
     "mat": ["scipy"],  # .mat files of CUHK03, MARS and label maps, for who evaluates without torch
-    "export": [*TORCH, "onnx>=1.18", "onnxscript>=0.3"],
+    "export": [*TORCH, "onnx>=1.18", "onnxscript>=0.7"],
     "dev": [
         "build",
         "clang-format",
@@ -165,7 +165,7 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.11,<3.14",
-    install_requires=["numpy>=2", "pillow>=11", "typer>=0.19", "rich"],
+    install_requires=["numpy>=2", "pillow>=11", "typer>=0.20", "rich"],
     extras_require=flavor["extras"],
     entry_points={"console_scripts": [f"{name} = {target}" for name, target in flavor["scripts"].items()]},
     packages=find_all(flavor["folders"]),

@@ -52,8 +52,12 @@ def main() -> NoReturn:
     try:
         runtime.run(app)
     except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
+        package, part, _ = (error.name or "").partition(".")
         if package not in EXTRA_OF:
             raise
-        print(f"error: {MissingDependencyError(package, 'this command', EXTRA_OF[package])}", file=sys.stderr)
+        if part:  # the package is there, and another wants more of it
+            problem = f"{package} has no {error.name}: its version does not fit the others; pip install --upgrade {package}"
+        else:
+            problem = str(MissingDependencyError(package, "this command", EXTRA_OF[package]))
+        print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(1) from None

@@ -95,7 +95,8 @@ def neighbour_mask(frames: int, num_parts: int, device: torch.device | None = No
 
     Either another part of the same frame or the same part of another frame: (N − 1) + (T − 1) neighbours each.
     """
-    frame = torch.arange(frames, device=device).repeat_interleave(num_parts)
+    # Not repeat_interleave, which torch 2.8 does not export.
+    frame = torch.arange(frames, device=device)[:, None].expand(-1, num_parts).flatten()
     part = torch.arange(num_parts, device=device).repeat(frames)
     same_frame = frame[:, None] == frame[None, :]
     same_part = part[:, None] == part[None, :]

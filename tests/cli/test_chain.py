@@ -118,6 +118,11 @@ def test_commands_that_need_torch_say_so(
     assert_one_line_error(stcanet(command, *args[command], without=("torch",)), package_name, "pip install 'stcanet[")
 
 
+def test_a_package_that_is_there_and_does_not_fit(stcanet, checkpoint: Path, tmp_path: Path) -> None:
+    done = stcanet("export", checkpoint, "--out", tmp_path / "p", without=("onnxscript._framework_apis",))
+    assert_one_line_error(done, "onnxscript has no onnxscript._framework_apis", "pip install --upgrade onnxscript")
+
+
 def test_folder_without_images(stcanet, package: Path, tmp_path: Path) -> None:
     assert_one_line_error(stcanet("infer", package, tmp_path), str(tmp_path))
 

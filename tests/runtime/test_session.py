@@ -60,17 +60,17 @@ def test_weights_of_eight_bits_do_not_overflow(tmp_path: Path) -> None:
     """255 × 127, twice, is more than 16 bits hold, in which x86 without VNNI adds; ONNX Runtime then gives 32,767."""
     one, zero = numpy_helper.from_array(np.float32(1), "one"), numpy_helper.from_array(np.uint8(0), "zero")
     weights = numpy_helper.from_array(np.full((16, 16, 1, 1), 127, np.int8), "weights")
-    large = numpy_helper.from_array(np.float32(2**12), "large")
+    large, nil = numpy_helper.from_array(np.float32(2**12), "large"), numpy_helper.from_array(np.int8(0), "nil")
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "one", "zero"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "one", "zero"], ["d"]),
-        helper.make_node("DequantizeLinear", ["weights", "one"], ["w"]),
+        helper.make_node("DequantizeLinear", ["weights", "one", "nil"], ["w"]),
         helper.make_node("Conv", ["d", "w"], ["sum"]),
         helper.make_node("QuantizeLinear", ["sum", "large", "zero"], ["rounded"]),
         helper.make_node("DequantizeLinear", ["rounded", "large", "zero"], ["y"]),
     ]
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 16, 4, 4]) for name in "xy"]
-    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [one, zero, weights, large])
+    graph = helper.make_graph(nodes, "g", values[:1], values[1:], [one, zero, weights, large, nil])
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "m.onnx")
     (got,) = open_session(tmp_path / "m.onnx", "cpu").run({"x": np.full((1, 16, 4, 4), 255, np.float32)}).values()
     assert_allclose(got, 16 * 255 * 127, atol=2**11)
