@@ -84,10 +84,10 @@ class TrainBatches:
             samples,
             [self.labels[pid] for pid in pids],
             frames,
-            model.clip_length,
-            config.clips,
-            config.seed,
-            config.workers,
+            clip_length=model.clip_length,
+            clips=config.clips,
+            seed=config.seed,
+            workers=config.workers,
             pin=device.type == "cuda",
         )
         self._normalize = Normalize().to(device)
