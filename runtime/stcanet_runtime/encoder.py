@@ -86,7 +86,7 @@ class Encoder:
             package: Folder with `model.onnx` and `manifest.json`, or the same as a `.zip` or `.stcanet` file, whose hashes
                 are checked; or a single ONNX file, whose manifest is in its metadata.
             providers: "auto", a name or a list; see :func:`stcanet_runtime.session.open_session`.
-            threads: Threads of one run; None leaves it to the provider.
+            threads: Threads of one run; None leaves it to the provider, within the CPU quota of a container.
             batch_sizes: The only sizes of runs. A rest below the smallest is filled up, which a GPU hardly notices: (8, 32).
             warm_up: Whether each size runs once now, so that none stalls later.
             cache: Folder in which TensorRT and OpenVINO keep what they compile; with it "auto" takes TensorRT where it can.

@@ -6,9 +6,9 @@ from float32 tiles; with D columns, u = 2⁻²⁴ and lengths relative to the lo
 that; pairs closer than 1/16 are measured by the definition. Rows that are nearly one direction are seen from their mean, and
 errors shrink as the lengths from there do. Algorithms and proofs: ``csrc/README.md``.
 
-Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may use) and ``STCANET_ISA`` (``generic``, ``avx2``,
-``avx512``, ``amx``; default: the best); the arguments of the functions come first. Searches screen with int16 products on
-``avx2``, with bfloat16 on ``amx``, with float32 otherwise.
+Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may use, or the CPU quota of a container) and
+``STCANET_ISA`` (``generic``, ``avx2``, ``avx512``, ``amx``; default: the best); the arguments of the functions come first.
+Searches screen with int16 products on ``avx2``, with bfloat16 on ``amx``, with float32 otherwise.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 PACKAGE = Annotated[Path | None, typer.Option(help="Model package, where a folder of crops is given.")]
 PROVIDER = Annotated[str, provider_option("Where the model runs")]
-THREADS = Annotated[int | None, typer.Option(min=1, help="Threads of each model. Default: the provider's choice.")]
+THREADS = Annotated[int | None, typer.Option(min=1, help="Threads of each model. Default: the provider's, or a CPU quota's.")]
 METRIC = Annotated[str, typer.Option(callback=check_metric, help="Distance between embeddings: cosine or euclidean.")]
 RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
 K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
