@@ -120,6 +120,8 @@ def test_int8_passes_its_bar(int8: ExportResult) -> None:
             assert kinds[weight.input[0]] == TensorProto.INT8
             scale = next(tensor for tensor in found.initializer if tensor.name == weight.input[1])
             assert numpy_helper.to_array(scale).ndim == 1  # by channel
+            values = next(numpy_helper.to_array(tensor) for tensor in found.initializer if tensor.name == weight.input[0])
+            assert np.abs(values.astype(int)).max() == 64, node.name  # seven bits, all of them used
     assert not any(node.op_type == "QuantizeLinear" and node.name.startswith("blocks.2.channel/Soft") for node in found.node)
 
 
