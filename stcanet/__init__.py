@@ -25,8 +25,12 @@ _HOMES = {
 
 __all__ = ["Embedder", "ModelConfig", "STCANet", "__version__", "build_model", "load_checkpoint"]
 
+if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'stcanet' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    def __getattr__(name: str) -> Any:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOMES[name]), name)
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

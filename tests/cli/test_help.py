@@ -13,6 +13,7 @@ import typer
 
 from stcanet.cli import app
 from stcanet_runtime.cli import app as runtime_app
+from stcanet_runtime.cli import run
 from stcanet_runtime.cli.examples import call_program
 
 ROOT = Path(__file__).parents[2]
@@ -88,6 +89,15 @@ def test_parse_sees_what_is_wrong() -> None:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_options_of_all_commands_stand_before_them(name: str) -> None:
     parse(program(name), [name, "--config", "box.toml", "--log-level", "info", "--log-json", "health", "watch.json"])
+
+
+@pytest.mark.parametrize("words", [["-h"], ["rank", "-h"], ["gallery", "search", "-h"]])
+def test_help_is_short_to_ask_for(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run(runtime_app, words)
+    assert left.value.code == 0
+    usage, _, _ = capsys.readouterr().out.partition("OPTIONS")
+    assert " ".join(words[:-1]) in usage.partition("Usage:")[2]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

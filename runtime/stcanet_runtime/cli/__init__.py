@@ -126,7 +126,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     command = typer.main.get_command(app)
     call_program(command, command.name or "stcanet")
     try:
-        result = command(args=None if args is None else list(args), standalone_mode=False)
+        given = None if args is None else list(args)
+        result = command(args=given, standalone_mode=False, help_option_names=["--help", "-h"])
         sys.stdout.flush()
     except StcanetError as error:
         _fail(str(error), EXIT_ERROR)
