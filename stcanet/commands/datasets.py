@@ -116,8 +116,8 @@ def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
         lines.append(f"  {split:8} {', '.join(parts)}")
     lines += [f"  {name}: {value}" for name, value in dataset.protocol.items()]
     for finding in findings:
-        count = "" if finding.examples == (finding.message,) else f"{finding.cases:,} "
-        lines.append(f"{finding.level}: {count}{finding.message}")
+        count = "" if finding.examples == (finding.message,) else f" ({finding.cases:,})"
+        lines.append(f"{finding.level}: {finding.message}{count}")
         lines += [f"    {example}" for example in finding.examples if example != finding.message]
         if finding.cases > len(finding.examples):
             lines.append(f"    … and {finding.cases - len(finding.examples):,} more")

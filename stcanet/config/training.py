@@ -203,7 +203,7 @@ class TrainConfig:
     val_fraction: float = 0.1
     """Share of the training identities held back to choose the best checkpoint; 0 keeps the last one instead."""
     eval_every: int = 10
-    """Epochs between validations; the last epoch is always validated."""
+    """Epochs between validations; the last epoch is always validated, those at half size never are."""
     half_size_epochs: int = 0
     """First epochs at half the height and width, a quarter of the work each; for training from scratch."""
     amp: Literal["auto", "on", "off"] = "auto"

@@ -123,8 +123,9 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("path,pid,split\na.jpg,1,train\n", "missing 'camid'; camid may stay empty"),
-        ("", "missing 'path', 'pid', 'camid' or 'split'"),
+        ("path,pid,split\na.jpg,1,train\n", "missing 'camid' in 'path,pid,split'; camid may stay empty"),
+        ("path;pid;camid;split\n", "missing 'path', 'pid', 'camid' or 'split' in 'path;pid;camid;split'$"),
+        ("", "missing 'path', 'pid', 'camid' or 'split' in ''$"),
         ("path,pid,camid,split\n", "lists no images"),
         ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),
         (

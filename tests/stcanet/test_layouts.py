@@ -488,6 +488,7 @@ def test_an_empty_split_is_said_once(tmp_path: Path) -> None:
     dataset = load_dataset(tmp_path / "crops.csv")
     findings = check_dataset(dataset)
     report = _report(dataset, findings)
+    assert report.startswith(f"crops (images), {tmp_path / 'crops.csv'}\n")
     assert "\nwarning: the query split is empty\nwarning: the gallery split" in report
     assert report.endswith("\n0 kinds of error, 3 kinds of warning")
     assert _report(dataset, findings[:1]).endswith("\n0 kinds of error, 1 kind of warning")
@@ -505,7 +506,9 @@ def test_check_of_copies_and_counts(tmp_path: Path) -> None:
     (root / "bounding_box_train" / "0002_c1s1_000452_03.jpg").write_bytes(
         (root / "bounding_box_train" / "0002_c1s1_000451_03.jpg").read_bytes()
     )
-    found = levels(load_dataset(root))
+    dataset = load_dataset(root)
+    assert "\nwarning: images are exact copies of others (1)\n" in _report(dataset, check_dataset(dataset))
+    found = levels(dataset)
     assert found.pop("images are exact copies of others") == ("warning", 1)
     (note,) = found
     assert note.startswith("this is not the published market1501: train 3 instead of 12,936")

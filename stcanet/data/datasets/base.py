@@ -31,6 +31,7 @@ class ReIDDataset:
 
     name: str
     root: Path
+    """The folder, or the file that lists the images."""
     train: tuple[Sample, ...]
     query: tuple[Sample, ...]
     gallery: tuple[Sample, ...]

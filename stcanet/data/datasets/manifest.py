@@ -58,7 +58,7 @@ def read_manifest(path: Path) -> ReIDDataset:
     for group in groups.values():
         splits[group[0].split].append(_sample(group, path))
     train, query, gallery = (tuple(splits[split]) for split in SPLITS)
-    return ReIDDataset(path.stem, path.parent, train, query, gallery, tracklets)
+    return ReIDDataset(path.stem, path, train, query, gallery, tracklets)
 
 
 def _sample(group: list[_Line], manifest: Path) -> Sample:
@@ -87,8 +87,9 @@ def _read_lines(path: Path) -> list[_Line]:
             columns = reader.fieldnames or []
             if missing := [column for column in REQUIRED if column not in columns]:
                 header = f"'{','.join(REQUIRED)}[,{','.join(OPTIONAL)}]'"
-                hint = "; camid may stay empty where cameras are not known" if "camid" in missing else ""
-                raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)}{hint}")
+                hint = "; camid may stay empty where cameras are not known" if missing == ["camid"] else ""
+                found = ",".join(columns)[:80]
+                raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)} in '{found}'{hint}")
             return [_parse(row, path, reader.line_num) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
