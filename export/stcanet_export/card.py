@@ -102,7 +102,7 @@ def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, floa
     if metrics:
         named = {name.removeprefix("val_").replace("rank", "rank-"): value for name, value in metrics.items()}
         values = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
-        parts.append(f"On people held back from training, which chose the checkpoint: {values}.")
+        parts.append(f"On images held back from training, which chose the checkpoint: {values}.")
     return "\n\n".join(parts) or _NO_EVALUATION
 
 

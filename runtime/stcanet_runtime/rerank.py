@@ -117,7 +117,7 @@ def rerank(
         lambda_value: weight of the plain distance, from 0 to 1.
         top: the best gallery rows wanted of every query, instead of all distances; takes no [Q, G] memory.
         metric: ``"cosine"`` or ``"euclidean"``; the same result for rows of length 1.
-        variant: ``"zhong"``, or ``"torchreid"``, which squares the distances once more.
+        variant: ``"zhong"``, or ``"torchreid"``, which squares the distances once more; STCANet's published code does so too.
         q_camids: [Q] integers, with ``top`` only: gallery images of a query's own camera are left out of its list.
         g_camids: [G] integers, together with ``q_camids``.
         out: an array [Q, G] to fill, apart from the inputs, or the path of a ``.npy`` to write block by block; not with

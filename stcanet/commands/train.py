@@ -66,7 +66,7 @@ def train(
     ] = None,
     as_json: JSON = False,
 ) -> None:
-    """Train a network; the best checkpoint is chosen on held-back training identities, never on the test set."""
+    """Train a network; the best checkpoint is chosen on training data that is held back, never on the test set."""
     if (out is None) == (resume is None):
         given = "pass either --out FOLDER for a new run or --resume FOLDER for an interrupted one"
         raise typer.BadParameter(given, param_hint="'--out'")

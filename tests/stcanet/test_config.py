@@ -10,7 +10,16 @@ import pytest
 import tomli_w
 import torch
 
-from stcanet.config import TrainConfig, load_toml, make_config, parse_override
+from stcanet.config import (
+    AugmentConfig,
+    ClipConfig,
+    LossConfig,
+    OptimConfig,
+    TrainConfig,
+    load_toml,
+    make_config,
+    parse_override,
+)
 from stcanet.engine.schedule import lr_factor
 from stcanet_runtime.errors import ConfigError, OptionError
 
@@ -149,10 +158,22 @@ def test_recipes_are_valid(path: Path) -> None:
     make_config(load_toml(path), {"data": "x"})
 
 
-@pytest.mark.parametrize("name", ["image", "video"])
-def test_published_recipes_train_on_all_identities(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "epochs", "identities", "smoothing", "milestones"),
+    [("image", 60, 16, 0.1, (20, 40)), ("video", 150, 8, 0.0, (40, 80, 120))],
+)
+def test_the_published_recipes(name: str, epochs: int, identities: int, smoothing: float, milestones: tuple[int, ...]) -> None:
     config = make_config({"data": "x"}, load_toml(next(path for path in RECIPES if path.stem == name)))
-    assert (config.val_fraction, config.augment.pad) == (0.0, 0)
+    assert (config.preset, config.backbone_weights, config.val_fraction) == (f"stcanet-{name}", "imagenet", 0.0)
+    assert (config.epochs, config.identities, config.instances, config.half_size_epochs) == (epochs, identities, 4, 0)
+    assert config.augment == AugmentConfig(flip=0.5, pad=0, erase=0.5, erase_area=(0.02, 0.4), erase_aspect=0.3)
+    assert config.clips == ClipConfig(sampling="stride", stride=8)
+    assert config.loss == LossConfig(
+        label_smoothing=smoothing, triplet_weight=1.0, margin=0.3, distance="cosine", mask_weight=0.5, mask_loss="bce"
+    )
+    assert config.optim == OptimConfig(
+        optimizer="adam", lr=3.5e-4, weight_decay=5e-4, schedule="multistep", milestones=milestones, gamma=0.1, warmup_epochs=0
+    )
 
 
 def test_there_are_recipes() -> None:

@@ -122,7 +122,7 @@ def rerank(
        may be the neighbour of another, and one more query changes every result.
     2. *Power of the distance.* The paper uses the squared euclidean distance of unit vectors; only its ratio to a maximum
        counts. That is ``power`` 2 for true euclidean distances, 1 for cosine distances (half of the squared ones).
-       torchreid and layumi hand squared distances to code that squares them: 4 and 2.
+       torchreid, layumi and the published STCANet code hand squared or cosine distances to code that squares them: 4 and 2.
     3. *Column maximum.* Row i of the working matrix is column i of ``distances``, divided by its maximum over all N, then
        raised: with symmetric distances the row itself. A row of zeros stays zero (the published code divides 0 by 0). The
        faiss versions (fast-reid, SpCL) do not normalise, or blend with distances that are not.
