@@ -139,7 +139,7 @@ def make_manifest(
         spec = replace(spec, dtype=FLOAT, layout="NCHW", mean=IMAGENET_MEAN, std=IMAGENET_STD)
         output = replace(output, name="output")
     if contract.part_maps:
-        output = replace(output, part_maps=tuple(f"part_maps_{stage}" for stage in sorted(config.blocks)))
+        output = replace(output, part_maps=tuple(f"part_maps_{stage}" for stage in config.blocks))
     created = datetime.now(UTC).isoformat(timespec="seconds")
     generator = f"stcanet {__version__}"
     return Manifest(config.preset, spec, output, opset, created, generator, source=source or {}, licence=licence)

@@ -54,6 +54,7 @@ class ModelConfig:
             raise OptionError("backbone", self.backbone, quote_choices(BACKBONES))
         check_choices(self)
         check_blocks(self.blocks)
+        object.__setattr__(self, "blocks", tuple(sorted(self.blocks)))  # as the network has them, and gives their part maps
         for name in ("height", "width"):
             if not 32 <= getattr(self, name) <= MAX_SIDE:
                 raise OptionError(name, getattr(self, name), f"from 32 to {MAX_SIDE} pixels")

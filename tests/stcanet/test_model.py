@@ -81,6 +81,12 @@ def test_image_shapes_at_full_size() -> None:
     assert [tuple(parts.shape) for parts in output.part_logits] == [(1, 1, 4, 32, 16), (1, 1, 4, 16, 8)]
 
 
+def test_part_maps_are_told_apart_by_their_stage_whatever_the_order_of_the_blocks() -> None:
+    model = stcanet.build_model("stcanet-tiny", blocks=(3, 2)).eval()
+    maps = model(torch.zeros(1, 3, 128, 64)).part_logits
+    assert {stage: logits.shape[-2] for stage, logits in zip(model.config.blocks, maps, strict=True)} == {2: 16, 3: 8}
+
+
 def test_last_stage_keeps_resolution_for_every_backbone() -> None:
     for name in ("resnet18", "resnet34", "resnet50", "resnet101"):
         backbone = stcanet.build_model("stcanet-image", backbone=name, blocks=()).backbone.eval()
