@@ -137,13 +137,13 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         raise SystemExit(EXIT_ERROR) from None
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_ERROR)
-    except KeyboardInterrupt:
-        _fail("interrupted", EXIT_INTERRUPTED)
     except Exception as error:
         if isinstance(error, typer.Abort):
             _fail("aborted", EXIT_ERROR)
         _fail_usage(error)
         raise
+    if result == EXIT_INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        _fail("interrupted", EXIT_INTERRUPTED)
     raise SystemExit(result if isinstance(result, int) else 0)
 
 
