@@ -14,6 +14,7 @@ from PIL import Image
 
 from stcanet_runtime import Gallery
 from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli.gallery_entries import describe
 from stcanet_runtime.cli.gallery_options import age_limit, parse_time
 
 Run = Callable[..., tuple[int, str, str]]
@@ -131,7 +132,16 @@ def test_names_from_folders(site: Path, package: Path, crops: Path, tmp_path: Pa
     assert "who they are is not known" in err
     cli("gallery", "enrol", site, tmp_path / "people", "--package", package, "--by-folder", "--camera", "door")
     facts = json.loads(cli("gallery", "stats", site, "--json", "--check")[1])
-    assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, 2, ["door"])
+    assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, {"anna": 3, "ben": 3}, ["door"])
+    assert "\nidentities: anna (3), ben (3)\n" in cli("gallery", "stats", site)[1]
+
+
+def test_statistics_name_the_first_of_many(site: Path) -> None:
+    with Gallery.open(site) as gallery:
+        gallery.enrol(np.ones((22, gallery.space.dim)), [f"p{i:02}" for i in range(22)])
+        text = describe(gallery.stats())
+    assert "\nidentities: p00 (1), " in text
+    assert " p19 (1), … and 2 more (--json prints all)\n" in text
 
 
 def test_junk_and_distractors_are_nobody(site: Path, package: Path, crops: Path, cli: Run) -> None:

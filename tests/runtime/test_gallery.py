@@ -869,7 +869,7 @@ def test_stats(filled: Gallery, path: Path) -> None:
     stats = filled.stats()
     assert {key: stats[key] for key in ("entries", "identities", "cameras", "first_time", "last_time", "dim")} == {
         "entries": 60,
-        "identities": 6,
+        "identities": dict.fromkeys(sorted({*make_people()[1]}), 10),
         "cameras": ["c0", "c1", "c2", "c3"],
         "first_time": 0.0,
         "last_time": 59.0,

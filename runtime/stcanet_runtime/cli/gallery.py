@@ -279,7 +279,7 @@ def stats(
     check: Annotated[bool, typer.Option("--check", help="Read everything; an error where something is damaged.")] = False,
     as_json: JSON = False,
 ) -> None:
-    """Say what is in a gallery."""
+    """Say who and what is in a gallery."""
     from stcanet_runtime.cli import gallery_entries
     from stcanet_runtime.gallery import Gallery
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from stcanet_runtime.errors import DataError, quote_choices
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Gallery, Where
 from stcanet_runtime.wording import counted
+
+SHOWN = 20
+"""Identities that statistics name."""
 
 
 def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
@@ -89,10 +93,13 @@ def describe(facts: Mapping[str, Any]) -> str:
     first, last = (None if facts[key] is None else _date(facts[key]) for key in ("first_time", "last_time"))
     threshold = "none" if facts["threshold"] is None else f"{facts['threshold']:.4f}"
     entries = counted(facts["entries"], "entry", "entries")
-    identities = counted(facts["identities"], "identity", "identities")
+    people = facts["identities"]
+    names = [f"{name} ({count})" for name, count in islice(people.items(), SHOWN)]
+    names += [f"… and {len(people) - SHOWN:,} more (--json prints all)"] if len(people) > SHOWN else []
     return "\n".join(
         [
-            f"{facts['path']}: {entries}, {identities}, {facts['bytes'] / 2**20:.1f} MiB",
+            f"{facts['path']}: {entries}, {counted(len(people), 'identity', 'identities')}, {facts['bytes'] / 2**20:.1f} MiB",
+            f"identities: {', '.join(names) or 'none'}",
             f"cameras: {', '.join(facts['cameras']) or 'none'}",
             f"times: {first} to {last}" if first else "times: none",
             f"embeddings: {facts['dim']} × {facts['dtype']}, {facts['metric']}, model {facts['model'][:16]}",

@@ -307,7 +307,7 @@ class Gallery:
         return rows, [entries[i] for i in rows.ids.tolist()]
 
     def stats(self) -> dict[str, Any]:
-        """Counts, the span of times, model and files, as JSON values."""
+        """Counts, who is in it with how many entries, the span of times, model and files, as JSON values."""
         facts = self.store.facts()
         return {
             **facts,

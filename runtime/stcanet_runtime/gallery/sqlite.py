@@ -281,14 +281,14 @@ class SqliteStore:
     def facts(self) -> dict[str, Any]:
         """Files, counts and the span of times; see `Store`."""
         with self._asking() as connection, database.transaction(connection, "DEFERRED"):
-            counts = connection.execute(
-                "SELECT count(*), count(DISTINCT identity), min(time), max(time) FROM entries"
-            ).fetchone()
+            counts = connection.execute("SELECT count(*), min(time), max(time) FROM entries").fetchone()
+            identities = connection.execute("SELECT identity, count(*) FROM entries GROUP BY 1 ORDER BY 1").fetchall()
             cameras = connection.execute("SELECT DISTINCT camera FROM entries WHERE camera IS NOT NULL ORDER BY 1").fetchall()
         return {
             "path": str(self.path),
             "bytes": sum(file.stat().st_size for file in database.sidecars(self._opened.place) if file.exists()),
-            **dict(zip(("entries", "identities", "first_time", "last_time"), counts, strict=True)),
+            **dict(zip(("entries", "first_time", "last_time"), counts, strict=True)),
+            "identities": dict(identities),
             "cameras": [camera for (camera,) in cameras],
         }
 

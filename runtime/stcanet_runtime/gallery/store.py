@@ -104,7 +104,8 @@ class Store(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """As JSON values: ``path``, ``bytes``, ``entries``, ``identities``, ``cameras``, ``first_time``, ``last_time``."""
+        """As JSON values: ``path``, ``bytes``, ``entries``, ``identities`` (the entries of each), ``cameras``, ``first_time``,
+        ``last_time``."""
         ...
 
     def check(self) -> None:
