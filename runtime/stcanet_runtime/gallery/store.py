@@ -104,8 +104,10 @@ class Store(Protocol):
         ...
 
     def facts(self) -> dict[str, Any]:
-        """As JSON values: ``path``, ``bytes``, ``entries``, ``identities`` (the entries of each), ``cameras``, ``first_time``,
-        ``last_time``."""
+        """What is there, as JSON values.
+
+        ``path``, ``bytes``, ``entries``, ``identities`` with the entries of each, ``cameras``, ``first_time``, ``last_time``.
+        """
         ...
 
     def check(self) -> None:
