@@ -15,6 +15,7 @@ from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import DataError, MissingDependencyError
 from stcanet_runtime.files import atomic_path
 
+_SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
 _DEFAULT_RATE = Fraction(25)
 _SILENCE = 10.0  # seconds
 # Name and password as FFmpeg finds them, up to the last @ of the host part; or behind a name a password with /, ? or #, which
@@ -52,6 +53,11 @@ def import_av() -> Any:
 def is_url(source: str | Path) -> bool:
     """Whether a video is a stream (rtsp://…) and not a file."""
     return "://" in str(source)
+
+
+def is_video(source: str | Path) -> bool:
+    """Whether it is a stream, or by its name a video; a folder of frames may be called as the video is."""
+    return is_url(source) or (Path(source).suffix.lower() in _SUFFIXES and not Path(source).is_dir())
 
 
 def without_login(text: str | Path) -> str:

@@ -408,6 +408,7 @@ def test_infer_embeds_each_box_of_a_file_or_a_detector(
         (["--boxes", "b", "--detector", "d"], "one of the two is enough"),
         (["--each-box"], "needs --boxes"),
         (["--boxes", "b", "--gallery", "g", "--sheet", "s.png"], "draws image files"),
+        ([], "a video or camera needs --boxes or --detector"),
     ],
 )
 def test_infer_says_which_options_do_not_go_together(

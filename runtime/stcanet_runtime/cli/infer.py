@@ -72,7 +72,7 @@ def infer(
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
-    from stcanet_runtime.video import is_url
+    from stcanet_runtime.video import is_video
 
     if rerank and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
@@ -81,8 +81,8 @@ def infer(
     if each_box and boxes is None:
         raise typer.BadParameter("needs --boxes", param_hint="'--each-box'")
     video = boxes is not None or detector is not None
-    if is_url(images) and not video:
-        raise typer.BadParameter("a camera needs --boxes or --detector", param_hint="'IMAGES'")
+    if is_video(images) and not video:
+        raise typer.BadParameter("a video or camera needs --boxes or --detector", param_hint="'IMAGES'")
     if sheet is not None and video:
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
