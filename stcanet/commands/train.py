@@ -105,7 +105,7 @@ def train(
         ran = counted(result.epochs, "epoch", "epochs")
         chosen = f"best of {ran}: {result.best_epoch}" if result.metrics else ran
         figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
-        if result.finished:
+        if result.was_finished:
             typer.echo(f"{folder} is finished: nothing was trained")
         typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
         typer.echo(str(page))
@@ -147,10 +147,10 @@ class TrainingProgress:
     def on_start(self, facts: dict[str, Any]) -> None:
         """Say what is trained on."""
         queries = counted(facts["val_queries"], "query", "queries")
+        validation = f"validation {queries} in {facts['val_gallery']}" if facts["val_queries"] else "no validation"
         self._console.print(
             f"{facts['dataset']}: {facts['train_images']} {facts['kind']} of {facts['train_identities']} identities, "
-            f"validation {queries} in {facts['val_gallery']}; {facts['device']}, {facts['precision']}, "
-            f"images from {facts['images_from']}",
+            f"{validation}; {facts['device']}, {facts['precision']}, images from {facts['images_from']}",
             soft_wrap=True,
         )
         if "init" in facts:

@@ -51,7 +51,7 @@ class TrainResult:
     best_epoch: int
     metrics: dict[str, float]
     seconds: float
-    finished: bool = False
+    was_finished: bool = False
     """Whether the run was finished before, so that nothing was trained now."""
 
 
@@ -102,7 +102,7 @@ def _finished(out: Path, epochs: int) -> TrainResult | None:
     except CheckpointError:
         return None
     metrics = {name: value for name, value in best.items() if name != "epoch"} if validated else {}
-    return TrainResult(used, epochs, best["epoch"], metrics, 0.0, finished=True) if left == (epochs, best["epoch"]) else None
+    return TrainResult(used, epochs, best["epoch"], metrics, 0.0, was_finished=True) if left == (epochs, best["epoch"]) else None
 
 
 class _Run:

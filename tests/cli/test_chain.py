@@ -209,7 +209,8 @@ def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     facts |= dict.fromkeys(("train_images", "train_identities", "val_queries", "val_gallery"), 0)
     said = {"init": "runs/[old]/best.pt: all", "dataset_notes": ["runs[/old]"], "notes": ["nothing is held back"]}
     TrainingProgress(1).on_start({**facts, **said})
-    assert capsys.readouterr().err.splitlines()[1:] == [
+    assert capsys.readouterr().err.splitlines() == [
+        ": 0  of 0 identities, no validation; , , images from ",
         "starts from runs/[old]/best.pt: all",
         "note: runs[/old]",
         "note: nothing is held back",

@@ -281,7 +281,7 @@ def test_a_finished_run_is_finished_with_or_without_its_state(
         train(replace(config, epochs=2), run, resume=True)
     monkeypatch.setattr("stcanet.engine.trainer.load_dataset", lambda *_: pytest.fail("images were read"))
     again = train(replace(config, workers=1), run, resume=True)
-    assert again == replace(first, seconds=0.0, finished=True)
+    assert again == replace(first, seconds=0.0, was_finished=True)
     assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 
 
@@ -293,7 +293,7 @@ def test_a_run_killed_between_its_figures_and_its_checkpoints_is_not_finished(
     train(config, run)
     for name in (missing, "resume.pt"):
         (run / name).unlink()
-    assert not train(config, run, resume=True).finished
+    assert not train(config, run, resume=True).was_finished
     assert (run / missing).exists()
 
 
@@ -302,7 +302,7 @@ def test_a_run_whose_state_is_gone_is_not_trained_over(people: Path, tmp_path: P
     train(config, run)
     (run / "resume.pt").unlink()
     before = {name: (run / name).read_bytes() for name in ("last.pt", "metrics.jsonl")}
-    assert train(config, run, resume=True).finished
+    assert train(config, run, resume=True).was_finished
     with pytest.raises(CheckpointError, match=r"has 2 epochs behind it, but no resume\.pt"):
         train(replace(config, epochs=3), run, resume=True)
     assert {name: (run / name).read_bytes() for name in before} == before
