@@ -101,8 +101,10 @@ def _finished(out: Path, epochs: int) -> TrainResult | None:
         left = load_checkpoint(out / run_files.LAST).epoch, load_checkpoint(used).epoch
     except CheckpointError:
         return None
+    if left != (epochs, best["epoch"]):
+        return None
     metrics = {name: value for name, value in best.items() if name != "epoch"} if validated else {}
-    return TrainResult(used, epochs, best["epoch"], metrics, 0.0, was_finished=True) if left == (epochs, best["epoch"]) else None
+    return TrainResult(used, epochs, best["epoch"], metrics, 0.0, was_finished=True)
 
 
 class _Run:
