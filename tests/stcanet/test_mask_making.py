@@ -94,6 +94,21 @@ def test_masks_of_label_maps_are_made_once_and_gone_on_with(tmp_path: Path) -> N
         make_masks([*sources, tmp_path / "0001.mat"], read_label_map, load_grouping(), out)
 
 
+def test_labels_of_another_kind_are_refused(tmp_path: Path) -> None:
+    """Those of CCP are 59: by the 20 of LIP a vest would be a face, and skin nothing."""
+    labels, out = np.array([[0, 13, 19, 255]], np.uint8), tmp_path / "masks"
+    for label in (255, 20):
+        labels[0, 0] = label
+        Image.fromarray(labels).save(tmp_path / f"{label}.png")
+    assert make_masks([tmp_path / "255.png"], read_label_map, load_grouping(), out) == 1  # what nobody labelled
+    with pytest.raises(DataError, match=r"20\.png: its label 20 is none of the 20 of the grouping"):
+        make_masks([tmp_path / "20.png"], read_label_map, load_grouping(), out)
+    numbers = load_grouping(_grouping(tmp_path, "[parts]\nhead = [13]"))
+    assert numbers(labels).tolist() == [[0, 1, 0, 0]]
+    named = load_grouping(_grouping(tmp_path, 'labels = ["nothing"]\n[parts]\nhead = [13, 19, 20]'))
+    assert named(labels).tolist() == [[1, 1, 1, 0]]
+
+
 def test_label_maps_and_names_in_matlab_files(tmp_path: Path) -> None:
     scipy_io = pytest.importorskip("scipy.io")
     labels = np.random.default_rng(0).integers(0, 59, (7, 5), dtype=np.uint8)

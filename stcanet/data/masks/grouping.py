@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.masks.labels import read_names
 from stcanet.data.masks.layout import PARTS
-from stcanet_runtime.errors import ConfigError
+from stcanet_runtime.errors import ConfigError, DataError
 from stcanet_runtime.files import read_toml
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
@@ -20,6 +20,7 @@ LIP = Path(__file__).with_name("lip.toml")
 """The grouping of the 20 labels of LIP, which is the default."""
 
 _MAX_LABEL = 255
+"""Also the usual mark of pixels that nobody labelled, so it is no sign of other labels."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,24 @@ class Grouping:
 
     table: NDArray[np.uint8]
     """``[256]``: the part of each label value, 0 for background."""
+    names: int = 0
+    """How many label values, from 0, have names; 0 where none has, and any may come."""
     parser: ParserSpec = field(default_factory=ParserSpec)
 
     def __call__(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The part map of a label map, ``[H, W]`` both."""
-        return self.table[labels]
+        """The part map of a label map, ``[H, W]`` both.
+
+        Raises:
+            DataError: It has a label that the grouping does not know, so its labels are others.
+        """
+        parts = self.table[labels]
+        strange = labels[(labels >= self.names) & (labels < _MAX_LABEL) & (parts == 0)]
+        if self.names and strange.size:
+            raise DataError(
+                f"its label {strange.max()} is none of the {self.names} of the grouping, which is for other labels; "
+                "pass --grouping with theirs"
+            )
+        return parts
 
 
 def load_grouping(path: Path = LIP) -> Grouping:
@@ -72,7 +86,7 @@ def load_grouping(path: Path = LIP) -> Grouping:
         names = _names(content, path.parent)
         parser = content.get("parser", {})
         _known(parser, [item.name for item in fields(ParserSpec)], "parser.")
-        return Grouping(_table(content.get("parts", {}), names), ParserSpec(**parser))
+        return Grouping(_table(content.get("parts", {}), names), len(names), ParserSpec(**parser))
     except ConfigError as error:
         raise ConfigError(f"grouping {path}: {error}") from None
 

@@ -40,7 +40,7 @@ def make_masks(
         How many were written.
 
     Raises:
-        DataError: Two sources have the same stem, or one cannot be read.
+        DataError: Two sources have the same stem, or one cannot be read or has labels that the grouping does not know.
     """
     stems: dict[str, Path] = {}
     for source in sources:
@@ -50,7 +50,11 @@ def make_masks(
     for done, source in enumerate(sources, start=1):
         target = out / f"{source.stem}.png"
         if not target.exists():
-            parts = grouping(read(source))
+            labels = read(source)
+            try:
+                parts = grouping(labels)
+            except DataError as error:
+                raise DataError(f"{source}: {error}") from None
             with atomic_path(target) as temporary:
                 save_indexed(parts, temporary)
             written += 1
