@@ -9,21 +9,41 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stcanet_export.onnx import export_onnx
-    from stcanet_export.package import export_package
+    from stcanet_export.calibration import Calibration
+    from stcanet_export.onnx import Contract, export_onnx
+    from stcanet_export.package import ExportResult, export_package
     from stcanet_export.parity import check_parity
+    from stcanet_export.precision import Precision
     from stcanet_export.report import Check, ParityReport, Tolerance
+    from stcanet_export.variant import Variant
 
 _HOMES = {
+    "Calibration": "calibration",
     "Check": "report",
+    "Contract": "onnx",
+    "ExportResult": "package",
     "ParityReport": "report",
+    "Precision": "precision",
     "Tolerance": "report",
+    "Variant": "variant",
     "check_parity": "parity",
     "export_onnx": "onnx",
     "export_package": "package",
 }
 
-__all__ = ["Check", "ParityReport", "Tolerance", "check_parity", "export_onnx", "export_package"]
+__all__ = [
+    "Calibration",
+    "Check",
+    "Contract",
+    "ExportResult",
+    "ParityReport",
+    "Precision",
+    "Tolerance",
+    "Variant",
+    "check_parity",
+    "export_onnx",
+    "export_package",
+]
 
 if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
 
