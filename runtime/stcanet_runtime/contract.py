@@ -77,7 +77,7 @@ def unit_embeddings(manifest: Manifest, outputs: Mapping[str, NDArray[Any]]) -> 
     values: Float32Array = outputs[manifest.output.name]
     if values.ndim != 2 or values.shape[1] != manifest.output.dim:
         raise PackageError(f"the model gave embeddings {list(values.shape)}, expected [any, {manifest.output.dim}]")
-    lengths = np.linalg.norm(values, axis=1)
+    lengths: NDArray[Any] = np.linalg.norm(values, axis=1)
     norms = outputs.get(NORMS) if manifest.output.normalized else lengths
     if not (np.isfinite(lengths).all() and (norms is None or np.isfinite(norms).all())):
         raise PackageError("the model gave embeddings that are not finite; its weights or its precision are broken")
