@@ -49,26 +49,28 @@ class Crops:
         return self if self.pids is None else self.select(self.pids > 0)
 
 
-def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool, progress: Progress | None = None) -> Crops:
-    """Embed a file or folder.
+def embed(
+    encoder: Encoder, sources: Sequence[Path], batch_size: int, skip_bad: bool, progress: Progress | None = None
+) -> Crops:
+    """Embed files and folders.
 
     Args:
         encoder: The model.
-        source: An image, or a folder of crops.
+        sources: Images, or folders of crops; in this order.
         batch_size: Rows of a run.
         skip_bad: Leave out images that cannot be read, unless none can.
         progress: As of :meth:`Encoder.encode`.
 
     Raises:
-        DataError: There is no image, or none that can be read.
+        DataError: One is not there or holds no image, or no image can be read.
         ImageError: One cannot be read, and `skip_bad` is not set.
     """
-    paths = list_images(source)
+    paths = [image for source in sources for image in list_images(source)]
     bad: dict[int, ImageError] = {}
     on_error = bad.__setitem__ if skip_bad else None
     embeddings = encoder.encode(paths, batch_size=batch_size, progress=progress, on_error=on_error)
     if len(bad) == len(paths):
-        raise DataError(f"{source}: none of {counted(len(paths), 'image', 'images')} can be read; the first: {bad[0]}")
+        raise DataError(f"none of {counted(len(paths), 'image', 'images')} can be read; the first: {bad[0]}")
     good = [path for index, path in enumerate(paths) if index not in bad]
     pids, camids = _identities(good)
     return Crops(

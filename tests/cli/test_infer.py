@@ -106,6 +106,17 @@ def test_embeds_a_folder(run: Run, package: Path, crops: Path, tmp_path: Path) -
         assert [Path(path).name for path in file["paths"]] == sorted(path.name for path in crops.iterdir())
 
 
+def test_embeds_several_files_and_folders_in_their_order(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
+    """As a shell makes them of *.png."""
+    first, second = sorted(crops.iterdir())[:2]
+    assert "8 images" in run(package, second, first, crops).stdout
+    with np.load(tmp_path / "embeddings.npz") as file:
+        assert file["paths"].tolist() == [str(path) for path in (second, first, *sorted(crops.iterdir()))]
+        assert file["embeddings"][0].tolist() == file["embeddings"][3].tolist()
+    fails(run(package, first, crops / "none.png"), "none.png: no such file")
+    fails(run(package, "a.mp4", "b.mp4", "--boxes", "a.txt"), "one video or camera at a time", status=2)
+
+
 def test_names_that_tell_nothing_give_no_ids(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
     (crops / "0001_c1s1_000000_00.png").rename(crops / "somebody.png")
     assert run(package, crops, "-o", "out.npz").returncode == 0

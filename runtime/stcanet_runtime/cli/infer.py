@@ -21,6 +21,7 @@ _DEFAULT_OUTPUT = Path("embeddings.npz")
 
 @examples("""
     stcanet infer package/ crops/ -o crops.npz
+    stcanet infer package/ anna.jpg ben.jpg more/ -o people.npz
     stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
     stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json
     stcanet infer package/ door.mp4 --boxes door.txt -o tracks.npz
@@ -29,9 +30,9 @@ _DEFAULT_OUTPUT = Path("embeddings.npz")
 def infer(
     package: Annotated[Path, typer.Argument(help="Model package: a folder, one file (.zip, .stcanet), or model.onnx alone.")],
     images: Annotated[
-        str,
+        list[str],
         typer.Argument(
-            help="A crop, or a folder of crops (searched recursively); with --boxes or --detector a video, or a camera's URL."
+            help="Crops, or folders of crops (searched recursively); with --boxes or --detector a video, or a camera's URL."
         ),
     ],
     out: Annotated[
@@ -81,8 +82,10 @@ def infer(
     if each_box and boxes is None:
         raise typer.BadParameter("needs --boxes", param_hint="'--each-box'")
     video = boxes is not None or detector is not None
-    if is_video(images) and not video:
+    if any(map(is_video, images)) and not video:
         raise typer.BadParameter("a video or camera needs --boxes or --detector", param_hint="'IMAGES'")
+    if video and len(images) > 1:
+        raise typer.BadParameter("with --boxes or --detector one video or camera at a time", param_hint="'IMAGES'")
     if sheet is not None and video:
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
@@ -95,16 +98,16 @@ def infer(
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
-        queries, more = videos.embed(encoder, images, source, every, each_box, max_frames)
+        queries, more = videos.embed(encoder, images[0], source, every, each_box, max_frames)
     else:
-        queries, more = sources.embed(encoder, Path(images), batch_size, skip_bad), {}
+        queries, more = sources.embed(encoder, [Path(image) for image in images], batch_size, skip_bad), {}
     if out is not None:
         crop_embeddings.save(queries, out, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
         reranking = Reranking() if rerank else None
-        others = sources.embed(encoder, gallery, batch_size, skip_bad)
+        others = sources.embed(encoder, [gallery], batch_size, skip_bad)
         found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking)
         if sheet is not None:
             how = f"{metric} distance" + (f" · {reranking}" if reranking else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from stcanet_runtime import crop_embeddings
@@ -31,20 +32,21 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
     if not all(stored) and package is None:
         raise DataError(f"{sources[stored.index(False)]}: to embed images a model is needed; add --package PACKAGE")
     encoder = None if package is None or all(stored) else Encoder.load(package)
-    parts = []
-    for source in sources:
-        if _is_stored(source):
-            parts.append(crop_embeddings.load(source))
+    parts: list[Crops] = []
+    for is_stored, group in groupby(sources, _is_stored):
+        if is_stored:
+            parts += map(crop_embeddings.load, group)
         else:
             assert encoder is not None
-            parts.append(embed(encoder, source, BATCH_SIZE, skip_bad))
+            parts.append(embed(encoder, list(group), BATCH_SIZE, skip_bad))
     return crop_embeddings.join(parts)
 
 
-def embed(encoder: Encoder, source: Path, batch_size: int, skip_bad: bool) -> Crops:
-    """Embed an image or a folder, with a progress bar on stderr where that is a terminal."""
-    with progress_bar(f"embedding {source.name or source}") as progress:
-        return crop_embeddings.embed(encoder, source, batch_size, skip_bad, progress)
+def embed(encoder: Encoder, sources: Sequence[Path], batch_size: int, skip_bad: bool) -> Crops:
+    """Embed images and folders, with a progress bar on stderr where that is a terminal."""
+    more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
+    with progress_bar(f"embedding {sources[0].name or sources[0]}{more}") as progress:
+        return crop_embeddings.embed(encoder, sources, batch_size, skip_bad, progress)
 
 
 def check_gallery(
