@@ -29,12 +29,11 @@ _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this 
 _CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
 
 
-_INPUT_HELP = "uint8: crops as they are, normalised in the graph. float: normalised NCHW, as BoxMOT and others feed it."
-_DTYPES = {"uint8": "uint8", "float": "float32"}
+_INPUT_HELP = "uint8: crops as they are, normalised in the graph. float32: normalised NCHW, as BoxMOT and others feed it."
 
 
 def _check_input(name: str) -> str:
-    return check_choice(name, _DTYPES)
+    return check_choice(name, ("uint8", "float32"))
 
 
 def _check_runtime(name: str) -> str:
@@ -85,7 +84,7 @@ def _check_method(name: str | None) -> str | None:
     stcanet export runs/market/best.pt -o half/ --precision fp16
     stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
     stcanet export runs/market/best.pt -o trt/ --target tensorrt --evaluate market1501/
-    stcanet export runs/market/best.pt -o boxmot/ --input float   (normalised NCHW, as trackers feed it)
+    stcanet export runs/market/best.pt -o boxmot/ --input float32   (normalised NCHW, as trackers feed it)
     stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --evaluation result.json --sign ours.key
     stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)
 """)
@@ -147,7 +146,7 @@ def export(
             _archive_name(out) if as_zip else out,
             _list(images),
             default if opset is None else opset,
-            Contract(_DTYPES[takes], not no_l2, part_maps, batch, not fixed_time),
+            Contract(takes, not no_l2, part_maps, batch, not fixed_time),
             clip_length,
             height_width,
             force,

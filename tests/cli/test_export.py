@@ -39,7 +39,7 @@ def test_json(exported: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_an_untrained_preset(stcanet: Callable, tmp_path: Path) -> None:
-    options = ("--input", "float", "--part-maps", "--zip", "--licence", "CC0-1.0")
+    options = ("--input", "float32", "--part-maps", "--zip", "--licence", "CC0-1.0")
     done = stcanet("export", "--preset", "stcanet-tiny", "-o", tmp_path / "package", *options)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
@@ -59,7 +59,7 @@ def test_what_int8_costs(
     # Of one epoch: by the real bar the search would try each part of it, for ten times as long.
     monkeypatch.setitem(MIN_COSINE, "int8", 0.4)
     monkeypatch.setitem(TOLERANCES, "int8", from_bar(0.4, min_tau=0.1, min_top=0.1))
-    contract = ("--input", "float", "--batch", 5, "--part-maps", "--no-l2", "--target", "tensorrt")
+    contract = ("--input", "float32", "--batch", 5, "--part-maps", "--no-l2", "--target", "tensorrt")
     calibration = ("--precision", "int8", "--calibration", people, "--calibration-crops", 18)
     done = stcanet("export", checkpoint, "-o", tmp_path / "package", *contract, *calibration, "--evaluate", people)
     assert done.returncode == 0, done.stderr

@@ -64,7 +64,7 @@ CHOICES = {
     "--mask-layout": ("indexed", "reference"),
     "--kind": KINDS,
     "--templates": ("all", "mean"),
-    "--input": ("uint8", "float"),
+    "--input": ("uint8", "float32"),
     "--opset": ("17", "27"),
     "--precision": ("fp32", "fp16", "int8"),
     "--target": ("cpu", "openvino", "tensorrt", "jetson"),
