@@ -90,8 +90,12 @@ def read_video(path: str | Path) -> Iterator[VideoFrame]:
                 raise DataError(f"{shown} has no video stream")
             stream = container.streams.video[0]
             clock = _Clock(float(stream.average_rate or _DEFAULT_RATE))
+            # One that ends with the video: PyAV 19 keeps its own as long as the thread lives, with threads of FFmpeg, and a
+            # process forked then, as PyTorch forks those that read images, waits for them for ever.
+            converter = av.video.reformatter.VideoReformatter()
             for number, frame in enumerate(container.decode(stream), 1):
-                yield VideoFrame(number, clock.tell(frame.time), _upright(frame))
+                rgb = converter.reformat(frame, format="rgb24").to_ndarray()
+                yield VideoFrame(number, clock.tell(frame.time), _upright(rgb, frame.rotation))
     except av.error.FFmpegError as error:
         reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
         raise DataError(f"{shown} cannot be read as a video: {reason}") from None
@@ -122,10 +126,10 @@ class _Clock:
         return self._told
 
 
-def _upright(frame: Any) -> UInt8Array:
-    """RGB, turned as players and OpenCV turn it: a phone stores what its sensor saw, and beside it how it was held."""
-    quarters = round(frame.rotation / 90)  # counterclockwise, as those of rot90
-    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
+def _upright(image: UInt8Array, degrees: float) -> UInt8Array:
+    """Turned as players and OpenCV turn it: a phone stores what its sensor saw, and beside it how it was held."""
+    quarters = round(degrees / 90)  # counterclockwise, as those of rot90
+    return np.ascontiguousarray(np.rot90(image, quarters))
 
 
 def frame_rate(path: str | Path) -> Fraction:

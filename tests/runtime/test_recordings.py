@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import struct
 import sys
@@ -53,6 +54,20 @@ def call(*args: object) -> int:
         run(app, [str(arg) for arg in args])
     assert isinstance(left.value.code, int)
     return left.value.code
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
+def test_a_process_that_has_read_a_video_can_be_forked(walks: list[str], tmp_path: Path) -> None:
+    """From another thread, as in training: there the child drops what the thread that read the video still held."""
+    assert sum(1 for _ in read_video(tmp_path / "door.mp4")) == FRAMES
+    child = multiprocessing.get_context("fork").Process(target=bool)
+    starter = threading.Thread(target=child.start)
+    starter.start()
+    starter.join()
+    child.join(60)
+    ended = child.exitcode
+    child.kill()
+    assert ended == 0
 
 
 def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
