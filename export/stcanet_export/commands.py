@@ -27,13 +27,13 @@ _PRECISION_HELP = "fp32, fp16 or int8; layers that do not bear it stay in fp32."
 _TARGET_HELP = "cpu, openvino, tensorrt or jetson: sets opset and precision, checks the graph, explains."
 _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this precision."
 _CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
-
-
 _INPUT_HELP = "uint8: crops as they are, normalised in the graph. float32: normalised NCHW, as BoxMOT and others feed it."
 
 
 def _check_input(name: str) -> str:
-    return check_choice(name, ("uint8", "float32"))
+    from stcanet_runtime.manifest import FLOAT, UINT8
+
+    return check_choice(name, (UINT8, FLOAT))
 
 
 def _check_runtime(name: str) -> str:

@@ -58,13 +58,14 @@ def cameras(crops: Crops, camera: str | None) -> list[str | None]:
 
 def tell_what_is_not_there(gallery: Gallery, where: Where) -> None:
     """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
-    known = gallery.stats()["cameras"] if where.cameras else []
+    facts = gallery.stats() if where.cameras or where.identities else {}
     for camera in where.cameras or ():
+        known = facts["cameras"]
         if camera not in known:
             there = f"; there are {quote_choices(known)}" if known else ""
             typer.echo(printable(f"note: the gallery has no entry of camera '{camera}'{there}"), err=True)
     for identity in where.identities or ():
-        if not len(gallery.rows(Where(identities=(identity,)))[0].ids):
+        if identity not in facts["identities"]:
             typer.echo(printable(f"note: the gallery has no identity '{identity}'"), err=True)
 
 
