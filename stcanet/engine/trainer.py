@@ -55,7 +55,7 @@ class TrainResult:
     """Whether the run was finished before, so that nothing was trained now."""
 
 
-def train(config: TrainConfig, out: Path, observer: Observer | None = None, resume: bool = False) -> TrainResult:
+def train(config: TrainConfig, out: Path | str, observer: Observer | None = None, resume: bool = False) -> TrainResult:
     """Train a network and leave a run folder.
 
     Args:
@@ -72,7 +72,7 @@ def train(config: TrainConfig, out: Path, observer: Observer | None = None, resu
         OptionError: There is an earlier run where none should be or none where one should; or a run is to be resumed
             with settings that would make it another run.
     """
-    config = located(config)
+    config, out = located(config), Path(out)
     changed, state = None, None
     if resume:
         before = located(run_config(out))

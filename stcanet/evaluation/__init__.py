@@ -5,7 +5,7 @@ Importing this imports no torch: a model package is evaluated without it.
 
 from stcanet.evaluation.matrix import Cell, Matrix, fill_matrix
 from stcanet.evaluation.models import RetrievalModel, open_model
-from stcanet.evaluation.result import Embedded, EvaluationSettings, Result, embed_dataset, judge
+from stcanet.evaluation.result import Embedded, EvaluationSettings, Result, embed_dataset, evaluate, judge
 
 __all__ = [
     "Cell",
@@ -15,6 +15,7 @@ __all__ = [
     "Result",
     "RetrievalModel",
     "embed_dataset",
+    "evaluate",
     "fill_matrix",
     "judge",
     "open_model",

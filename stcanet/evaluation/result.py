@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.data.datasets import ReIDDataset
+from stcanet.data.datasets import ReIDDataset, load_dataset
 from stcanet.data.scoring import identities, score
-from stcanet.evaluation.models import RetrievalModel
+from stcanet.evaluation.models import RetrievalModel, open_model
 from stcanet_runtime import Evaluation
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS, APRule
@@ -195,6 +195,25 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
     reranked = score(dataset.query, dataset.gallery, *sides, settings.reranking, *rules) if settings.reranking else None
     judged = (plain, reranked, settings.reranking)
     return Result(model.name, model.runs_on, dataset.name, embedded.how, *judged, model.checkpoint_sha256)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    settings: EvaluationSettings = EvaluationSettings(),
+    device: str = "auto",
+    provider: str = "auto",
+    progress: Progress | None = None,
+) -> Result:
+    """What ``stcanet evaluate`` measures of a checkpoint or a package on a data set.
+
+    Arguments and errors are those of :func:`~stcanet.data.datasets.load_dataset`, :func:`open_model`, :func:`embed_dataset` and
+    :func:`judge`, which it calls in turn. Where one model meets several data sets, or one data set several settings, call them
+    yourself.
+    """
+    dataset = load_dataset(data)
+    opened = open_model(Path(model), device, provider)
+    return judge(opened, embed_dataset(opened, dataset, settings, progress), settings)
 
 
 def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:

@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+import stcanet
+from stcanet.cli import app
 from stcanet.config import ModelConfig, TrainConfig, load_toml, make_config
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.synthetic import SynthConfig, generate
@@ -23,8 +26,10 @@ from stcanet.engine.embedding import embed, evaluate_model
 from stcanet.engine.learner import Learner
 from stcanet.engine.trainer import train
 from stcanet.engine.validation import split_validation
+from stcanet.evaluation import EvaluationSettings
 from stcanet.model import build_model
 from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError, StcanetError
+from stcanet_runtime.rerank import Reranking
 
 
 def settings(people: Path, **changes: object) -> TrainConfig:
@@ -45,6 +50,16 @@ def settings(people: Path, **changes: object) -> TrainConfig:
 
 
 LARGER = {"model": {"height": 64, "width": 32}}
+
+
+def test_from_python_as_by_the_commands(people: Path, tmp_path: Path) -> None:
+    run = stcanet.train(settings(people, epochs=1, val_fraction=0.0), str(tmp_path / "run"))
+    result = stcanet.evaluate(run.checkpoint, people, EvaluationSettings(reranking=Reranking()), device="cpu")
+    arguments = ["--data", str(people), "--rerank", "--device", "cpu", "--json"]
+    found = CliRunner().invoke(app, ["evaluate", str(run.checkpoint), *arguments])
+    assert json.loads(found.stdout) == json.loads(json.dumps(result.to_dict()))
+    with pytest.raises(DataError, match="nobody"):
+        stcanet.evaluate(run.checkpoint, tmp_path / "nobody")
 
 
 def test_a_run_leaves_everything_behind(people: Path, tmp_path: Path) -> None:
