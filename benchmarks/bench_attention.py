@@ -116,7 +116,7 @@ def compare_relation(label: str, shape: tuple[int, int, int], repeats: int) -> l
         return logits.detach(), *torch.autograd.grad(logits, (nodes, weight), logits.detach())
 
     def error(attention: Attention) -> float:
-        pairs = zip(run(attention), (expected, *grads), strict=True)
+        pairs = zip(run(attention), (expected.detach(), *grads), strict=True)
         return max(float((result.double() - wanted).abs().max() / wanted.abs().max()) for result, wanted in pairs)
 
     for _ in range(repeats + 3):
