@@ -41,7 +41,7 @@ sanitize:  ## C++ tests of the kernels under the address, undefined-behaviour an
 	done
 
 cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
-	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSTCANET_CUDA=ON -DPython_EXECUTABLE=$(abspath $(BIN))/python
+	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSTCANET_CUDA=ON -DPython_EXECUTABLE="$(abspath $(BIN))/python"
 	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel
 	PATH="$(abspath $(BIN)):$$PATH" cmake --install build/cuda --prefix runtime
 
