@@ -35,18 +35,13 @@ Vector<Key> load(const void* x) {
     return *static_cast<const Vector<Key>*>(x);
 }
 
-// Sign (all ones or zero) and magnitude of a float as one integer of the same order; both zeros become 0.
-template <typename Value>
-Value ordered(const Value& magnitude, const Value& sign) {
-    return (magnitude ^ sign) - sign;
-}
-
 template <typename Key>
 std::size_t pad(Key* keys, std::size_t n) {
     for (std::size_t i = n; i % kKeyPadding != 0; ++i) keys[i] = Lanes<Key>::highest;
     return n;
 }
 
+// Floats as integers of the same order, from magnitude and sign (all ones or zero); both zeros become 0.
 template <typename Real, typename Key>
 bool order(const Real* values, std::size_t n, Key* keys) {
     constexpr std::size_t lanes = Lanes<Key>::count;
@@ -55,19 +50,19 @@ bool order(const Real* values, std::size_t n, Key* keys) {
     Vector<Key> nan = {};
     std::size_t i = 0;
     for (; i + lanes <= n; i += lanes) {
-        const Vector<Key> bits = load<Key>(values + i), magnitude = bits & highest;
+        const Vector<Key> bits = load<Key>(values + i), magnitude = bits & highest, sign = bits >> Lanes<Key>::sign_bit;
         nan |= magnitude > infinity;
         __builtin_prefetch(values + i + kAhead);
-        *reinterpret_cast<Vector<Key>*>(keys + i) = ordered<Vector<Key>>(magnitude, bits >> Lanes<Key>::sign_bit);
+        *reinterpret_cast<Vector<Key>*>(keys + i) = (magnitude ^ sign) - sign;
     }
     Key any = 0;
     for (std::size_t l = 0; l < lanes; ++l) any |= nan[l];
     for (; i < n; ++i) {
         Key bits;
         __builtin_memcpy(&bits, values + i, sizeof(Key));
-        const Key magnitude = bits & highest;
+        const Key magnitude = bits & highest, sign = bits >> Lanes<Key>::sign_bit;
         any |= magnitude > infinity ? 1 : 0;
-        keys[i] = ordered<Key>(magnitude, bits >> Lanes<Key>::sign_bit);
+        keys[i] = (magnitude ^ sign) - sign;
     }
     pad(keys, n);
     return any != 0;
