@@ -90,11 +90,17 @@ class BatchLoader:
     def _crops(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
         if self._workers:
             # It draws a seed for the workers, who use none: from a generator of its own, to leave the caller's alone.
-            unused = torch.Generator()
-            taken = _Taken(self._frames)
-            for row, crops in DataLoader(taken, batch_size=None, sampler=rows, num_workers=self._workers, generator=unused):
+            loader = DataLoader(
+                _Taken(self._frames),
+                batch_size=None,
+                sampler=rows,
+                num_workers=self._workers,
+                collate_fn=_as_arrays,
+                generator=torch.Generator(),
+            )
+            for row, crops in loader:
                 # Errors of a worker arrive as another type: read again here, where they are raised as they are.
-                yield crops if crops is not None else torch.from_numpy(self._frames.take(row.numpy()))
+                yield torch.from_numpy(crops if crops is not None else self._frames.take(row))
         else:
             yield from (torch.from_numpy(self._frames.take(row)) for row in rows)
 
@@ -128,6 +134,11 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item  # type: ignore[misc]
+
+
+def _as_arrays(item: T) -> T:
+    """Tensors would come by shared memory, of which a container has 64 MiB: where that is full, the training waits for ever."""
+    return item
 
 
 class _Taken(Dataset[tuple[NDArray[np.int64], UInt8Array | None]]):

@@ -63,6 +63,12 @@ def test_neither_workers_nor_the_cache_change_a_batch(tracklets: list[Sample], s
     assert contents(loader(tracklets, **settings).read(PLAN, 3)) == expected
 
 
+def test_workers_need_no_shared_memory(tracklets: list[Sample]) -> None:
+    """Containers have 64 MiB of it, and where it is full, what a worker has read never arrives."""
+    batches = list(loader(tracklets, cache="none", workers=1).read(PLAN, 1))
+    assert not any(batch.crops.is_shared() for batch in batches)
+
+
 def test_a_batch_does_not_depend_on_those_before_it(tracklets: list[Sample]) -> None:
     assert contents(loader(tracklets).read(PLAN[2:], 3)) == contents(loader(tracklets).read(PLAN, 3))[2:]
 
