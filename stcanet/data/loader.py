@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 from pathlib import Path
@@ -13,14 +13,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from stcanet.config import ClipConfig
 from stcanet.data.clips import clip_frames
 from stcanet.data.datasets import Sample
 from stcanet.data.frames import FrameFiles, Frames
-from stcanet_runtime.arrays import UInt8Array
-from stcanet_runtime.errors import StcanetError
+from stcanet.data.processes import take_in_processes
 
 T = TypeVar("T")
 
@@ -70,7 +68,7 @@ class BatchLoader:
         self._first = list(accumulate(self._counts, initial=0))
         self._labels = torch.tensor(labels, dtype=torch.long)
         self._frames, self._clip_length, self._clips, self._seed = frames, clip_length, clips or ClipConfig(), seed
-        self._workers = workers if isinstance(frames, FrameFiles) else 0
+        self._workers = workers
         self._pin = pin
 
     def read(self, plan: Plan, epoch: int) -> Iterator[RawBatch]:
@@ -83,26 +81,14 @@ class BatchLoader:
 
     def _batches(self, plan: Plan, epoch: int) -> Iterator[RawBatch]:
         rows = (self._rows(indices, epoch) for indices in plan)
-        for indices, crops in zip(plan, self._crops(rows), strict=True):
-            batch = RawBatch(crops, self._labels[list(indices)])
-            yield RawBatch(*(tensor.pin_memory() for tensor in batch)) if self._pin else batch
-
-    def _crops(self, rows: Iterable[NDArray[np.int64]]) -> Iterator[Tensor]:
-        if self._workers:
-            # It draws a seed for the workers, who use none: from a generator of its own, to leave the caller's alone.
-            loader = DataLoader(
-                _Taken(self._frames),
-                batch_size=None,
-                sampler=rows,
-                num_workers=self._workers,
-                collate_fn=_as_arrays,
-                generator=torch.Generator(),
-            )
-            for row, crops in loader:
-                # Errors of a worker arrive as another type: read again here, where they are raised as they are.
-                yield torch.from_numpy(crops if crops is not None else self._frames.take(row))
+        if self._workers and isinstance(self._frames, FrameFiles):
+            largest = max(map(len, plan), default=1) * (self._clip_length or 1)
+            taken = take_in_processes(self._frames, rows, largest, self._workers)
         else:
-            yield from (torch.from_numpy(self._frames.take(row)) for row in rows)
+            taken = map(self._frames.take, rows)
+        for indices, crops in zip(plan, taken, strict=True):
+            batch = RawBatch(torch.from_numpy(crops), self._labels[list(indices)])
+            yield RawBatch(*(tensor.pin_memory() for tensor in batch)) if self._pin else batch
 
     def _rows(self, indices: Sequence[int], epoch: int) -> NDArray[np.int64]:
         """Frame numbers ``[B]`` or ``[B, T]``."""
@@ -134,21 +120,3 @@ def ahead(items: Iterator[T]) -> Iterator[T]:
         while (item := waiting.popleft().result()) is not end:
             waiting.append(pool.submit(next, items, end))
             yield item  # type: ignore[misc]
-
-
-def _as_arrays(item: T) -> T:
-    """Tensors would come by shared memory, of which a container has 64 MiB: where that is full, the training waits for ever."""
-    return item
-
-
-class _Taken(Dataset[tuple[NDArray[np.int64], UInt8Array | None]]):
-    """Frames by arrays of numbers: an item is a batch, with its numbers; None where it cannot be read."""
-
-    def __init__(self, frames: Frames) -> None:
-        self._frames = frames
-
-    def __getitem__(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], UInt8Array | None]:
-        try:
-            return rows, self._frames.take(rows)
-        except StcanetError:
-            return rows, None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +19,8 @@ from stcanet.data.datasets import Sample
 from stcanet.data.frames import FrameFiles
 from stcanet.data.loader import BatchLoader, RawBatch, ahead, frame_paths, label_map
 from stcanet.data.store import open_frames
-from stcanet_runtime.errors import ImageError
+from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.errors import DataError, ImageError
 
 COUNTS = (40, 3, 1, 12)
 PLAN = [[0, 1], [3, 2], [0, 0], [0, 3]]
@@ -63,10 +67,27 @@ def test_neither_workers_nor_the_cache_change_a_batch(tracklets: list[Sample], s
     assert contents(loader(tracklets, **settings).read(PLAN, 3)) == expected
 
 
-def test_workers_need_no_shared_memory(tracklets: list[Sample]) -> None:
-    """Containers have 64 MiB of it, and where it is full, what a worker has read never arrives."""
-    batches = list(loader(tracklets, cache="none", workers=1).read(PLAN, 1))
-    assert not any(batch.crops.is_shared() for batch in batches)
+def test_workers_need_no_place_for_shared_memory(tracklets: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Containers have 64 MiB of it, and where it is full, a tensor that a worker has read never arrives."""
+    monkeypatch.setitem(ForkingPickler._extra_reducers, torch.Tensor, lambda _: os.kill(os.getpid(), signal.SIGKILL))
+    plan = [[0, 1], [3], [2, 0, 1], *PLAN * 3]  # more than may be on their way, of several sizes
+    expected = contents(loader(tracklets).read(plan, 1))
+    assert contents(loader(tracklets, cache="none", workers=2).read(plan, 1)) == expected
+
+
+def test_a_worker_that_is_killed_ends_the_reading(tracklets: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    batches = loader(tracklets, cache="none", workers=1)
+    own, read = os.getpid(), FrameFiles.take
+
+    def take(frames: FrameFiles, rows: UInt8Array) -> UInt8Array:
+        assert os.getpid() != own
+        if 40 in rows:  # the first frame of the second tracklet, in the first batch only
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read(frames, rows)
+
+    monkeypatch.setattr(FrameFiles, "take", take)
+    with pytest.raises(DataError, match="a process that reads images was killed"):
+        list(batches.read(PLAN, 1))
 
 
 def test_a_batch_does_not_depend_on_those_before_it(tracklets: list[Sample]) -> None:
