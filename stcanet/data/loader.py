@@ -76,6 +76,7 @@ class BatchLoader:
 
         Raises:
             ImageError: A frame cannot be read.
+            DataError: A part map cannot; or a worker was killed.
         """
         return ahead(self._batches(plan, epoch))
 

@@ -37,12 +37,12 @@ def take_in_processes(
     """
     slots = processes * _AHEAD + 1  # all that may be on their way, and the one that is copied
     shared = _SharedBatches(frames, slots, largest)
-    waiting: deque[NDArray[np.int64]] = deque()
+    waiting: deque[tuple[int, NDArray[np.int64]]] = deque()
 
     def placed() -> Iterator[tuple[int, NDArray[np.int64]]]:
-        for slot, rows in zip(cycle(range(slots)), batches, strict=False):
-            waiting.append(rows)
-            yield slot, rows
+        for item in zip(cycle(range(slots)), batches, strict=False):
+            waiting.append(item)
+            yield item
 
     done = DataLoader(
         shared,
@@ -54,8 +54,8 @@ def take_in_processes(
         generator=torch.Generator(),  # draws a seed for them, who use none: the caller's random numbers are left alone
     )
     try:
-        for slot, read in zip(cycle(range(slots)), done, strict=False):
-            rows = waiting.popleft()
+        for read in done:
+            slot, rows = waiting.popleft()
             # Errors arrive as another type: read again here, where they are raised as they are.
             yield shared.batch(slot, rows).copy() if read else frames.take(rows)
     except RuntimeError as error:
