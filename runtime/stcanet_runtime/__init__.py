@@ -40,7 +40,8 @@ if TYPE_CHECKING:
     from stcanet_runtime.distance import distance_matrix
     from stcanet_runtime.encoder import BoxEmbeddings, Encoder
     from stcanet_runtime.gallery import Gallery, Where
-    from stcanet_runtime.identifier import Identifier, Track, Travel
+    from stcanet_runtime.identifier import Identifier
+    from stcanet_runtime.identities import Track, Travel
     from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
     from stcanet_runtime.preprocess import load_image, resize
     from stcanet_runtime.ranking import SearchResult, search
@@ -56,7 +57,8 @@ _LAZY = {
     "distance": ("distance_matrix",),
     "encoder": ("BoxEmbeddings", "Encoder"),
     "gallery": ("Gallery", "Where"),
-    "identifier": ("Identifier", "Track", "Travel"),
+    "identifier": ("Identifier",),
+    "identities": ("Track", "Travel"),
     "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
     "preprocess": ("load_image", "resize"),
     "ranking": ("SearchResult", "search"),

@@ -16,7 +16,8 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.footage import Appearance, follow_tracks
-from stcanet_runtime.identifier import Identifier, Track
+from stcanet_runtime.identifier import Identifier
+from stcanet_runtime.identities import Track
 from stcanet_runtime.mot import Boxes, load_mot
 from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.tracklets import Progress

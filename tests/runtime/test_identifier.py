@@ -14,7 +14,8 @@ import pytest
 from numpy.typing import NDArray
 
 from stcanet_runtime import Gallery, OptionError, ShapeError
-from stcanet_runtime.identifier import Identifier, Track, Travel
+from stcanet_runtime.identifier import Identifier
+from stcanet_runtime.identities import Track, Travel
 
 A, B = np.eye(2, 8)
 

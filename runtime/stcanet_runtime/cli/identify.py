@@ -12,7 +12,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS
 
 if TYPE_CHECKING:
-    from stcanet_runtime.identifier import Travel
+    from stcanet_runtime.identities import Travel
 
 
 @examples("""
@@ -100,7 +100,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
 
 def _travel(texts: Sequence[str], cameras: Sequence[str]) -> Travel:
     from stcanet_runtime.errors import OptionError, quote_choices
-    from stcanet_runtime.identifier import Travel
+    from stcanet_runtime.identities import Travel
 
     times: dict[tuple[str, str], float] = {}
     for text in texts:
