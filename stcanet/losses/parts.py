@@ -27,13 +27,13 @@ def part_loss(part_logits: Sequence[Tensor], masks: Tensor, kind: PartLoss) -> T
     Returns:
         A scalar.
     """
-    with torch.autocast(masks.device.type, enabled=False):
-        # Maps of all parts have the same size, so that one mean over everything is the mean of the parts' means.
-        targets = part_targets(masks, part_logits[0].shape[2], [logits.shape[-2:] for logits in part_logits])
-        losses = [
-            _distance(logits.flatten(0, 1).float(), target, kind) for logits, target in zip(part_logits, targets, strict=True)
-        ]
-        return torch.stack(losses).mean()
+    # In float32 whatever the autocast, which takes none of these operations. Maps of all parts have the same size, so that one
+    # mean over everything is the mean of the parts' means.
+    targets = part_targets(masks, part_logits[0].shape[2], [logits.shape[-2:] for logits in part_logits])
+    losses = [
+        _distance(logits.flatten(0, 1).float(), target, kind) for logits, target in zip(part_logits, targets, strict=True)
+    ]
+    return torch.stack(losses).mean()
 
 
 def part_targets(masks: Tensor, num_parts: int, sizes: Sequence[Sequence[int]]) -> list[Tensor]:

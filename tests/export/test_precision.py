@@ -14,14 +14,14 @@ from PIL import Image
 
 from stcanet.model import STCANet
 from stcanet_export import precision
-from stcanet_export.calibration import MIN_CROPS, Calibration
+from stcanet_export.calibration import METHODS, MIN_CROPS, Calibration
 from stcanet_export.graph import verify
 from stcanet_export.half import to_half
 from stcanet_export.package import ExportResult, export_package
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import TOLERANCES, Precision, lower, tolerance_between
+from stcanet_export.precision import TOLERANCES, Precision, from_bar, lower, tolerance_between
 from stcanet_export.probes import procedural
-from stcanet_export.quantize import Scheme
+from stcanet_export.quantize import Quantizer, Scheme
 from stcanet_export.units import unit_of, units_of
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import DataError, OptionError, PackageError
@@ -157,6 +157,16 @@ def test_a_damaged_data_set_lends_no_test_images(drawn: Path, tmp_path: Path) ->
         Calibration(str(tmp_path), MIN_CROPS).files()
 
 
+def test_ranges_are_taken_from_every_frame_that_is_trained_on(drawn: Path, tmp_path: Path) -> None:
+    frames = sorted(drawn.iterdir())
+    lines = ["path,pid,camid,split,track,frame"]
+    for number, path in enumerate(frames):
+        split = "train" if number < 20 else "query" if number < 25 else "gallery"
+        lines.append(f"{path},{number // 5},{number // 5},{split},{number // 5},{number}")
+    (tmp_path / "tracks.csv").write_text("\n".join(lines))
+    assert sorted(Calibration(str(tmp_path / "tracks.csv")).files()) == frames[:20]
+
+
 def test_int8_says_where_its_ranges_come_from(int8: ExportResult, drawn: Path) -> None:
     manifest = load_manifest(int8.path)
     facts = manifest.conversion["calibration"]
@@ -176,7 +186,47 @@ def test_the_checksum_is_of_the_images_in_any_order(drawn: Path) -> None:
 
 
 def test_the_scheme_of_tensorrt_is_symmetric() -> None:
-    assert "symmetric" in Scheme(symmetric=True, seven_bits=False).describe()["activations"]
+    facts = Scheme(symmetric=True, seven_bits=False).describe()
+    assert "symmetric" in facts["activations"]
+    assert "8 bits" in facts["weights"]
+
+
+@pytest.fixture
+def convolution(tmp_path: Path) -> Path:
+    """The smallest network of a unit: what it takes, times 2, plus 1."""
+    node = helper.make_node("Conv", ["x", "two", "one"], ["y"], "backbone.stem.0/Conv")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 1, 8, 8]) for name in ("x", "y")]
+    constants = [numpy_helper.from_array(np.full((1, 1, 1, 1), 2, np.float32), "two")]
+    constants.append(numpy_helper.from_array(np.ones(1, np.float32), "one"))
+    made = helper.make_graph([node], "convolution", ends[:1], ends[1:], constants)
+    onnx.save(helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), tmp_path / "small.onnx")
+    return tmp_path / "small.onnx"
+
+
+def constants_in_int8(path: Path, scheme: Scheme, method: str, crops: np.ndarray) -> dict[str, np.ndarray]:
+    quantizer = Quantizer(path, scheme, path.parent)
+    quantizer.calibrate(crops, method)
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in quantizer.quantized(quantizer.units).graph.initializer}
+
+
+def test_ranges_are_those_of_all_crops_by_the_method(convolution: Path) -> None:
+    """A single value is far out, in the last of 9 crops: a percentile of 99.999 holds it, the least divergence does not."""
+    crops = np.abs(np.random.default_rng(0).standard_normal((9, 1, 8, 8)).astype(np.float32))
+    crops[-1, 0, 0, 0] = 100
+    percentile, entropy = (constants_in_int8(convolution, Scheme(), method, crops) for method in METHODS)
+    assert percentile["x_scale"] * 255 == pytest.approx(100, rel=0.01)
+    assert entropy["x_scale"] * 255 < 50
+
+
+def test_the_schemes(convolution: Path) -> None:
+    crops = np.linspace(-5, 10, 4 * 64, dtype=np.float32).reshape(4, 1, 8, 8)
+    schemes = Scheme(), Scheme(symmetric=True, seven_bits=False)
+    cpu, tensorrt = (constants_in_int8(convolution, scheme, "percentile", crops) for scheme in schemes)
+    assert (cpu["two_quantized"], tensorrt["two_quantized"]) == (64, 127)
+    assert (cpu["x_zero_point"], tensorrt["x_zero_point"]) == (85, 0)
+    assert (cpu["x_zero_point"].dtype, tensorrt["x_zero_point"].dtype) == (np.uint8, np.int8)
+    assert cpu["one_quantized"].dtype == np.int32
+    assert tensorrt["one"] == 1.0  # TensorRT takes biases in float alone
 
 
 def test_logits_beyond_float16_do_not_overflow() -> None:
@@ -212,18 +262,27 @@ def test_logits_beyond_float16_do_not_overflow() -> None:
 
 
 def test_a_trial_loses_one_minus_the_cosine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    angles = np.array([0.0, 0.3, 1.0])
-    answers = [np.stack([np.ones(3), np.zeros(3)], 1), np.stack([np.cos(angles), np.sin(angles)], 1)[1:]]
+    """Of crops whose embeddings are at 0, 1 and 2, those of the second and the third are turned by a tenth of that."""
+    turns = [0.0, 0.1]
 
-    def embed(*_: object) -> np.ndarray:
-        if not answers:
+    def embed(_: object, crops: np.ndarray) -> np.ndarray:
+        if not turns:
             raise PackageError("it gave no numbers")
-        return answers.pop(0)
+        angles = crops[:, 0] * (1 + turns.pop(0))
+        return np.stack([np.cos(angles), np.sin(angles)], 1)
 
     monkeypatch.setattr(precision, "_embed", embed)
-    trial = precision._Trial(tmp_path, lambda _: onnx.ModelProto(), np.zeros((3, 1), np.uint8), tmp_path / "x", lambda _: None)
-    np.testing.assert_allclose(trial((), np.array([1, 2])), 1 - np.cos(angles[1:]))
+    crops = np.arange(3, dtype=np.uint8)[:, None]
+    trial = precision._Trial(tmp_path, lambda _: onnx.ModelProto(), crops, tmp_path / "x", lambda _: None)
+    np.testing.assert_allclose(trial((), np.array([1, 2])), 1 - np.cos([0.1, 0.2]))
     assert trial((), np.array([1, 2])).tolist() == [np.inf, np.inf]  # an overflow
+
+
+def test_bounds_grow_with_the_distance_of_unit_vectors() -> None:
+    """Which are 1 apart at a cosine of 0.5."""
+    bounds = from_bar(0.5, min_tau=0.9, min_top=0.8)
+    assert (bounds.min_cosine, bounds.min_tau, bounds.min_top) == (0.5, 0.9, 0.8)
+    assert bounds.max_abs == pytest.approx(0.7)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +291,7 @@ def test_a_trial_loses_one_minus_the_cosine(tmp_path: Path, monkeypatch: pytest.
         ("bf16", None, "no bfloat16 convolution"),
         ("fp8", None, "'fp32', 'fp16' or 'int8'"),
         ("fp16", Calibration("crops"), "only int8 is calibrated"),
+        ("fp32", Calibration("crops"), "only int8 is calibrated"),
     ],
 )
 def test_options(name: str, calibration: Calibration | None, message: str) -> None:
@@ -251,6 +311,11 @@ def test_too_few_crops(drawn: Path, tmp_path: Path) -> None:
         Calibration(str(tmp_path)).files()
     with pytest.raises(OptionError, match="at least 16"):
         Calibration(str(tmp_path), crops=4)
+
+
+def test_no_such_method() -> None:
+    with pytest.raises(OptionError, match="'percentile' or 'entropy'"):
+        Calibration("crops", method="minmax")
 
 
 def test_units() -> None:

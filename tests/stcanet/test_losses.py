@@ -80,16 +80,17 @@ def test_contrastive_by_hand() -> None:
 
 
 def test_contrastive_averages_over_the_positives_of_an_anchor() -> None:
-    features, labels = directions(0, 20, 50, 120), torch.tensor([0, 0, 0, 1])
-    cosine = {d: math.cos(math.radians(d)) for d in (20, 30, 50, 70, 100, 120)}
-
-    def anchor(positives: list[int], negative: int) -> float:
-        total = math.log(sum(math.exp(cosine[d]) for d in [*positives, negative]))
-        return sum(total - cosine[d] for d in positives) / 2
-
-    # The fourth image is the only one of its identity and counts nowhere.
-    expected = (anchor([20, 50], 120) + anchor([20, 30], 100) + anchor([50, 30], 70)) / 3
-    assert supervised_contrastive(features, labels, temperature=1.0).item() == pytest.approx(expected, abs=1e-6)
+    """Of identities with different numbers of images: the last is the only one of its identity and counts nowhere."""
+    degrees, labels = (0, 20, 50, 120, 170, 260), (0, 0, 0, 1, 1, 2)
+    cosines = [[math.cos(math.radians(a - b)) for b in degrees] for a in degrees]
+    expected = 0.0
+    for anchor in range(5):
+        others = [other for other in range(6) if other != anchor]
+        total = math.log(sum(math.exp(cosines[anchor][other]) for other in others))
+        positives = [other for other in others if labels[other] == labels[anchor]]
+        expected += sum(total - cosines[anchor][other] for other in positives) / len(positives) / 5
+    loss = supervised_contrastive(directions(*degrees), torch.tensor(labels), temperature=1.0)
+    assert loss.item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_contrastive_without_positives_is_zero() -> None:
@@ -232,9 +233,10 @@ def test_part_loss_does_not_saturate_and_ignores_autocast(maps: list[torch.Tenso
     loss.backward()
     assert torch.isfinite(loss)
     assert all(logits.grad is not None and logits.grad.abs().max() > 1e-4 for logits in far)
+    halves = [logits.bfloat16() for logits in maps]  # as a network under autocast gives them
     with torch.autocast("cpu", torch.bfloat16):
-        inside = part_loss(maps, masks, "bce")
-    assert torch.equal(inside, part_loss(maps, masks, "bce"))
+        inside = part_loss(halves, masks, "l1")
+    assert torch.equal(inside, part_loss([logits.float() for logits in halves], masks, "l1"))
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_rates_follow_their_factors() -> None:
 
 def test_the_rate_follows_the_epochs_that_are_done() -> None:
     """That of the first batch of each update: of two, here."""
-    learner = Learner(model(), config(lr=0.5, milestones=[1], warmup_epochs=0.5, accumulate=2), CPU)
+    learner = Learner(model(), config(lr=0.5, backbone_factor=0.1, milestones=[1], warmup_epochs=0.5, accumulate=2), CPU)
     rates = []
     for epoch, step in ((1, 3), (1, 5), (2, 1)):
         learner.step(batch(), epoch, step, 8)
@@ -70,11 +70,20 @@ def test_the_rate_follows_the_epochs_that_are_done() -> None:
     assert rates == pytest.approx([0.5 * 0.505, 0.5, 0.05])
 
 
-@pytest.mark.parametrize(("amp", "units", "said"), [("on", False, True), ("on", True, False), ("auto", False, False)])
-def test_bf16_where_it_is_slow_is_said(monkeypatch: pytest.MonkeyPatch, amp: str, units: bool, said: bool) -> None:
+@pytest.mark.parametrize(
+    ("amp", "units", "taken", "said"),
+    [
+        ("on", False, True, True),
+        ("on", True, True, False),
+        ("auto", False, False, False),
+        ("auto", True, True, False),
+        ("off", True, False, False),
+    ],
+)
+def test_bf16_where_it_is_slow_is_said(monkeypatch: pytest.MonkeyPatch, amp: str, units: bool, taken: bool, said: bool) -> None:
     monkeypatch.setattr("stcanet.engine.learner.has_bf16_units", lambda _: units)
     learner = Learner(model(), make_config({"data": "x", "amp": amp}), CPU)
-    assert learner.autocast == (amp == "on")
+    assert learner.autocast == taken
     assert [note.startswith("bf16 is slower than fp32 on this CPU") for note in learner.notes()] == [True] * said
 
 
