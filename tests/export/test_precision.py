@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -127,13 +128,15 @@ def test_int8_passes_its_bar(int8: ExportResult) -> None:
 
 def test_int8_of_clips(clip_package: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MIN_COSINE, "int8", -1.0)  # all units at once: which ones stay is for the search's own tests
-    model, facts = lower(clip_package / "model.onnx", Precision("int8", Calibration(str(drawn), MIN_CROPS)), (), lambda _: None)
+    calibration, images = Calibration(str(drawn), MIN_CROPS), sorted(drawn.iterdir())[:2]
+    model, facts = lower(clip_package / "model.onnx", Precision("int8", calibration), images, lambda _: None)
     verify(model, load_manifest(clip_package).opset)
     check_names(model.graph)
     makers = {name: node for node in model.graph.node for name in node.output}
     weights = [makers[node.input[1]].op_type for node in model.graph.node if node.op_type == "Conv"]
     assert set(weights) == {"DequantizeLinear"}
     assert facts["search"]["runs"] == 1
+    assert facts["search"]["crops"] == len(procedural(64, 32)) + 2
 
 
 @pytest.mark.parametrize("name", ["fp16", "int8"])
@@ -209,13 +212,18 @@ def constants_in_int8(path: Path, scheme: Scheme, method: str, crops: np.ndarray
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in quantizer.quantized(quantizer.units).graph.initializer}
 
 
-def test_ranges_are_those_of_all_crops_by_the_method(convolution: Path) -> None:
+def test_ranges_are_those_of_all_crops_by_the_method(
+    convolution: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
     """A single value is far out, in the last of 9 crops: a percentile of 99.999 holds it, the least divergence does not."""
     crops = np.abs(np.random.default_rng(0).standard_normal((9, 1, 8, 8)).astype(np.float32))
     crops[-1, 0, 0, 0] = 100
+    caplog.set_level(logging.INFO)
     percentile, entropy = (constants_in_int8(convolution, Scheme(), method, crops) for method in METHODS)
     assert percentile["x_scale"] * 255 == pytest.approx(100, rel=0.01)
     assert entropy["x_scale"] * 255 < 50
+    assert capsys.readouterr().out == ""  # the library talks to stdout, where --json is
+    assert logging.getLogger().level == logging.INFO
 
 
 def test_the_schemes(convolution: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,11 +15,13 @@ import torch
 
 from stcanet.config import make_config
 from stcanet.data.datasets import load_dataset
-from stcanet.engine.batches import TrainBatches
+from stcanet.engine.batches import Batch, TrainBatches
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.distributed import World, joined
 from stcanet.engine.embedding import evaluate_model
+from stcanet.engine.learner import Learner
 from stcanet.engine.validation import split_validation
+from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import OptionError
 
 ROOT = Path(__file__).parents[2]
@@ -149,6 +152,42 @@ def test_half_of_what_torchrun_sets_is_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(OptionError, match="RANK is not set"), joined("cpu"):
         pass
+
+
+def small_learner(world: World, **changes: object) -> Learner:
+    torch.manual_seed(0)
+    model = build_model("stcanet-tiny", 6, height=32, width=32)
+    return Learner(model, make_config({"data": "x", "preset": "stcanet-tiny", **changes}), torch.device("cpu"), world)
+
+
+def small_batch() -> Batch:
+    generator = torch.Generator().manual_seed(1)
+    masks = torch.randint(0, 5, (4, 32, 32), dtype=torch.uint8, generator=generator)
+    return Batch(torch.randn(4, 3, 32, 32, generator=generator), torch.arange(4) // 2, masks)
+
+
+def test_part_maps_of_all_processes_are_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process gives zeros, whose cross entropy is the logarithm of 2."""
+    alone = small_learner(World()).step(small_batch(), 1, 0, 1)["mask_loss"]
+    monkeypatch.setattr(World, "gather", lambda _, rows: torch.cat([rows, torch.zeros_like(rows)]))
+    joint = small_learner(World()).step(small_batch(), 1, 0, 1)["mask_loss"]
+    assert joint == pytest.approx((alone + math.log(2)) / 2, rel=1e-5)
+    assert alone != pytest.approx(joint, rel=1e-3)
+
+
+def test_figures_of_shares_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(World, "mean", lambda *_: {"averaged": 1.0})
+    assert small_learner(World(), loss={"gather": False}).step(small_batch(), 1, 0, 1) == {"averaged": 1.0}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_batch_statistics_are_joint_where_asked_for(monkeypatch: pytest.MonkeyPatch, asked: bool) -> None:
+    joined_models: list[STCANet] = []
+    monkeypatch.setattr(
+        "stcanet.engine.learner.synchronise_batchnorm", lambda model, *_: (joined_models.append(model), model)[1]
+    )
+    small_learner(World(0, 2), sync_bn=asked)
+    assert len(joined_models) == asked
 
 
 def test_alone_everything_is_what_it_was() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from dataclasses import replace
 
 import pytest
 import torch
 
-from stcanet.config import OptimConfig, TrainConfig, make_config
+from stcanet.config import LossConfig, OptimConfig, TrainConfig, make_config
 from stcanet.engine.average import WeightAverage
 from stcanet.engine.batches import Batch
 from stcanet.engine.learner import Learner
 from stcanet.engine.optim import make_optimizer, parameter_groups, set_rate
 from stcanet.model import STCANet, build_model
+from stcanet_runtime.errors import ConfigError
 
 CPU = torch.device("cpu")
 
@@ -84,6 +87,10 @@ def test_bf16_where_it_is_slow_is_said(monkeypatch: pytest.MonkeyPatch, amp: str
     monkeypatch.setattr("stcanet.engine.learner.has_bf16_units", lambda _: units)
     learner = Learner(model(), make_config({"data": "x", "amp": amp}), CPU)
     assert learner.autocast == taken
+    kinds = []
+    learner.model.backbone.stem[0].register_forward_hook(lambda _, __, output: kinds.append(output.dtype))
+    learner.step(batch(), 1, 0, 1)
+    assert kinds == [torch.bfloat16 if taken else torch.float32]
     assert [note.startswith("bf16 is slower than fp32 on this CPU") for note in learner.notes()] == [True] * said
 
 
@@ -142,8 +149,20 @@ def test_accumulated_batches_make_one_update_of_their_mean_gradient() -> None:
     once.step(batch(), 1, 0, 5)
     for either in (learner, once):
         either.step(batch(2), 1, 4, 5)
+        assert all(parameter.grad is None for parameter in either.model.parameters())  # or else it would count again
     for (name, ours), theirs in zip(learner.model.named_parameters(), once.model.parameters(), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan])
+def test_a_loss_that_is_no_number_moves_no_weight(value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = Learner(model(), config(lr=0.01), CPU)
+    learner.begin_epoch(1)
+    forward = learner._objective.forward
+    monkeypatch.setattr(learner._objective, "forward", lambda *given: {"loss": value * forward(*given)["loss"]})
+    with pytest.raises(ConfigError, match=rf"the loss became {value}; lower the learning rate \(now 0\.01\)"):
+        learner.step(batch(), 1, 0, 1)
+    assert all(torch.equal(*pair) for pair in zip(learner.model.parameters(), model().parameters(), strict=True))
 
 
 def test_the_accuracy_is_the_share_of_right_classes() -> None:
@@ -183,6 +202,19 @@ def test_the_average_is_what_is_evaluated() -> None:
     assert not torch.equal(averaged["head.neck.bias"], learner.state_dict()["model"]["head.neck.bias"])
 
 
+def test_a_learner_goes_on_from_its_state() -> None:
+    """With everything that has a state: weights, optimiser, average, centres."""
+    settings = replace(config(ema_decay=0.5, lr=1e-2), loss=LossConfig(center_weight=0.1))
+    first, again = Learner(model(), settings, CPU), Learner(model(1), settings, CPU)
+    first.step(batch(1), 1, 0, 2)
+    again.load_state_dict(copy.deepcopy(first.state_dict()))
+    values = [learner.step(batch(2), 1, 1, 2) for learner in (first, again)]
+    assert values[0] == values[1]
+    states = [learner.state_dict() for learner in (first, again)]
+    for kept in ("model", "objective", "average"):
+        assert all(torch.equal(*pair) for pair in zip(*(state[kept].values() for state in states), strict=True)), kept
+
+
 def test_a_new_average_is_the_network() -> None:
     network = model()
     average = WeightAverage(network, 0.999)
@@ -192,11 +224,14 @@ def test_a_new_average_is_the_network() -> None:
 
 def test_compiled_training_traces_the_whole_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without generating code, which takes a minute on a CPU: `torch.compile` is given one graph with the same losses."""
-    calls, compiler = [], torch.compile
+    graphs, compiler = [], torch.compile
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
 
     def trace(network: torch.nn.Module) -> object:
-        calls.append(network)
-        return compiler(network, backend="eager", fullgraph=True)
+        return compiler(network, backend=backend, fullgraph=True)
 
     monkeypatch.setattr(torch, "compile", trace)
     losses = []
@@ -204,5 +239,5 @@ def test_compiled_training_traces_the_whole_network(monkeypatch: pytest.MonkeyPa
         learner = Learner(model(), replace(config(), compile=compiled), CPU)
         learner.begin_epoch(1)
         losses.append([learner.step(batch(step), 1, step, 2)["loss"] for step in range(2)])
-    assert len(calls) == 1
+    assert len(graphs) == 1
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -240,7 +240,7 @@ def masked_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_masks_teach_the_part_maps(masked_people: Path) -> None:
+def test_masks_teach_the_part_maps(masked_people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One batch, again and again; the mask loss starts with the second epoch."""
     loss = {"triplet_weight": 0.0, "mask_start_epoch": 2}
     config = settings(masked_people, masks=str(masked_people / "masks"), optim={"lr": 1e-2}, loss=loss)
@@ -256,6 +256,9 @@ def test_masks_teach_the_part_maps(masked_people: Path) -> None:
     assert values[-1]["mask_loss"] < 0.9 * values[0]["mask_loss"]
     assert values[-1]["part_iou"] > values[0]["part_iou"]
     assert values[0]["loss"] == pytest.approx(values[0]["identity_loss"] + 0.5 * values[0]["mask_loss"])
+    # A part that neither the maps nor the masks of a batch have does not count.
+    monkeypatch.setattr("stcanet.engine.learner.part_overlap", lambda *_: torch.tensor([[[1, 2], [0, 0]]]))
+    assert learner.step(batch, 2, 0, 1)["part_iou"] == 0.5
 
 
 def test_other_losses_train(people: Path, tmp_path: Path) -> None:
