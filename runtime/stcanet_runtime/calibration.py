@@ -14,6 +14,7 @@ calibrate with one as large as yours). FRR: the share of queries whose nearest e
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -54,6 +55,9 @@ class Calibration:
     """Used; drawn at random where there were more than `max_embeddings`."""
     identities: int
     model: str | None = None
+    same_camera_margin: float | None = None
+    """How much smaller the threshold would be among images of one camera, whose people look more alike; for `Identifier`. None:
+    cameras are not known or were ignored, or they have too few comparisons of different people."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -62,9 +66,10 @@ class Calibration:
     def summary(self) -> str:
         """One line."""
         which = "across cameras" if self.cross_camera else "cameras ignored"
+        margin = "" if self.same_camera_margin is None else f"; within a camera {self.same_camera_margin:.4f} less"
         return (
             f"threshold {self.threshold:.4f} ({self.metric}): FAR {self.far:.3g} of {self.impostor:,}, FRR {self.frr:.3g} of "
-            f"{self.genuine:,} ({self.kind}, {which}; {self.identities:,} identities); EER {self.eer:.3g}"
+            f"{self.genuine:,} ({self.kind}, {which}; {self.identities:,} identities); EER {self.eer:.3g}{margin}"
         )
 
 
@@ -150,13 +155,17 @@ def calibrate(
     if len(x) > check_count(max_embeddings, "max_embeddings") and kind == "pairs":
         chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_embeddings])
         x, people, places = x[chosen], people[chosen], None if places is None else places[chosen]
-    blocks = _blocks(x, people, places, check_metric(metric))
-    scores = _pair_scores(blocks) if kind == "pairs" else _search_scores(blocks)
+    count = _pair_scores if kind == "pairs" else _search_scores
+    scores = count(_blocks(x, people, places, check_metric(metric)))
     for name in ("genuine", "impostor"):
         if not len(getattr(scores, name)):
             raise DataError(f"there are no {name} comparisons; several people are needed, each seen by several cameras")
     threshold = scores.threshold(far)
     at = np.array([threshold], np.float32)
+    margin = None
+    if places is not None:
+        with suppress(DataError):
+            margin = max(0.0, threshold - count(_blocks(x, people, places, metric, within=True)).threshold(far))
     calibration = Calibration(
         threshold=threshold,
         target_far=far,
@@ -171,6 +180,7 @@ def calibrate(
         embeddings=len(x),
         identities=len(np.unique(people)),
         model=model,
+        same_camera_margin=margin,
     )
     return calibration, scores
 
@@ -183,13 +193,16 @@ Block = tuple[int, NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]
 
 
 def _blocks(
-    x: NDArray[np.float32], people: NDArray[np.int64], cameras: NDArray[np.int64] | None, metric: str
+    x: NDArray[np.float32], people: NDArray[np.int64], cameras: NDArray[np.int64] | None, metric: str, within: bool = False
 ) -> Iterator[Block]:
-    """Row by row against all: the first row, distances [R, N], which are compared, and which of the same person."""
+    """Row by row against all: the first row, distances [R, N], which are compared, and which of the same person.
+
+    Compared are images of different cameras, or `within` the same one.
+    """
     groups = np.arange(len(x)) if cameras is None else cameras  # of no camera: all but the image itself
     for start in range(0, len(x), _BLOCK):
         own = slice(start, start + _BLOCK)
-        yield start, distance_matrix(x[own], x, metric), groups[own, None] != groups, people[own, None] == people
+        yield start, distance_matrix(x[own], x, metric), (groups[own, None] == groups) == within, people[own, None] == people
 
 
 def _pair_scores(blocks: Iterator[Block]) -> Scores:

@@ -1,7 +1,8 @@
 """Who is who across cameras: tracks in, global identities out, corrected as evidence grows.
 
 An identity is a set of tracks. Two sets are as far apart as their tracks are on average, each weighted by its frames: with unit
-embeddings that is 1 minus the product of their weighted means, so that no pair is ever looked at.
+embeddings that is 1 minus the product of their weighted means, so that no pair is ever looked at. Pairs of one camera may count
+as farther by a margin, since one camera makes different people alike.
 
 The policy of ids: they count up from 1 and are never given twice. Where two identities become one, the older id stays and
 `Identifier.resolve` leads from the other to it. Where a track leaves an identity, the tracks that stay keep its id. A track
@@ -55,6 +56,7 @@ class Identifier:
         hysteresis: float = 0.05,
         max_age: float | None = None,
         gallery: Gallery | None = None,
+        same_camera_margin: float = 0.0,
     ) -> None:
         """Start with nobody.
 
@@ -65,17 +67,20 @@ class Identifier:
             max_age: Seconds after its end at which a track is dropped, and with its last one an identity, so that memory is
                 bounded; None keeps all.
             gallery: People who are known by name, for `name`; of cosine distance.
+            same_camera_margin: How much nearer tracks of one camera must be: light and background make different people alike
+                there, and a threshold that holds across cameras joins them. `stcanet_runtime.calibrate` measures it.
 
         Raises:
             OptionError: A value out of its range.
         """
-        for option, value in (("threshold", threshold), ("hysteresis", hysteresis), ("max_age", max_age or 0.0)):
+        numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": max_age or 0.0}
+        for option, value in {**numbers, "same_camera_margin": same_camera_margin}.items():
             if not 0 <= value < math.inf:
                 raise OptionError(option, value, "a number that is not negative")
         if gallery is not None and gallery.space.metric != "cosine":
             raise OptionError("gallery", gallery.space.metric, "one of cosine distance, as the threshold is")
         self.threshold, self.hysteresis, self.max_age = float(threshold), float(hysteresis), max_age
-        self.travel, self.gallery = travel or Travel(), gallery
+        self.travel, self.gallery, self.same_camera_margin = travel or Travel(), gallery, float(same_camera_margin)
         self._identities = Identities()
         self._owner: dict[Key, int] = {}
         self._merged: dict[int, int] = {}
@@ -177,10 +182,11 @@ class Identifier:
 
     def _fits(self, alone: Identity, others: Identity) -> bool:
         """Whether what is known of a track now still fits the other tracks of its identity."""
-        return others.distance(alone) <= self.threshold + self.hysteresis and others.possible_with(alone, self.travel)
+        near = others.distance(alone, self.same_camera_margin) <= self.threshold + self.hysteresis
+        return near and others.possible_with(alone, self.travel)
 
     def _nearest(self, one: Identity, exclude: int | None) -> int | None:
-        near = self._identities.near(one, self.threshold)
+        near = self._identities.near(one, self.threshold, self.same_camera_margin)
         return next((i for i in near if i != exclude and one.possible_with(self._identities[i], self.travel)), None)
 
     def _merge(self, identity: int) -> tuple[int, tuple[int, ...]]:

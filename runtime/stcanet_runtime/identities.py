@@ -95,9 +95,20 @@ class Identity:
         """Without these tracks; added up anew rather than taken off, so that a year of changes leaves no rounding behind."""
         return Identity({key: known for key, known in self.known.items() if key not in keys})
 
-    def distance(self, other: Identity) -> float:
-        """Mean distance of its tracks to those of the other, from 0 to 2."""
-        return 1 - float(self.mean @ other.mean)
+    def distance(self, other: Identity, margin: float = 0.0) -> float:
+        """Mean distance of its tracks to those of the other, from 0 to 2, and a margin more where both are of one camera."""
+        return 1 - float(self.mean @ other.mean) + (margin and margin * self._same_camera(other))
+
+    def _same_camera(self, other: Identity) -> float:
+        """Share of the pairs of a frame of this one and a frame of the other that are of one camera."""
+        mine, theirs = self._weights(), other._weights()
+        return sum(weight * theirs.get(camera, 0.0) for camera, weight in mine.items()) / (self.weight * other.weight)
+
+    def _weights(self) -> dict[str, float]:
+        weights: dict[str, float] = {}
+        for track, _, weight in self.known.values():
+            weights[track.camera] = weights.get(track.camera, 0.0) + weight
+        return weights
 
     def possible_with(self, other: Identity, travel: Travel) -> bool:
         """Whether all tracks of both can be of one person."""
@@ -135,17 +146,18 @@ class Identities(UserDict[int, Identity]):
         if last != identity:  # the last row goes where one is free
             self._means[hole], self._ids[hole], self._row[last] = self._means[len(self._ids)], last, hole
 
-    def near(self, one: Identity, limit: float) -> list[int]:
-        """Ids within a distance, the nearest first, the older first where two are as near."""
+    def near(self, one: Identity, limit: float, margin: float = 0.0) -> list[int]:
+        """Ids within a distance, the nearest first, the older first where two are as near; see :meth:`Identity.distance`."""
         if not self._ids:
             return []
         mean = one.mean
         # By row: BLAS would share the product among threads and wait for those that the encoder keeps from running.
         rough = 1 - np.vecdot(self._means[: len(self._ids)], mean.astype(np.float32))
-        # Rounding to float32, products and sums, takes no distance farther than this from the one that decides.
+        # Rounding to float32, products and sums, takes no distance farther than this from the one that decides; a margin
+        # only adds to it.
         slack = (len(mean) + 4) * float(np.finfo(np.float32).eps)
         found = (self._ids[row] for row in np.flatnonzero(rough <= limit + slack))
-        return [i for distance, i in sorted((one.distance(self[i]), i) for i in found) if distance <= limit]
+        return [i for distance, i in sorted((one.distance(self[i], margin), i) for i in found) if distance <= limit]
 
     def _reserve(self, rows: int, dim: int) -> None:
         if not self._ids and self._means.shape[1] != dim:

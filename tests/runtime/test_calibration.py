@@ -58,6 +58,24 @@ def test_searches_are_counted(known: bool) -> None:
     assert 0.045 < found.far <= 0.05
 
 
+@pytest.mark.parametrize("kind", ["pairs", "search"])
+def test_how_much_nearer_people_are_in_one_camera(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_runtime.calibration._BLOCK", 50)
+    x, people, cameras = make_people(240)
+    x += 0.4 * np.random.default_rng(1).standard_normal((3, x.shape[1])).astype(np.float32)[cameras]  # what each camera adds
+    found, _ = calibrate(x, people, cameras, 0.05, kind=kind)
+    distances = distance_matrix(x, x)
+    distances[(cameras[:, None] != cameras) | (people[:, None] == people)] = np.inf
+    alike = distances[np.triu_indices(240, 1)] if kind == "pairs" else distances.min(axis=1)
+    alike = np.sort(alike[np.isfinite(alike)])
+    allowed = int(0.05 * len(alike))
+    assert found.same_camera_margin == pytest.approx(found.threshold - alike[allowed], abs=1e-6)
+    assert found.same_camera_margin > 0.02
+    assert found.summary().endswith(f"; within a camera {found.same_camera_margin:.4f} less")
+    assert calibrate(x, people, cameras, 0.05, kind=kind, cross_camera=False)[0].same_camera_margin is None
+    assert calibrate(x, people, cameras=np.arange(240), far=0.05, kind=kind)[0].same_camera_margin is None  # all alone
+
+
 def test_a_gallery_accepts_strangers_at_that_rate(tmp_path: Path) -> None:
     """The threshold is what `decide` needs: of people who are not enrolled, about so many are given a name."""
     x, people, _ = make_people(3000, 200, noise=0.35)

@@ -212,10 +212,13 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
         filled.decide(x, threshold)
     with pytest.raises(OptionError, match="threshold must be"):
         filled.calibration = {"threshold": threshold}
+    with pytest.raises(OptionError, match="same_camera_margin must be"):
+        filled.calibration = {"threshold": 0.3, "same_camera_margin": threshold}
     if threshold == -0.1:
-        filled.store.set_setting("calibration", {"threshold": threshold})
-        with pytest.raises(GalleryError, match="calibration is damaged"):
-            filled.decide(x)
+        for damaged in ({"threshold": threshold}, {"threshold": 0.3, "same_camera_margin": threshold}, [0.3]):
+            filled.store.set_setting("calibration", damaged)
+            with pytest.raises(GalleryError, match="calibration is damaged"):
+                filled.decide(x)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,21 @@ def test_the_next_nearest_is_taken_where_the_nearest_is_impossible() -> None:
     assert identifier.update(Track("yard", "1", 4, 8), between(0.3)).identity == 2
 
 
+def test_one_camera_makes_people_alike() -> None:
+    """What lies 0.08 from A is A in another camera, and somebody else in the same one."""
+    near, farther = between(0.3), between(0.4)  # 0.08 and 0.17 from A
+    for camera, expected in (("yard", 1), ("door", 2)):
+        identifier = Identifier(0.3, hysteresis=0.05, same_camera_margin=0.25)
+        identifier.update(Track("door", "1", 0, 5), A)
+        assert identifier.update(Track(camera, "2", 6, 9), near).identity == expected
+    identifier = Identifier(0.3, hysteresis=0.05, same_camera_margin=0.25)
+    for embedding, expected in ((A, 1), (near, 1), (farther, 2)):  # near: only within the hysteresis
+        identifier.update(Track("door", "1", 0, 5), A)
+        assert identifier.update(Track("door", "2", 6, 9), embedding).identity == expected
+    with pytest.raises(OptionError, match="same_camera_margin"):
+        Identifier(0.3, same_camera_margin=-0.1)
+
+
 def test_a_split_as_evidence_grows() -> None:
     identifier = Identifier(0.3, hysteresis=0.05)
     identifier.update(Track("door", "1", 0, 5), A)

@@ -11,27 +11,36 @@ def somebody(rng: np.random.Generator, dim: int, tracks: int) -> Identity:
     one = Identity()
     for number in range(tracks):
         x = rng.standard_normal(dim).astype(np.float32)
-        known = (Track("door", str(number), 0.0, 1.0), x / np.linalg.norm(x), float(rng.integers(1, 90)))
-        one = one.including(("door", str(number)), known)
+        track = Track(str(rng.choice(["door", "yard", "hall"])), str(number), 0.0, 1.0)
+        one = one.including(track.key, (track, x / np.linalg.norm(x), float(rng.integers(1, 90))))
     return one
+
+
+def mean_distance(one: Identity, other: Identity, margin: float) -> float:
+    """Pair by pair."""
+    pairs = [(a, b) for a in one.known.values() for b in other.known.values()]
+    distances = [1 - float(x.astype(float) @ y) + margin * (a.camera == b.camera) for (a, x, _), (b, y, _) in pairs]
+    return float(np.average(distances, weights=[v * w for (_, _, v), (_, _, w) in pairs]))
 
 
 def test_who_is_near_while_people_come_change_and_go() -> None:
     rng = np.random.default_rng()
     people, plain = Identities(), dict[int, Identity]()
     for dim in (3, 200):
-        for step in range(400):
-            identity = int(rng.integers(1, 60))
+        for step in range(200):
+            identity = int(rng.integers(1, 30))
             if rng.random() < 0.4 and identity in plain:
                 del people[identity], plain[identity]
             else:
                 # A copy of somebody, now and then: two that are as near, the older of which is first.
                 one = people[next(iter(plain))] if plain and rng.random() < 0.2 else somebody(rng, dim, 1 + step % 3)
                 people[identity] = plain[identity] = one
-            asked = somebody(rng, dim, 2)
-            by_distance = sorted((asked.distance(one), i) for i, one in plain.items())
+            asked, margin = somebody(rng, dim, 2), float(rng.choice([0.0, 0.3]))
+            for one in plain.values():
+                assert np.isclose(asked.distance(one, margin), mean_distance(asked, one, margin), rtol=0, atol=1e-6)
+            by_distance = sorted((asked.distance(one, margin), i) for i, one in plain.items())
             for limit in (0.5, *(distance for distance, _ in by_distance[:3])):  # the distance of somebody is within
-                assert people.near(asked, limit) == [i for distance, i in by_distance if distance <= limit]
+                assert people.near(asked, limit, margin) == [i for distance, i in by_distance if distance <= limit]
             assert people.dim == (dim if plain else None)
         for identity in list(plain):
             del people[identity], plain[identity]
@@ -40,7 +49,7 @@ def test_who_is_near_while_people_come_change_and_go() -> None:
 def test_added_up_as_if_anew() -> None:
     rng = np.random.default_rng()
     one = somebody(rng, 64, 20)
-    gone = [("door", str(number)) for number in rng.permutation(20)[:9]]
+    gone = [list(one.known)[number] for number in rng.permutation(20)[:9]]
     rest = one.without(gone)
     for key in gone:
         assert not Identity({key: one.known[key]}).without([key])

@@ -17,7 +17,7 @@ import pytest
 import typer
 from detectors import write_detector
 
-from stcanet_runtime import DataError, Encoder, MissingDependencyError, recordings
+from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError, recordings
 from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.mot import load_mot
@@ -121,6 +121,26 @@ def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, 
     options = ["--threshold", "0.02", "--travel", "door,yard=5", "-o", tmp_path / "who.jsonl"]
     assert call("identify", package, *walks, *options) == 0
     assert "4 tracks of 2 videos are 4 identities" in capsys.readouterr().out
+
+
+def test_a_gallery_knows_how_alike_a_camera_makes_people(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("av")
+    walk = draw_walk(tmp_path, "door", ["red"], 1)
+    lines = (tmp_path / "door.txt").read_text().splitlines()
+    (tmp_path / "door.txt").write_text("\n".join(lines[:8] + [line.replace(",1,", ",2,", 1) for line in lines[8:]]))
+    encoder = Encoder.load(package, "cpu")
+    with Gallery.create(tmp_path / "site.gallery", encoder.dim, encoder.model_sha256) as gallery:
+        gallery.calibration = {"threshold": 0.02, "same_camera_margin": 0.03}
+    options = ["--gallery", tmp_path / "site.gallery", "-o", tmp_path / "who.jsonl", "--every", "4"]
+    for more, people in (
+        ([], "2 identities"),
+        (["--same-camera-margin", 0], "1 identity"),
+        (["--threshold", 0.06], "1 identity"),
+    ):
+        assert call("identify", package, walk, *options, *more) == 0
+        assert people in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", ["package", "clip_package"])  # a clip is filled up by the one crop

@@ -30,6 +30,9 @@ def identify(
     threshold: Annotated[
         float | None, typer.Option(help="Mean distance up to which tracks are one person. Default: the gallery's, else 0.3.")
     ] = None,
+    same_camera_margin: Annotated[
+        float | None, typer.Option(help="How much nearer tracks of one camera must be. Default: the gallery's, else 0.")
+    ] = None,
     travel: Annotated[
         list[str] | None, typer.Option(metavar="A,B=SECONDS", help="Least time between two cameras; several times.")
     ] = None,
@@ -64,7 +67,8 @@ def identify(
     encoder = Encoder.load(package, provider, threads)
     with Gallery.open(gallery, encoder.model_sha256, read_only=True) if gallery else nullcontext() as known:
         limit = threshold if threshold is not None else (known.threshold if known else None)
-        identifier = Identifier(0.3 if limit is None else limit, times, gallery=known)
+        margin = same_camera_margin if same_camera_margin is not None else (known.same_camera_margin if known else 0.0)
+        identifier = Identifier(0.3 if limit is None else limit, times, gallery=known, same_camera_margin=margin)
         with progress_bar("embedding") as progress:
             found = recordings.identify_recordings(encoder, sources, identifier, every, progress)
         names = {identity: identifier.name(identity) for identity in identifier.identities}

@@ -24,14 +24,19 @@ from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.wording import counted
 
 
-def _check_threshold(value: Any) -> float:
+def _check_distance(value: Any, option: str = "threshold") -> float:
     try:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
     if not 0 <= number < math.inf:
-        raise OptionError("threshold", value, "a finite number that is not negative")
+        raise OptionError(option, value, "a finite number that is not negative")
     return number
+
+
+def _check_calibration(value: Mapping[str, Any]) -> None:
+    _check_distance(value["threshold"])
+    _check_distance(value.get("same_camera_margin") or 0.0, "same_camera_margin")
 
 
 def _check_model(path: object, space: Space, model: Any) -> None:
@@ -234,7 +239,7 @@ class Gallery:
             GalleryError: There is neither.
             OptionError: It is negative or not finite.
         """
-        limit = self.threshold if threshold is None else _check_threshold(threshold)
+        limit = self.threshold if threshold is None else _check_distance(threshold)
         if limit is None:
             raise GalleryError(self.store.path, "it has no threshold", "give one, or run `stcanet calibrate`")
         return limit
@@ -246,13 +251,18 @@ class Gallery:
         return None if calibration is None else float(calibration["threshold"])
 
     @property
+    def same_camera_margin(self) -> float:
+        """The calibrated one, for `Identifier`; 0 where none is known."""
+        return float((self.calibration or {}).get("same_camera_margin") or 0.0)
+
+    @property
     def calibration(self) -> dict[str, Any] | None:
         """How the threshold was found, with ``threshold`` in it, or None. One of another metric or model is refused."""
         found = self.store.setting("calibration")
         if found is None:
             return None
         try:
-            _check_threshold(found["threshold"])
+            _check_calibration(found)
             return dict(found)
         except (TypeError, KeyError, ValueError):
             pass
@@ -261,7 +271,7 @@ class Gallery:
     @calibration.setter
     def calibration(self, value: Mapping[str, Any] | None) -> None:
         if value is not None:
-            _check_threshold(value["threshold"])
+            _check_calibration(value)
             if value.get("metric") is not None:
                 self.space.check(self.space.dim, value["metric"])
             _check_model(self.store.path, self.space, value.get("model"))
