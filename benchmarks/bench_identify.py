@@ -28,6 +28,8 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
 
 from stcanet.data.datasets import load_dataset
+from stcanet.data.datasets.base import Sample
+from stcanet.data.scoring import score
 from stcanet.data.synthetic import SynthConfig, generate
 from stcanet_runtime import Calibration, Encoder, Identifier, Track, Travel, calibrate
 
@@ -51,7 +53,7 @@ class Walk:
         return np.asarray(self.images[:frames].mean(axis=0))
 
     def track(self, name: int, frames: int) -> Track:
-        return Track(str(self.camera), str(name), self.start, self.start + frames - 1)
+        return Track(str(self.camera), str(name), self.start, self.start + (frames - 1))
 
 
 def main() -> None:
@@ -62,22 +64,37 @@ def main() -> None:
     options = parser.parse_args()
     if not options.package.exists():
         nothing_measured(f"no package {options.package}; `make demo` makes one")
-    report: dict[str, Any] = {"environment": environment("scipy", "onnxruntime")}
+    report: dict[str, Any] = {"benchmark": "identify", "environment": environment("scipy", "onnxruntime")}
     with tempfile.TemporaryDirectory() as scratch:
         data = options.data or Path(scratch) / "people"
         if options.data is None:
             generate(data, SynthConfig(identities=401, test_identities=400, images_per_camera=8, distractors=0, seed=1))
-        pids, cameras, embeddings = embed(Encoder.load(options.package, "cpu"), data)
-    report["data"] = {"name": "drawn people" if options.data is None else load_dataset(data).name}
-    people = np.unique(pids)
-    labelled = np.isin(pids, people[::2])
-    known = walks(pids[labelled], cameras[labelled], embeddings[labelled], seed=0)
-    draws = [walks(pids[~labelled], cameras[~labelled], embeddings[~labelled], seed) for seed in range(DRAWS)]
-    report["data"] |= {"people": len(people) - len(people[::2]), "tracks": len(draws[0]), "cameras": len(np.unique(cameras))}
+        dataset, encoder = load_dataset(data), Encoder.load(options.package, "cpu")
+        samples = [*dataset.query, *dataset.gallery]
+        rows = encoder.encode([frame for sample in samples for frame in sample.frames], batch_size=64)
+    images = np.split(rows, np.cumsum([len(sample.frames) for sample in samples])[:-1])
+    means = np.stack([rows.mean(axis=0) for rows in images])
+    alone = score(dataset.query, dataset.gallery, means[: len(dataset.query)], means[len(dataset.query) :])
+    persons = [(sample, rows) for sample, rows in zip(samples, images, strict=True) if sample.pid > 0]
+    people = sorted({sample.pid for sample, _ in persons})
+    known, strangers = set(people[::2]), set(people[1::2])
+    labelled = walks([(sample, rows) for sample, rows in persons if sample.pid in known], seed=0)
+    walking = [(sample, rows) for sample, rows in persons if sample.pid in strangers]
+    draws = [walks(walking, seed) for seed in range(DRAWS)]
+    report["data"] = {
+        "name": "drawn people" if options.data is None else dataset.name,
+        "people": len(strangers),
+        "tracks": len(draws[0]),
+        "cameras": len({sample.camid for sample in samples}),
+        "images": sum(len(walk.images) for walk in draws[0]),
+        "draws": DRAWS,
+    }
+    report["network"] = {"preset": encoder.manifest.preset, "mAP": alone.mAP, "rank1": alone.rank(1)}
     report["results"] = []
     for rate in RATES:
-        means, who = np.stack([walk.mean() for walk in known]), np.array([walk.pid for walk in known])
-        found, _ = calibrate(means, who, np.array([walk.camera for walk in known]), rate, kind="pairs")
+        tracks = np.stack([walk.mean() for walk in labelled])
+        pids, cameras = (np.array([getattr(walk, name) for walk in labelled]) for name in ("pid", "camera"))
+        found, _ = calibrate(tracks, pids, cameras, rate, kind="pairs")
         print(found.summary(), flush=True)
         for name, method in methods(found).items():
             row = {"method": name, "far": rate, "threshold": found.threshold, "margin": found.same_camera_margin}
@@ -86,24 +103,17 @@ def main() -> None:
     write_result(RESULTS / f"{options.name}.json", report)
 
 
-def embed(encoder: Encoder, data: Path) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Identities, cameras and embeddings of the test images of known people."""
-    dataset = load_dataset(data)
-    samples = [sample for sample in (*dataset.query, *dataset.gallery) if sample.pid > 0]
-    frames = [(sample.pid, sample.camid, frame) for sample in samples for frame in sample.frames]
-    embeddings = encoder.encode([frame for _, _, frame in frames], batch_size=64)
-    return np.array([pid for pid, _, _ in frames]), np.array([camid for _, camid, _ in frames]), embeddings
-
-
-def walks(pids: NDArray[np.int64], cameras: NDArray[np.int64], embeddings: NDArray[np.float32], seed: int) -> list[Walk]:
+def walks(persons: Iterable[tuple[Sample, NDArray[np.float32]]], seed: int) -> list[Walk]:
     """Each person before each of its cameras, in an order and at times drawn from `seed`."""
+    seen: dict[int, dict[int, list[NDArray[np.float32]]]] = {}
+    for sample, images in persons:
+        seen.setdefault(sample.pid, {}).setdefault(sample.camid, []).append(images)
     rng, made = np.random.default_rng(seed), []
-    for entry, pid in enumerate(rng.permutation(np.unique(pids))):
+    for entry, pid in enumerate(rng.permutation(sorted(seen)).tolist()):
         now = ENTRY * entry
-        for camera in rng.permutation(np.unique(cameras[pids == pid])):
-            images = embeddings[(pids == pid) & (cameras == camera)]
-            made.append(Walk(int(pid), int(camera), now, images))
-            now += len(images) + rng.uniform(*WALK)
+        for camera in rng.permutation(sorted(seen[pid])).tolist():
+            made.append(Walk(pid, camera, now, np.concatenate(seen[pid][camera])))
+            now += len(made[-1].images) + rng.uniform(*WALK)
     return made
 
 
@@ -132,7 +142,7 @@ def methods(found: Calibration) -> dict[str, Callable[[list[Walk]], Answer]]:
 def identified(tracks: list[Walk], identifier: Identifier, growing: bool = True) -> Answer:
     """In the order of time, as cameras would tell of them."""
     told = [
-        (walk.start + frames - 1, name, frames)
+        (walk.start + (frames - 1), name, frames)
         for name, walk in enumerate(tracks)
         for frames in range(1 if growing else len(walk.images), len(walk.images) + 1)
     ]

@@ -18,6 +18,7 @@ import tables_cuda
 import tables_custom_op
 import tables_evaluate
 import tables_gallery
+import tables_identify
 import tables_precision
 import tables_preprocess
 import tables_rerank
@@ -93,6 +94,7 @@ TABLES: dict[str, Table] = {
     "gallery": tables_gallery.gallery,
     "gallery_kills": tables_gallery.kills,
     "gpu_rerank": tables_cuda.rerank,
+    "identify": tables_identify.identify,
     "kill_and_resume": tables_training.kills,
     "model": tables_cuda.model,
     "precision": tables_precision.precision,
