@@ -10,10 +10,10 @@ def identify(report: dict[str, Any]) -> Iterator[str]:
     """Who is who across cameras: how right `Identifier` is, beside clustering that sees all tracks at once."""
     data, network = report["data"], report["network"]
     yield (
-        f"{data['name']}: {data['people']:,} people in {data['tracks']:,} tracks ({data['images']:,} images) of "
-        f"{data['cameras']} cameras; means over {data['draws']} draws of who walks where and when. `{network['preset']}`, whose "
-        f"single images reach mAP {100 * network['mAP']:.1f} and rank-1 {100 * network['rank1']:.1f} there. Threshold and margin "
-        "are those of `calibrate --kind pairs` on as many other people."
+        f"On {data['name']}: {data['people']:,} people in {data['tracks']:,} tracks ({data['images']:,} images) of "
+        f"{data['cameras']} cameras; means over {data['draws']} draws of who walks where and when. A `{network['preset']}` "
+        f"whose single images reach mAP {100 * network['mAP']:.1f} and rank-1 {100 * network['rank1']:.1f} there. Threshold "
+        "and margin are those of `calibrate --kind pairs` on as many other people."
     )
     yield ""
     yield "| false accepts | | IDF1 | pairs: precision | pairs: recall | identities | ms an update |"
