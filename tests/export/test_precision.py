@@ -22,7 +22,7 @@ from stcanet_export.package import ExportResult, export_package
 from stcanet_export.parity import check_parity
 from stcanet_export.precision import TOLERANCES, Precision, from_bar, lower, tolerance_between
 from stcanet_export.probes import procedural
-from stcanet_export.quantize import Quantizer, Scheme
+from stcanet_export.quantize import OPERATORS, Quantizer, Scheme, _quantisable
 from stcanet_export.units import unit_of, units_of
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import DataError, OptionError, PackageError
@@ -124,6 +124,12 @@ def test_int8_passes_its_bar(int8: ExportResult) -> None:
             values = next(numpy_helper.to_array(tensor) for tensor in found.initializer if tensor.name == weight.input[0])
             assert np.abs(values.astype(int)).max() == 64, node.name  # seven bits, all of them used
     assert not any(node.op_type == "QuantizeLinear" and node.name.startswith("blocks.2.channel/Soft") for node in found.node)
+
+
+@pytest.mark.parametrize(("name", "operators"), [("backbone.layer1.0", set(OPERATORS)), ("blocks.2.channel", {"Conv"})])
+def test_of_the_attention_only_convolutions_are_quantised(name: str, operators: set[str]) -> None:
+    nodes = [helper.make_node(kind, ["x"], ["y"], name=f"{name}/{kind}") for kind in (*OPERATORS, "MatMul", "Softmax")]
+    assert {node.op_type for node in nodes if _quantisable(node)} == operators
 
 
 def test_int8_of_clips(clip_package: Path, drawn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
