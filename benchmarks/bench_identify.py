@@ -97,7 +97,7 @@ def main() -> None:
         found, _ = calibrate(tracks, pids, cameras, rate, kind="pairs")
         print(found.summary(), flush=True)
         for name, method in methods(found).items():
-            row = {"method": name, "far": rate, "threshold": found.threshold, "margin": found.same_camera_margin}
+            row = {"method": name, "far": rate, "threshold": found.threshold, "margin": found.same_camera_margin or 0.0}
             report["results"].append(row | mean_figures(method, draws))
             print(report["results"][-1], flush=True)
     write_result(RESULTS / f"{options.name}.json", report)

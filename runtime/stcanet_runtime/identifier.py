@@ -56,7 +56,7 @@ class Identifier:
         hysteresis: float = 0.05,
         max_age: float | None = None,
         gallery: Gallery | None = None,
-        same_camera_margin: float = 0.0,
+        same_camera_margin: float | None = 0.0,
     ) -> None:
         """Start with nobody.
 
@@ -68,19 +68,22 @@ class Identifier:
                 bounded; None keeps all.
             gallery: People who are known by name, for `name`; of cosine distance.
             same_camera_margin: How much nearer tracks of one camera must be: light and background make different people alike
-                there, and a threshold that holds across cameras joins them. `stcanet_runtime.calibrate` measures it.
+                there, and a threshold that holds across cameras joins them. `stcanet_runtime.calibrate` measures it;
+                None, where it could not, is 0.
 
         Raises:
             OptionError: A value out of its range.
         """
-        numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": max_age or 0.0}
-        for option, value in {**numbers, "same_camera_margin": same_camera_margin}.items():
+        margin = 0.0 if same_camera_margin is None else same_camera_margin
+        numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": max_age or 0.0, "same_camera_margin": margin}
+        for option, value in numbers.items():
             if not 0 <= value < math.inf:
                 raise OptionError(option, value, "a number that is not negative")
         if gallery is not None and gallery.space.metric != "cosine":
             raise OptionError("gallery", gallery.space.metric, "one of cosine distance, as the threshold is")
-        self.threshold, self.hysteresis, self.max_age = float(threshold), float(hysteresis), max_age
-        self.travel, self.gallery, self.same_camera_margin = travel or Travel(), gallery, float(same_camera_margin)
+        self.threshold, self.hysteresis, self.same_camera_margin = float(threshold), float(hysteresis), float(margin)
+        self.max_age = None if max_age is None else float(max_age)  # of float32, seconds since 1970 would be minutes
+        self.travel, self.gallery = travel or Travel(), gallery
         self._identities = Identities()
         self._owner: dict[Key, int] = {}
         self._merged: dict[int, int] = {}

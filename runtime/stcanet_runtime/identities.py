@@ -101,14 +101,14 @@ class Identity:
 
     def _same_camera(self, other: Identity) -> float:
         """Share of the pairs of a frame of this one and a frame of the other that are of one camera."""
-        mine, theirs = self._weights(), other._weights()
-        return sum(weight * theirs.get(camera, 0.0) for camera, weight in mine.items()) / (self.weight * other.weight)
+        mine, theirs = self._shares(), other._shares()
+        return sum(share * theirs.get(camera, 0.0) for camera, share in mine.items())
 
-    def _weights(self) -> dict[str, float]:
-        weights: dict[str, float] = {}
+    def _shares(self) -> dict[str, float]:
+        shares: dict[str, float] = {}
         for track, _, weight in self.known.values():
-            weights[track.camera] = weights.get(track.camera, 0.0) + weight
-        return weights
+            shares[track.camera] = shares.get(track.camera, 0.0) + weight / self.weight
+        return shares
 
     def possible_with(self, other: Identity, travel: Travel) -> bool:
         """Whether all tracks of both can be of one person."""
@@ -120,7 +120,7 @@ class Identities(UserDict[int, Identity]):
 
     def __init__(self) -> None:
         self._means: Float32Array = np.empty((0, 0), np.float32)
-        """[rows, D]; one for each identity, then spare ones."""
+        """[rows, D]; one for each identity, then spare ones, of zeros."""
         self._ids: list[int] = []
         """Whose mean a row is."""
         self._row: dict[int, int] = {}
@@ -145,6 +145,7 @@ class Identities(UserDict[int, Identity]):
         hole, last = self._row.pop(identity), self._ids.pop()
         if last != identity:  # the last row goes where one is free
             self._means[hole], self._ids[hole], self._row[last] = self._means[len(self._ids)], last, hole
+        self._means[len(self._ids)] = 0  # nothing stays of somebody who is forgotten
 
     def near(self, one: Identity, limit: float, margin: float = 0.0) -> list[int]:
         """Ids within a distance, the nearest first, the older first where two are as near; see :meth:`Identity.distance`."""
@@ -161,8 +162,8 @@ class Identities(UserDict[int, Identity]):
 
     def _reserve(self, rows: int, dim: int) -> None:
         if not self._ids and self._means.shape[1] != dim:
-            self._means = np.empty((0, dim), np.float32)
+            self._means = np.zeros((0, dim), np.float32)
         if rows > len(self._means):
-            grown = np.empty((max(16, 2 * len(self._means)), dim), np.float32)
+            grown = np.zeros((max(16, 2 * len(self._means)), dim), np.float32)
             grown[: len(self._means)] = self._means
             self._means = grown

@@ -85,6 +85,28 @@ def test_one_camera_makes_people_alike() -> None:
         Identifier(0.3, same_camera_margin=-0.1)
 
 
+def test_a_margin_that_could_not_be_measured_is_none() -> None:
+    identifier = Identifier(0.3, same_camera_margin=None)
+    assert [identifier.update(Track("door", name, at, at), A).identity for at, name in enumerate("12")] == [1, 1]
+
+
+@pytest.mark.parametrize("frames", [1e-200, 1e200])
+def test_weights_say_only_which_is_more(frames: float) -> None:
+    identifier = Identifier(0.3, same_camera_margin=0.1)
+    assert [identifier.update(Track("door", name, at, at), A, frames).identity for at, name in enumerate("12")] == [1, 1]
+
+
+def test_an_age_of_float32_is_as_exact() -> None:
+    """Between two of its neighbours lie 128 s, at seconds since 1970."""
+    age: Any = np.float32(10)
+    for gap, people in ((9, 2), (11, 1)):
+        for now in range(1_700_000_000, 1_700_000_128, 16):
+            identifier = Identifier(0.3, max_age=age)
+            identifier.update(Track("door", "1", now, now), A)
+            identifier.update(Track("yard", "1", now + gap, now + gap), B)
+            assert len(identifier.identities) == people
+
+
 def test_a_split_as_evidence_grows() -> None:
     identifier = Identifier(0.3, hysteresis=0.05)
     identifier.update(Track("door", "1", 0, 5), A)

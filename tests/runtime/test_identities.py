@@ -42,6 +42,7 @@ def test_who_is_near_while_people_come_change_and_go() -> None:
             for limit in (0.5, *(distance for distance, _ in by_distance[:3])):  # the distance of somebody is within
                 assert people.near(asked, limit, margin) == [i for distance, i in by_distance if distance <= limit]
             assert people.dim == (dim if plain else None)
+            assert not people._means[len(plain) :].any()  # nothing stays of those who are gone
         for identity in list(plain):
             del people[identity], plain[identity]
 
