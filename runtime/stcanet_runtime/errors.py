@@ -107,6 +107,10 @@ class MemoryLimitError(StcanetError):
         super().__init__(f"needs {least:,.1f} MiB besides the inputs, max_memory allows {most:,.1f} MiB; {hint}")
 
 
+class ProcessError(StcanetError):
+    """A process that works together with this one is gone."""
+
+
 class DroppedError(StcanetError):
     """A frame was dropped to make room for newer ones, or was still waiting when its encoder was closed."""
 

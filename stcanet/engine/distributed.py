@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from stcanet.engine.devices import resolve_device
-from stcanet_runtime.errors import OptionError
+from stcanet_runtime.errors import OptionError, ProcessError
 
 Rows = TypeVar("Rows", bound=Any)
 Item = TypeVar("Item")
@@ -123,6 +123,7 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
 
     Raises:
         OptionError: The device is not here, one GPU is named for several processes, or the environment says half of it.
+        ProcessError: Another process is gone, as far as torch says so: NCCL may end this one itself.
     """
     size = os.environ.get("WORLD_SIZE", "1")
     if size == "1":
@@ -140,6 +141,13 @@ def joined(device: str) -> Iterator[tuple[World, torch.device]]:
     dist.init_process_group("nccl" if resolved.type == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), dist.get_world_size()), resolved
+    except RuntimeError as error:
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):  # gloo's are of no type of their own
+            raise
+        said = str(error).partition("\n")[0]
+        raise ProcessError(
+            f"another process of this training is gone; start all of them again, with --resume ({said})"
+        ) from error
     finally:
         dist.destroy_process_group()
 

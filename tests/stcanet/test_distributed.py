@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,22 @@ def settings(people: Path, **changes: object) -> dict[str, object]:
     model = {"height": 32, "width": 32}
     base = {"data": str(people), "preset": "stcanet-tiny", "model": model, "identities": 4, "instances": 4, "device": "cpu"}
     return {**base, "sync_bn": True, **changes}
+
+
+LEAVE = """
+import os, sys, torch
+from stcanet.engine.distributed import joined
+from stcanet_runtime.errors import ProcessError
+
+try:
+    with joined("cpu") as (world, _):
+        world.wait()
+        if world.rank == 1:
+            os._exit(0)
+        world.mean({"loss": 1.0})
+except ProcessError as error:
+    open(sys.argv[1], "w").write(str(error))
+"""
 
 
 def launch(processes: int, *arguments: str) -> None:
@@ -188,6 +205,12 @@ def test_batch_statistics_are_joint_where_asked_for(monkeypatch: pytest.MonkeyPa
     )
     small_learner(World(0, 2), sync_bn=asked)
     assert len(joined_models) == asked
+
+
+def test_who_is_left_says_that_another_process_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "leave.py").write_text(LEAVE)
+    launch(2, str(tmp_path / "leave.py"), str(tmp_path / "said"))
+    assert re.match(r"another process .* is gone; .* --resume \(.*gloo", (tmp_path / "said").read_text())
 
 
 def test_alone_everything_is_what_it_was() -> None:
