@@ -14,7 +14,6 @@ calibrate with one as large as yours). FRR: the share of queries whose nearest e
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,8 +55,8 @@ class Calibration:
     identities: int
     model: str | None = None
     same_camera_margin: float | None = None
-    """How much smaller the threshold would be among images of one camera, whose people look more alike; for `Identifier`. None:
-    cameras are not known or were ignored, or they have too few comparisons of different people."""
+    """How much smaller the threshold must be among images of one camera, whose people look more alike, to accept the same share
+    of pairs of different people; for `Identifier`. None: cameras are not known or were ignored, or each saw one person only."""
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON values."""
@@ -132,7 +131,7 @@ def calibrate(
         kind: ``"search"`` (for `Gallery.decide`) or ``"pairs"``.
         metric: ``"cosine"`` or ``"euclidean"``.
         cross_camera: Compare images of different cameras only, where cameras are known.
-        max_embeddings: With ``"pairs"``, draw so many at random where there are more: pairs grow with the square.
+        max_embeddings: For pairs, draw so many at random where there are more: they grow with the square.
         seed: Of that draw.
         model: Kept in the result.
 
@@ -152,11 +151,10 @@ def calibrate(
         places = _codes(cameras, len(x), "cameras")
     if kind not in KINDS:
         raise OptionError("kind", kind, quote_choices(KINDS))
-    if len(x) > check_count(max_embeddings, "max_embeddings") and kind == "pairs":
-        chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:max_embeddings])
-        x, people, places = x[chosen], people[chosen], None if places is None else places[chosen]
-    count = _pair_scores if kind == "pairs" else _search_scores
-    scores = count(_blocks(x, people, places, check_metric(metric)))
+    check_metric(metric)
+    every = (x, people, places)
+    some = _draw(*every, check_count(max_embeddings, "max_embeddings"), seed)
+    scores = _pair_scores(_blocks(*some, metric)) if kind == "pairs" else _search_scores(_blocks(*every, metric))
     for name in ("genuine", "impostor"):
         if not len(getattr(scores, name)):
             raise DataError(f"there are no {name} comparisons; several people are needed, each seen by several cameras")
@@ -164,8 +162,9 @@ def calibrate(
     at = np.array([threshold], np.float32)
     margin = None
     if places is not None:
-        with suppress(DataError):
-            margin = max(0.0, threshold - count(_blocks(x, people, places, metric, within=True)).threshold(far))
+        pairs = scores if kind == "pairs" else _pair_scores(_blocks(*some, metric))
+        margin = _margin(threshold, pairs.impostor, _pair_scores(_blocks(*some, metric, within=True)).impostor)
+    used = some if kind == "pairs" else every
     calibration = Calibration(
         threshold=threshold,
         target_far=far,
@@ -177,12 +176,33 @@ def calibrate(
         cross_camera=places is not None,
         genuine=len(scores.genuine),
         impostor=len(scores.impostor),
-        embeddings=len(x),
-        identities=len(np.unique(people)),
+        embeddings=len(used[0]),
+        identities=len(np.unique(used[1])),
         model=model,
         same_camera_margin=margin,
     )
     return calibration, scores
+
+
+def _margin(threshold: float, across: NDArray[np.float32], within: NDArray[np.float32]) -> float | None:
+    """Distances of different people are given, sorted."""
+    if not len(across) or not len(within):
+        return None
+    accepted = np.searchsorted(across, np.float32(threshold), "right") / len(across)
+    first_wrong = within[min(int(accepted * len(within)), len(within) - 1)]
+    return max(0.0, threshold - float(np.nextafter(first_wrong, np.float32(-np.inf))))
+
+
+Labelled = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]
+
+
+def _draw(
+    x: NDArray[np.float32], people: NDArray[np.int64], cameras: NDArray[np.int64] | None, count: int, seed: int
+) -> Labelled:
+    if len(x) <= count:
+        return x, people, cameras
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])
+    return x[chosen], people[chosen], None if cameras is None else cameras[chosen]
 
 
 def _codes(labels: ArrayLike, count: int, name: str) -> NDArray[np.int64]:
