@@ -91,9 +91,9 @@ def main() -> None:
     }
     report["network"] = {"preset": encoder.manifest.preset, "mAP": alone.mAP, "rank1": alone.rank(1)}
     report["results"] = []
+    tracks = np.stack([walk.mean() for walk in labelled])
+    pids, cameras = (np.array([getattr(walk, name) for walk in labelled]) for name in ("pid", "camera"))
     for rate in RATES:
-        tracks = np.stack([walk.mean() for walk in labelled])
-        pids, cameras = (np.array([getattr(walk, name) for walk in labelled]) for name in ("pid", "camera"))
         found, _ = calibrate(tracks, pids, cameras, rate, kind="pairs")
         print(found.summary(), flush=True)
         for name, method in methods(found).items():

@@ -152,9 +152,10 @@ def calibrate(
     if kind not in KINDS:
         raise OptionError("kind", kind, quote_choices(KINDS))
     check_metric(metric)
-    every = (x, people, places)
-    some = _draw(*every, check_count(max_embeddings, "max_embeddings"), seed)
-    scores = _pair_scores(_blocks(*some, metric)) if kind == "pairs" else _search_scores(_blocks(*every, metric))
+    some = _draw(x, people, places, check_count(max_embeddings, "max_embeddings"), seed)
+    if kind == "pairs":
+        x, people, places = some
+    scores = (_pair_scores if kind == "pairs" else _search_scores)(_blocks(x, people, places, metric))
     for name in ("genuine", "impostor"):
         if not len(getattr(scores, name)):
             raise DataError(f"there are no {name} comparisons; several people are needed, each seen by several cameras")
@@ -164,7 +165,6 @@ def calibrate(
     if places is not None:
         pairs = scores if kind == "pairs" else _pair_scores(_blocks(*some, metric))
         margin = _margin(threshold, pairs.impostor, _pair_scores(_blocks(*some, metric, within=True)).impostor)
-    used = some if kind == "pairs" else every
     calibration = Calibration(
         threshold=threshold,
         target_far=far,
@@ -176,8 +176,8 @@ def calibrate(
         cross_camera=places is not None,
         genuine=len(scores.genuine),
         impostor=len(scores.impostor),
-        embeddings=len(used[0]),
-        identities=len(np.unique(used[1])),
+        embeddings=len(x),
+        identities=len(np.unique(people)),
         model=model,
         same_camera_margin=margin,
     )
@@ -193,12 +193,9 @@ def _margin(threshold: float, across: NDArray[np.float32], within: NDArray[np.fl
     return max(0.0, threshold - float(np.nextafter(first_wrong, np.float32(-np.inf))))
 
 
-Labelled = tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]
-
-
 def _draw(
     x: NDArray[np.float32], people: NDArray[np.int64], cameras: NDArray[np.int64] | None, count: int, seed: int
-) -> Labelled:
+) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64] | None]:
     if len(x) <= count:
         return x, people, cameras
     chosen = np.sort(np.random.default_rng(seed).permutation(len(x))[:count])

@@ -216,10 +216,11 @@ class Identifier:
 
     def _drop_old(self, now: float, growing: tuple[str, str]) -> None:
         """Drop tracks that ended too long ago; not the one that goes on now."""
-        if self.max_age is None or self._first_end >= now - self.max_age:
+        oldest = -math.inf if self.max_age is None else now - self.max_age
+        if self._first_end >= oldest:
             return
         for i, one in list(self._identities.items()):
-            if old := {key for key, (track, _, _) in one.known.items() if track.end < now - self.max_age and key != growing}:
+            if old := {key for key, (track, _, _) in one.known.items() if track.end < oldest and key != growing}:
                 if rest := one.without(old):
                     self._identities[i] = rest
                 else:

@@ -69,11 +69,11 @@ class Identity:
     """Tracks that are taken for one person; it never changes, and is false where there are none."""
 
     def __init__(self, known: Mapping[Key, Known] | None = None) -> None:
-        self.known = dict(known or {})
-        self.weight = sum(weight for _, _, weight in self.known.values())
+        self.known: dict[Key, Known] = {}
+        self.weight = 0.0
         self.total: Float64Array | float = 0.0  # of the weighted embeddings
-        for _, embedding, weight in self.known.values():
-            self.total = self.total + np.multiply(embedding, weight, dtype=np.float64)
+        for key, one in (known or {}).items():
+            self._add(key, one)
 
     def __bool__(self) -> bool:
         return bool(self.known)
@@ -86,14 +86,18 @@ class Identity:
     def including(self, key: Key, known: Known) -> Identity:
         """With one more track."""
         more = Identity()
-        more.known = {**self.known, key: known}
-        _, embedding, weight = known
-        more.weight, more.total = self.weight + weight, self.total + np.multiply(embedding, weight, dtype=np.float64)
+        more.known, more.weight, more.total = dict(self.known), self.weight, self.total
+        more._add(key, known)
         return more
 
     def without(self, keys: Collection[Key]) -> Identity:
         """Without these tracks; added up anew rather than taken off, so that a year of changes leaves no rounding behind."""
         return Identity({key: known for key, known in self.known.items() if key not in keys})
+
+    def _add(self, key: Key, known: Known) -> None:
+        _, embedding, weight = self.known[key] = known
+        self.weight += weight
+        self.total = self.total + np.multiply(embedding, weight, dtype=np.float64)
 
     def distance(self, other: Identity, margin: float = 0.0) -> float:
         """Mean distance of its tracks to those of the other, from 0 to 2, and a margin more where both are of one camera."""
