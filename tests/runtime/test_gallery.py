@@ -214,6 +214,8 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
         filled.calibration = {"threshold": threshold}
     with pytest.raises(OptionError, match="same_camera_margin must be"):
         filled.calibration = {"threshold": 0.3, "same_camera_margin": threshold}
+    with pytest.raises(OptionError, match="threshold must be"):
+        filled.calibration = {"far": 0.01}
     if threshold == -0.1:
         for damaged in ({"threshold": threshold}, {"threshold": 0.3, "same_camera_margin": threshold}, [0.3]):
             filled.store.set_setting("calibration", damaged)
@@ -249,7 +251,7 @@ def test_the_calibrated_threshold_is_taken(filled: Gallery, path: Path) -> None:
     x, _ = make_people()
     with pytest.raises(GalleryError, match="has no threshold"):
         filled.decide(x[:1])
-    filled.calibration = {"threshold": 0.25, "far": 0.001}
+    filled.calibration = {"threshold": np.float32(0.25), "far": 0.001}
     with Gallery.open(path, read_only=True) as reader:
         assert reader.threshold == 0.25
         assert reader.decide(x[:1])[0].threshold == 0.25

@@ -221,3 +221,12 @@ def test_alone_everything_is_what_it_was() -> None:
     assert world.mean({"a": 1.0}) == world.broadcast({"a": 1.0}) == {"a": 1.0}
     embeddings = world.embed(lambda items: np.array(items, np.float32)[:, None], [3, 1, 2], 2)
     assert embeddings.tolist() == [[3.0], [1.0], [2.0]]
+
+
+def test_other_errors_are_told_as_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for name, answer in {"init_process_group": None, "get_rank": 0, "get_world_size": 2, "destroy_process_group": None}.items():
+        monkeypatch.setattr(f"torch.distributed.{name}", lambda *_, answer=answer: answer)
+    with pytest.raises(RuntimeError, match=r"^out of memory$"), joined("cpu"):
+        raise RuntimeError("out of memory")

@@ -34,9 +34,11 @@ def _check_distance(value: Any, option: str = "threshold") -> float:
     return number
 
 
-def _check_calibration(value: Mapping[str, Any]) -> None:
-    _check_distance(value["threshold"])
-    _check_distance(value.get("same_camera_margin") or 0.0, "same_camera_margin")
+def _check_calibration(value: Mapping[str, Any]) -> dict[str, Any]:
+    checked = {"threshold": _check_distance(value.get("threshold"))}
+    if (margin := value.get("same_camera_margin")) is not None:
+        checked["same_camera_margin"] = _check_distance(margin, "same_camera_margin")
+    return {**value, **checked}
 
 
 def _check_model(path: object, space: Space, model: Any) -> None:
@@ -262,20 +264,19 @@ class Gallery:
         if found is None:
             return None
         try:
-            _check_calibration(found)
-            return dict(found)
-        except (TypeError, KeyError, ValueError):
+            return _check_calibration(found)
+        except (AttributeError, TypeError, ValueError):
             pass
         raise GalleryError(self.store.path, "its calibration is damaged", "calibrate again")
 
     @calibration.setter
     def calibration(self, value: Mapping[str, Any] | None) -> None:
         if value is not None:
-            _check_calibration(value)
+            value = _check_calibration(value)
             if value.get("metric") is not None:
                 self.space.check(self.space.dim, value["metric"])
             _check_model(self.store.path, self.space, value.get("model"))
-        self.store.set_setting("calibration", None if value is None else dict(value))
+        self.store.set_setting("calibration", value)
 
     def forget(self, identity: str) -> int:
         """Delete an identity and prove that it is gone: no file of the gallery holds bytes of its embeddings any more.
