@@ -84,7 +84,7 @@ def _contract(manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 def _training(source: Mapping[str, Any]) -> str:
     facts = {name: value for name, value in source.get("training", {}).items() if value not in (None, [], {})}
-    if "epoch" in source:
+    if source.get("epoch"):  # 0 is that of converted weights, and nobody knows theirs
         facts["epochs"] = source["epoch"]
     if "checkpoint_sha256" in source:
         facts["checkpoint SHA-256"] = f"`{source['checkpoint_sha256']}`"

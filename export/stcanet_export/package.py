@@ -160,7 +160,7 @@ def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
     # The configuration stays out: it holds paths of the machine that trained.
     training = {name: value for name, value in checkpoint.training.items() if name != "config"}
     return {
-        "trained": checkpoint.epoch > 0,
+        "trained": True,  # by another program, where the epoch is 0
         "epoch": checkpoint.epoch,
         "metrics": dict(checkpoint.metrics),
         "training": training,

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from stcanet.config import ModelConfig
+from stcanet.engine.checkpoint import Checkpoint
 from stcanet_export.card import model_card
 from stcanet_export.evaluations import read_evaluation
+from stcanet_export.package import _describe
 from stcanet_export.report import Check, ParityReport, Tolerance
 from stcanet_runtime import InputSpec, Manifest, OutputSpec
 from stcanet_runtime.errors import DataError
@@ -83,6 +86,14 @@ def test_what_is_not_known_is_said() -> None:
     assert "The weights are random" in card
     assert card.count("Not stated.") == 2
     assert "stcanet export --evaluation" in card
+
+
+def test_converted_weights_are_trained_for_nobody_knows_how_long() -> None:
+    converted = Checkpoint(ModelConfig("stcanet-tiny"), None, {}, epoch=0, training={"converted_from": "other.pth"})
+    card = model_card(replace(MANIFEST, source=_describe(converted)), REPORT)
+    assert "| converted from | other.pth |" in card
+    assert "random" not in card
+    assert "epochs" not in card
 
 
 @pytest.mark.parametrize(
