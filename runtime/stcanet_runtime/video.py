@@ -23,7 +23,7 @@ _SILENCE = 10.0  # seconds
 _LOGIN = re.compile(r"(\w{2,}:/+)(?:[^/?#@\[]*:(?!\d*[/?#]).*|[^/?#]*)@")
 # What cameras that take the password in the query call it.
 _SECRET = re.compile(r"([?&][^=&#\s]*(?:auth|key|passw|pwd|secret|token)[^=&#\s]*=)[^&#\s\"']*", re.IGNORECASE)
-_MAX_RATE_DENOMINATOR = 65535  # of MPEG-4
+_TICKS = 65535  # of a second, at most: MPEG-4 counts time in 1 / n of it
 
 
 class VideoFrame(NamedTuple):
@@ -133,10 +133,10 @@ def _upright(image: UInt8Array, degrees: float) -> UInt8Array:
 
 
 def frame_rate(path: str | Path) -> Fraction:
-    """Frames per second."""
+    """Frames per second, as near as MPEG-4 can write them."""
     with import_av().open(str(Path(path).resolve())) as container:
-        rate = container.streams.video[0].average_rate or _DEFAULT_RATE
-        return Fraction(rate).limit_denominator(_MAX_RATE_DENOMINATOR)
+        rate = Fraction(container.streams.video[0].average_rate or _DEFAULT_RATE)
+        return 1 / max(Fraction(1, _TICKS), (1 / rate).limit_denominator(_TICKS))
 
 
 @contextmanager

@@ -8,9 +8,11 @@ import os
 import struct
 import sys
 import threading
+from contextlib import nullcontext
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError,
 from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.mot import load_mot
-from stcanet_runtime.video import read_video, video_writer
+from stcanet_runtime.video import frame_rate, read_video, video_writer
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
 FRAMES = 16
@@ -115,6 +117,21 @@ def test_the_model_gets_its_threads(
     monkeypatch.setattr(Encoder, "load", load)
     assert call("identify", package, *walks, "-o", tmp_path / "who.jsonl", "--provider", "cpu", "--threads", 3) == 1
     assert "3 on cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", [Fraction(180000, 5983), Fraction(90000, 3001), Fraction(500_000), Fraction(1, 70_000)])
+def test_a_video_of_any_rate_is_drawn(rate: Fraction, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean rate of a phone is an odd number, and MPEG-4 has 16 bits for it."""
+    av = pytest.importorskip("av")
+    with video_writer(tmp_path / "phone.mp4", Fraction(10)) as write:
+        write(np.zeros((64, 64, 3), np.uint8))
+    stream = SimpleNamespace(average_rate=rate)
+    monkeypatch.setattr(av, "open", lambda _: nullcontext(SimpleNamespace(streams=SimpleNamespace(video=[stream]))))
+    nearest = frame_rate(tmp_path / "phone.mp4")
+    monkeypatch.undo()
+    assert nearest == pytest.approx(min(rate, 65535), rel=1e-6)
+    with video_writer(tmp_path / "seen.mp4", nearest) as write:
+        write(np.zeros((64, 64, 3), np.uint8))
 
 
 def test_travel_times_are_kept(walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
