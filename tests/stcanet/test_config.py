@@ -20,6 +20,7 @@ from stcanet.config import (
     make_config,
     parse_override,
 )
+from stcanet.engine.places import located
 from stcanet.engine.schedule import lr_factor
 from stcanet_runtime.errors import ConfigError, OptionError
 
@@ -139,6 +140,14 @@ def test_a_video_preset_can_be_one_of_images() -> None:
 def test_the_largest_seed_makes_batches_of_every_epoch() -> None:
     seed = make_config({"data": "x"}, parse_override("seed=4294967295")).seed
     torch.Generator().manual_seed(seed * 1_000_003 + 10_000)  # as TrainBatches does
+
+
+@pytest.mark.parametrize("word", ["imagenet", "none"])
+def test_a_folder_of_that_name_is_not_what_the_word_means(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / word).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert located(make_config({"data": word, "backbone_weights": word})).backbone_weights == word
+    assert located(make_config({"data": word, "backbone_weights": f"./{word}"})).backbone_weights == str(tmp_path / word)
 
 
 def test_override_without_value() -> None:
