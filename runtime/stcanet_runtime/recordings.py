@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from stcanet_runtime.boxes import clip_boxes
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path
@@ -123,13 +124,14 @@ def _draw(
     draw = ImageDraw.Draw(picture)
     size = max(12, image.shape[0] // 36)
     font = ImageFont.load_default(size)
-    for track, box in zip(boxes.ids, boxes.xyxy.tolist(), strict=True):
-        if (identity := identities.get((recording.camera, str(track)))) is None:
+    pixels, valid = clip_boxes(boxes.xyxy, *image.shape[:2])  # a tracker may predict a box that is reversed, or far outside
+    for track, (left, top, right, bottom), shown in zip(boxes.ids, pixels.tolist(), valid.tolist(), strict=True):
+        if not shown or (identity := identities.get((recording.camera, str(track)))) is None:
             continue
         color = _COLORS[identity % len(_COLORS)]
-        label = names(identity) or str(identity)
-        draw.rectangle(box, outline=color, width=max(2, size // 8))
-        place = (box[0], max(0.0, box[1] - size - 4))
+        label = " ".join((names(identity) or str(identity)).split())  # in one line, which a name need not be
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=color, width=max(2, size // 8))
+        place = (left, max(0, top - size - 4))
         draw.rectangle((*place, place[0] + draw.textlength(label, font) + 6, place[1] + size + 4), color)
         draw.text((place[0] + 3, place[1] + 1), label, (255, 255, 255), font)
     return np.asarray(picture)

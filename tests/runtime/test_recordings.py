@@ -94,6 +94,16 @@ def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Pa
     assert not changed[80:].any()
 
 
+def test_what_a_tracker_and_a_gallery_may_say_is_drawn() -> None:
+    image = np.zeros((64, 64, 3), np.uint8)
+    xyxy = np.array([[30, 20, 25, 60], [20, 20, 1e10, 50], [9, 9, 10, 10]], np.float64)  # reversed, beyond the frame, a pixel
+    recording = recordings.Recording("door", Path("door.mp4"), {1: recordings.Boxes((1, 2, 3), xyxy)})
+    identities = {("door", "1"): 5, ("door", "2"): 6, ("door", "3"): 7}
+    drawn = recordings._draw(image, recording, recording.boxes[1], identities, {6: "anna\n"}.get)
+    assert (drawn[40, [20, 63]] == recordings._COLORS[6]).all()
+    assert not (drawn == recordings._COLORS[5]).all(axis=2).any()
+
+
 @pytest.mark.parametrize(("at_work", "left"), [("identify_recordings", []), ("_draw", ["who.jsonl"])])
 def test_an_interrupt_leaves_no_empty_folder(
     walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_work: str, left: list[str]
