@@ -48,7 +48,7 @@ def open_frames(
     """Decode all frames and keep them, or say that they come from their files every time.
 
     'auto' keeps them in memory where they take half of what is free or less, or else in a file where a folder is given
-    and its disk has the room, or else not at all.
+    and the file is in it already or its disk has the room, or else not at all.
 
     Args:
         files: The frames.
@@ -68,10 +68,7 @@ def open_frames(
         raise OptionError("cache", cache, "given together with a cache folder")
     if cache == "memory" or (cache == "auto" and files.nbytes <= _share_of_memory()):
         return _in_memory(files, progress)
-    if cache == "file" or (cache == "auto" and folder and _has_room(folder, files.nbytes)):
-        assert folder
-        return _in_file(files, folder, progress)
-    return files
+    return _in_file(files, folder, progress, optional=cache == "auto") if folder and cache != "none" else files
 
 
 def _in_memory(files: FrameFiles, progress: Progress | None) -> Frames:
@@ -80,7 +77,7 @@ def _in_memory(files: FrameFiles, progress: Progress | None) -> Frames:
     return StoredFrames(array, f"memory ({files.nbytes / 2**20:,.0f} MiB)")
 
 
-def _in_file(files: FrameFiles, folder: Path, progress: Progress | None) -> Frames:
+def _in_file(files: FrameFiles, folder: Path, progress: Progress | None, optional: bool) -> Frames:
     path = folder / f"frames-{_key(files)}.npy"
     if not path.exists():
         # A lock, and no barrier: it also keeps apart runs that know nothing of each other, and decoding may take longer than
@@ -89,7 +86,9 @@ def _in_file(files: FrameFiles, folder: Path, progress: Progress | None) -> Fram
             if alone:
                 for leftover in folder.glob(".frames-*.tmp.npy"):  # of writers that were killed: there is none but this one
                     leftover.unlink()
-            if not path.exists():  # another process may have written it meanwhile
+            if not path.exists():  # another process may have written it meanwhile, into what room there was
+                if optional and not _has_room(folder, files.nbytes):
+                    return files
                 _write(files, path, progress)
     return StoredFrames(_map(path, files.shape), f"{path} ({files.nbytes / 2**20:,.0f} MiB)")
 

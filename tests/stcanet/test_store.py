@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +127,27 @@ def test_auto_weighs_memory_and_disk(paths: list[Path], tmp_path: Path, monkeypa
     assert chosen() == "files"
     free_disk(monkeypatch, store.DISK_RESERVE + files.nbytes)
     assert chosen().endswith(".npy")
+
+
+def test_auto_takes_the_file_that_is_there_or_that_another_process_writes_into_the_last_room(
+    paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files, folder, written = FrameFiles(paths, 16, 8), tmp_path / "cache", tmp_path / "written.npy"
+    open_frames(files, "file", folder)
+    (path,) = folder.glob("*.npy")
+    monkeypatch.setattr(store, "available_memory", lambda: 0)
+    free_disk(monkeypatch, 0)
+    assert open_frames(files, "auto", folder).where.startswith(str(path))
+
+    @contextmanager
+    def held_by_a_writer(_: Path) -> Iterator[bool]:
+        written.rename(path)
+        yield True
+
+    path.rename(written)
+    assert open_frames(files, "auto", folder).where == "files"
+    monkeypatch.setattr(store, "lock", held_by_a_writer)
+    assert open_frames(files, "auto", folder).where.startswith(str(path))
 
 
 def test_a_disk_that_would_be_full_is_an_error(paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
