@@ -110,6 +110,7 @@ def keep_in_run(model: Path, result: Result) -> None:
 def _kept_results(model: Path) -> Path | None:
     """The file of results in the run folder that a checkpoint lies in; None for everything else."""
     from stcanet.engine import run_files
+    from stcanet.evaluation.models import is_package
 
     run = model.parent
-    return run / run_files.RESULTS if model.is_file() and (run / run_files.METRICS).is_file() else None
+    return run / run_files.RESULTS if (run / run_files.METRICS).is_file() and not is_package(model) else None

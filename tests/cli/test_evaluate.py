@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from stcanet.commands.evaluate import _kept_results
 from stcanet.data.datasets import load_dataset
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import build_model
@@ -179,6 +180,13 @@ def test_cross(stcanet, checkpoint: Path, video_package: Path, people: Path, tra
     assert matrix["cells"][0]["protocol"] == alone["protocol"]
     with Image.open(tmp_path / "cross.png") as image:
         assert min(image.size) > 200
+
+
+def test_results_of_a_package_in_a_run_folder_are_not_those_of_its_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "package").mkdir()
+    (tmp_path / "metrics.jsonl").touch()
+    kept = [_kept_results(tmp_path / name) for name in ("best.pt", "int8.stcanet", "int8.zip", "model.onnx", "package")]
+    assert kept == [tmp_path / "results.json", None, None, None, None]
 
 
 def test_cross_keeps_what_works(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
