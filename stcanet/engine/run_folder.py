@@ -60,6 +60,7 @@ class RunFolder:
         self._metrics.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, epoch)
+        self._board.flush()
         self.log(f"epoch {epoch}: " + ", ".join(f"{name} {value:.5g}" for name, value in values.items()))
 
     def log(self, text: str) -> None:

@@ -30,6 +30,16 @@ def test_environment_metrics_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert [line.split(" ", 1)[1] for line in lines] == ["epoch 1: loss 0.5, lr 0.001", "a remark", "finished"]
 
 
+def test_what_was_recorded_is_on_the_board_before_a_kill(tmp_path: Path) -> None:
+    with RunFolder(tmp_path, make_config({"data": "people"})) as folder:
+        (board,) = (tmp_path / "tensorboard").iterdir()
+        sizes = [board.stat().st_size]
+        for epoch in (1, 2, 3):
+            folder.record(epoch, {"loss": 0.5})
+            sizes.append(board.stat().st_size)
+    assert sizes == sorted(set(sizes))
+
+
 def test_the_log_says_why_a_run_stopped(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no more"), RunFolder(tmp_path / "run", make_config({"data": "people"})):
         raise ValueError("no more")
