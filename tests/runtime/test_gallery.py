@@ -21,7 +21,7 @@ from stcanet_runtime.gallery import database, erasure
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces, needles
 from stcanet_runtime.gallery.gallery import Reranking
-from stcanet_runtime.gallery.mirror import Column
+from stcanet_runtime.gallery.mirror import Column, Vocabulary
 from stcanet_runtime.gallery.sqlite import SqliteStore
 
 DIM, MODEL = 48, "a" * 64
@@ -529,6 +529,28 @@ def test_a_reader_follows_the_writer(filled: Gallery, path: Path) -> None:
         assert reader.decide(x[[1]], 0.01)[0].identity == "late"
         with pytest.raises(GalleryError, match="reading only"):
             reader.enrol(x[:1], "p0")
+
+
+@pytest.mark.parametrize("loaded", [False, True], ids=["first", "later"])
+def test_a_gallery_is_whole_after_an_interrupted_search(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch, loaded: bool
+) -> None:
+    x, identities = make_people()
+    with Gallery.open(path) as reader:
+        if loaded:
+            reader.search(x[:1])
+            filled.expire(before=30)
+        with monkeypatch.context() as patch:
+            patch.setattr(Vocabulary, "codes", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                reader.search(x[:1])
+        found = reader.search(x[30:], 99)
+        assert [hits[0].identity for hits in found] == identities[30:]
+        assert {len(hits) for hits in found} == {30 if loaded else 60}
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_a_file_that_was_replaced_is_not_used_any_more(

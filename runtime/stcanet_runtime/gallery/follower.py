@@ -24,9 +24,12 @@ class Follower:
     """Reads what is new, and all ids again where entries were deleted or renamed."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection, space: Space) -> None:
-        self.mirror = Mirror(space.dim, space.dtype)
         self.revision = 0
         self._path, self._connection, self._space = path, connection, space
+        self._start_anew()
+
+    def _start_anew(self) -> None:
+        self.mirror = Mirror(self._space.dim, self._space.dtype)
         self._version, self._edits = -1, 0
 
     def own_commit(self) -> None:
@@ -41,9 +44,13 @@ class Follower:
         within = self._connection.in_transaction
         with nullcontext() if within else database.transaction(self._connection, "DEFERRED"):
             edits = self._one("SELECT value FROM settings WHERE name = 'edits'")
-            if edits != self._edits and len(self.mirror):
-                self.mirror.keep(dict(self._connection.execute("SELECT id, identity FROM entries")))
-            self._load_new()
+            try:
+                if edits != self._edits and len(self.mirror):
+                    self.mirror.keep(dict(self._connection.execute("SELECT id, identity FROM entries")))
+                self._load_new()
+            except BaseException:  # Ctrl-C, say: some columns may be longer than others
+                self._start_anew()
+                raise
         self._version, self._edits = version, edits
         self.revision += 1
 
