@@ -20,14 +20,9 @@ from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.contract import check_contract, check_crops, noise, run_graph, unit_embeddings
 from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
+from stcanet_runtime.files import sha256_file
 from stcanet_runtime.frames import FrameSource
-from stcanet_runtime.manifest import (
-    Manifest,
-    load_verified,
-    model_path,
-    package_sha256,
-    verify_whole,
-)
+from stcanet_runtime.manifest import Manifest, load_verified, model_path, verify_whole
 from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
@@ -111,8 +106,9 @@ class Encoder:
             if public_key is not None:
                 verify_whole(path, manifest)
             resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))
+            model = manifest.model_sha256 or sha256_file(path)  # now: another may be there once it is compiled
             encoder = cls(manifest, open_session(model_path(path), providers, resources=resources), sizes)
-            encoder.model_sha256 = package_sha256(path)
+            encoder.model_sha256 = model
         if warm_up:
             encoder.warm_up()
         return encoder

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,7 +19,8 @@ from PIL import Image
 
 from stcanet_runtime import Encoder, ImageError, Manifest, ManifestError, OptionError, PackageError, ShapeError, resize
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import METADATA_KEY
+from stcanet_runtime.manifest import METADATA_KEY, load_manifest, package_sha256
+from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.tracklets import Sampling
 
 MakeCrop = Callable[..., NDArray[np.uint8]]
@@ -253,6 +255,21 @@ def relabel(package: Path, manifest: Manifest) -> None:
     helper.set_model_props(model, {METADATA_KEY: replace(manifest, model_sha256=None).to_json()})
     onnx.save(model, package / "model.onnx")
     (package / "manifest.json").write_text(replace(manifest, model_sha256=sha256_file(package / "model.onnx")).to_json())
+
+
+@pytest.mark.parametrize("name", ["", "model.onnx"], ids=["folder", "file"])
+def test_a_model_that_is_replaced_while_it_is_opened_keeps_its_name(
+    package: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    before = package_sha256(package)
+
+    def open_slowly(*args: Any, **options: Any) -> Session:
+        session = open_session(*args, **options)
+        relabel(package, replace(load_manifest(package), preset="another"))
+        return session
+
+    monkeypatch.setattr("stcanet_runtime.encoder.open_session", open_slowly)
+    assert Encoder.load(package / name, "cpu").model_sha256 == before != package_sha256(package)
 
 
 @pytest.mark.parametrize(

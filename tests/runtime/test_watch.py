@@ -230,6 +230,24 @@ def test_what_is_quickly_seen_goes_before_the_models(
     assert order == ["metrics", True, "warm for 2", "detector"]
 
 
+def test_a_package_that_is_replaced_while_it_is_loaded_is_compared_with_the_gallery(
+    package: Path,
+    detector: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with Gallery.create(tmp_path / "g", 8, package_sha256(package)):
+        pass
+    other = Encoder.load(package, "cpu")
+    other.model_sha256 = "b" * 64
+    monkeypatch.setattr(Encoder, "load", lambda *_, **__: other)
+    options = ["--detector", detector, "--provider", "cpu", "--gallery", tmp_path / "g", "--threshold", 0.5]
+    assert call("watch", package, f"door={clip}", *options) == 1
+    assert "this one is bbbbbbbbbbbbbbbb" in capfd.readouterr().err
+
+
 def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
     package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

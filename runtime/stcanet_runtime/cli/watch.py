@@ -58,16 +58,19 @@ def watch(
     with ExitStack() as stack:
         stack.enter_context(report_loading(health))
         # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
-        known = stack.enter_context(Gallery.open(gallery, package_sha256(package), read_only=True)) if gallery else None
-        limit = known.limit(threshold) if known else None
+        if gallery is not None:
+            with Gallery.open(gallery, package_sha256(package), read_only=True) as looked_at:
+                looked_at.limit(threshold)
         write = append_lines(stack.enter_context(out.open("ab", buffering=0) if out else _open_stdout()))
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         encoder = Encoder.load(package, provider, threads, cache=cache)
+        # Both may have been replaced meanwhile.
+        known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
         finder = Detector.load(detector, provider, threads, min_score, cache=cache)
         encoder.warm_up(len(sources))  # each camera has a thread of its own
         finder.warm_up()
-        watched = Watch(encoder, finder, sources, write, known, limit, metrics)
+        watched = Watch(encoder, finder, sources, write, known, threshold, metrics)
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
