@@ -94,6 +94,21 @@ def test_a_sheet_says_who_it_is_and_by_which_threshold(
     assert near[3] == "6 queries, who is within 2.0000"
 
 
+def test_a_sheet_knows_the_number_of_a_folder(
+    site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("stcanet_runtime.cli.gallery_search.ranked_sheet", lambda *sheet: drawn.append(sheet))
+    for crop in crops.iterdir():
+        folder = tmp_path / "people" / crop.name[:4]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(crop, folder)
+    cli("gallery", "enrol", site, tmp_path / "people", "--package", package, "--by-folder")
+    cli("gallery", "search", site, crops, "--package", package, "--top-k", 6, "--sheet", tmp_path / "a.png")
+    for row in drawn[0][0]:
+        assert [match.correct for match in row.matches] == [True, True] + [False] * 4
+
+
 def test_a_stranger_is_unknown(filled: Path, package: Path, tmp_path: Path, cli: Run) -> None:
     Image.new("RGB", (20, 40), (255, 0, 255)).save(tmp_path / "stranger.png")
     _, out, _ = cli("gallery", "search", filled, tmp_path / "stranger.png", "--package", package, "--threshold", "0.0001")

@@ -114,7 +114,7 @@ def _match(found: Found, query: int, hit: Hit) -> Match | None:
     if not _readable(path):
         return None
     pids = found.crops.pids
-    correct = None if pids is None or not hit.identity.isdecimal() else str(pids[query]) == hit.identity
+    correct = None if pids is None or not hit.identity.isdecimal() else int(pids[query]) == int(hit.identity)
     return Match(path, hit.distance, correct, " ".join(filter(None, (hit.identity, hit.entry.camera))))
 
 
