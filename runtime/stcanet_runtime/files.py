@@ -31,7 +31,7 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, new: bool = False) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends without an exception.
 
     Readers see the old file or the whole new one, also after a power cut (the data reaches the disk before the name).
@@ -40,12 +40,14 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Args:
         path: Where the file shall be.
+        new: Whether it is an error that there is one by then; readers may see it empty for a moment.
 
     Yields:
         Path to write to: same folder (a rename does not cross file systems), same suffix (Pillow and NumPy look at it).
 
     Raises:
         OSError: It cannot be written, or something is there that is no file: /dev/null would be replaced like one.
+        FileExistsError: There is a file, and it had to be `new`.
     """
     path = Path(path)
     place = _place(path)
@@ -56,6 +58,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with _said_of(path, temporary), _said_of(path, None):
             yield temporary
             _flush_to_disk(temporary)
+            if new:
+                place.touch(exist_ok=False)  # of several processes, one can; not all file systems have links
             temporary.replace(place)
     finally:
         with suppress(OSError):  # where nothing can be written, what was raised already says it

@@ -806,6 +806,22 @@ def test_a_call_is_kept_whole_or_not_at_all(filled: Gallery) -> None:
     assert len(filled.search(x[:1], 99)[0]) == 60
 
 
+def test_of_two_that_create_a_gallery_the_second_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, identities = make_people()
+
+    def be_faster(_: Path) -> None:
+        monkeypatch.undo()
+        with Gallery.create(path, DIM, MODEL) as first:
+            first.enrol(x, identities)
+
+    monkeypatch.setattr(database, "check_writable", be_faster)
+    with pytest.raises(GalleryError, match=r"site.gallery exists already; open it"):
+        Gallery.create(path, DIM, MODEL)
+    with Gallery.open(path) as first:
+        assert first.stats()["entries"] == 60
+    assert {file.name.removeprefix(path.name) for file in path.parent.iterdir()} <= {"", "-wal", "-shm"}
+
+
 def test_float16_says_what_it_cannot_hold(path: Path) -> None:
     with Gallery.create(path, DIM, MODEL, dtype="float16") as gallery, pytest.raises(ShapeError, match="65504"):
         gallery.enrol(np.full((1, DIM), 1e5), "a")

@@ -53,15 +53,22 @@ def create(path: Path, settings: Mapping[str, str]) -> None:
     """
     for there in sidecars(path):
         if there.exists():
-            raise GalleryError(path, f"{there.name} exists already", "open it, or remove it first")
+            raise _taken(path, there)
     check_writable(path)  # it says why not, and SQLite does not
-    with atomic_path(path) as temporary, closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
-        connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
-        connection.executescript(_SCHEMA)
-        connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        connection.execute("PRAGMA journal_mode = WAL")
+    try:
+        with atomic_path(path, new=True) as temporary, closing(sqlite3.connect(temporary, isolation_level=None)) as connection:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            connection.executescript(_SCHEMA)
+            connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            connection.execute("PRAGMA journal_mode = WAL")
+    except FileExistsError:  # another process was faster
+        raise _taken(path, path) from None
+
+
+def _taken(path: Path, there: Path) -> GalleryError:
+    return GalleryError(path, f"{there.name} exists already", "open it, or remove it first")
 
 
 class Opened:
