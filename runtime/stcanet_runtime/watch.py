@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.asynchronous import AsyncEncoder
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import BoxEmbeddings, Encoder
-from stcanet_runtime.errors import DataError, DroppedError, StcanetError
+from stcanet_runtime.errors import DataError, DroppedError, GalleryError, StcanetError
 from stcanet_runtime.files import write_json
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.gallery import Gallery
@@ -104,7 +104,7 @@ class _Camera:
             for place in np.flatnonzero(valid).tolist():
                 line = {"time": seen, "camera": self.name, "frame": number, "box": boxes[0][place].tolist()}
                 self._watch.write(line | self._watch.name(embeddings[place]))
-        except BrokenPipeError as error:
+        except (BrokenPipeError, GalleryError) as error:  # a file that was replaced is opened by the next process only
             self._watch.end(error)
         except (StcanetError, OSError) as error:
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
@@ -116,7 +116,7 @@ class Watch:
     """Runs a model and a detector on cameras until it is stopped, or all of them have ended.
 
     Live cameras (URLs) that fail are tried again for ever, at growing intervals, whatever failed; files end. A frame that fails
-    is logged and counted, and the next one is taken.
+    is logged and counted, and the next one is taken. A gallery that fails ends all: nobody would be named any more.
     """
 
     def __init__(
@@ -166,6 +166,7 @@ class Watch:
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
+            GalleryError: The gallery can be read no more, since its file was replaced or is damaged.
         """
         started = time.time()
         try:

@@ -393,6 +393,22 @@ def test_a_watch_ends_when_nobody_reads_it(package: Path, detector: Path, monkey
         watch.run(interval=60)
 
 
+def test_a_watch_ends_when_its_gallery_is_replaced(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
+    encoder, finder, lines = Encoder.load(package, "cpu", 1), Detector.load(detector, "cpu", 1), list[dict[str, Any]]()
+
+    def write(line: dict[str, Any]) -> None:
+        lines.append(line)
+        (tmp_path / "other").replace(tmp_path / "g")
+
+    for name in ("g", "other"):
+        Gallery.create(tmp_path / name, encoder.dim, encoder.model_sha256).close()
+    with Gallery.open(tmp_path / "g", read_only=True) as gallery:
+        watch = Watch(encoder, finder, {"door": str(clip)}, write, gallery, 0.5)
+        with pytest.raises(GalleryError, match="not the file any more that was opened"):
+            watch.run(interval=0.05)
+    assert len(lines) == 1
+
+
 def test_options_of_commands_come_from_a_file(
     package: Path, detector: Path, clip: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
