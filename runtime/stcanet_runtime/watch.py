@@ -49,13 +49,15 @@ class _Camera:
         """When it gave frames again after an error."""
         self.error: str | None = None
         """Why it gives no frames; None while it does, and of a file that was read to its end."""
+        self.unwritten: str | None = None
+        """Why its last line was lost; None once one is written again."""
         self._live = live
         self.thread = threading.Thread(target=self._run, name=f"stcanet-{name}", daemon=True)
 
     def facts(self) -> dict[str, Any]:
         ended = not self._live and not self.thread.is_alive()  # a live camera without a thread is lost, and not at its end
         times = {"last_done": self.last_done, "since": self.since}
-        return {**times, "ended": ended, "error": self.error, **asdict(self.stream.counts)}
+        return {**times, "ended": ended, "error": self.error, "unwritten": self.unwritten, **asdict(self.stream.counts)}
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
@@ -104,11 +106,14 @@ class _Camera:
             for place in np.flatnonzero(valid).tolist():
                 line = {"time": seen, "camera": self.name, "frame": number, "box": boxes[0][place].tolist()}
                 self._watch.write(line | self._watch.name(embeddings[place]))
+                self.unwritten = None
         except (BrokenPipeError, GalleryError) as error:  # a file that was replaced is opened by the next process only
             self._watch.end(error)
+            return
         except (StcanetError, OSError) as error:
+            self.unwritten = str(error)
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
-        else:
+        if self.unwritten is None:  # frames without people write nothing, and say nothing about a full disk
             self.last_done = time.time()
 
 
@@ -162,7 +167,8 @@ class Watch:
 
         Returns:
             What became of each camera: its frames by outcome, ``last_done``, ``since`` (when it came back), ``ended`` (files
-            only), and ``error``, why it gave no more: where a file has one it could not be read, or not to its end.
+            only), ``error``, why it gave no more: where a file has one it could not be read, or not to its end; and
+            ``unwritten``, why its last line was lost.
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
@@ -280,7 +286,8 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
 
 
 def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
-    reason = f": {camera['error']}" if camera.get("error") else ""
+    why = camera["error"] or camera.get("unwritten")
+    reason = f": {why}" if why else ""
     if camera["ended"]:
         return f"{who} failed{reason}" if reason else None
     last, since = camera["last_done"], camera.get("since")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from stcanet_runtime import watch as watch_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
+from stcanet_runtime.encoder import BoxEmbeddings
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.manifest import package_sha256
 from stcanet_runtime.metrics import Metrics
@@ -307,11 +309,37 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, mode: str) -> None:
 def test_stdout_gets_whole_lines_of_a_full_disk(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
     watch = ["-m", "stcanet_runtime", "watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu"]
     command = ["sh", "-c", 'ulimit -f 1; exec "$0" "$@" > out.jsonl', sys.executable, *watch]
-    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=True)
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.returncode == 1
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     assert [json.loads(line)["frame"] for line in lines] == list(range(1, len(lines) + 1))
     assert lines[-1].endswith("\n")
-    assert "door: [Errno 27] File too large: 'stdout'" in done.stderr
+    assert done.stderr.endswith("error: door: [Errno 27] File too large: 'stdout'\n")
+
+
+def test_a_frame_whose_line_is_lost_is_not_done(
+    package: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finish(people: int) -> list[str]:
+        done, boxes = Future[BoxEmbeddings](), np.zeros((people, 4))
+        done.set_result(BoxEmbeddings(np.zeros((people, 8), np.float32), np.ones(people, np.bool_)))
+        camera._finish(done, 0.0, 1, [boxes])
+        path.write_text(json.dumps({"time": 99.0, "started": 0.0, "cameras": {"door": camera.facts()}}))
+        return check_health(path, 10, now=99.0, alive=True)
+
+    def write(line: dict[str, Any]) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, "no room")
+
+    watch, path = watch_camera(package, detector, lambda _: iter(()), [], monkeypatch), tmp_path / "health.json"
+    (camera,), watch._write = watch._cameras, write
+    monkeypatch.setattr(time, "time", lambda: 99.0)
+    full = True
+    lost = ["camera door has done nothing yet: [Errno 28] no room"]
+    assert [finish(1), finish(0)] == [lost, lost]  # nobody in a frame says nothing about the disk
+    full = False
+    assert [finish(0), finish(1), finish(0)] == [lost, [], []]
+    camera.stream.close()
 
 
 def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,8 @@ def watch(
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
-    if failed := [f"{name}: {facts['error']}" for name, facts in ends.items() if facts["ended"] and facts["error"]]:
+    whys = {name: facts["error"] or facts["unwritten"] for name, facts in ends.items() if facts["ended"]}
+    if failed := [f"{name}: {why}" for name, why in whys.items() if why]:
         raise DataError("; ".join(failed))
 
 
