@@ -87,7 +87,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     """Read a checkpoint. Only tensors and plain values are read: a hostile file cannot run code.
 
     Raises:
-        CheckpointError: The file does not exist, is no checkpoint of this project, or is of a later version.
+        CheckpointError: The file cannot be read, is no checkpoint of this project, or is of a later version.
     """
     run_files.check_not_a_run(Path(path))
     content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
@@ -128,15 +128,14 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
         what: What it should be, for messages.
 
     Raises:
-        CheckpointError: It does not exist, would run code, or is another kind of file or a later version.
+        CheckpointError: It cannot be read, would run code, or is another kind of file or a later version.
     """
     hint = "; 'stcanet convert' makes one of another program's weights" if expected_format == FORMAT else ""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"checkpoint {path} does not exist") from None
-    except IsADirectoryError:
-        raise CheckpointError(f"{path} is a folder; expected a .pt file of 'stcanet train'") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise CheckpointError(f"cannot read {path}: {reason}; expected a .pt file of 'stcanet train'") from error
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         reason = type(error).__name__
         raise CheckpointError(

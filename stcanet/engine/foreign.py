@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stcanet.config import ModelConfig
+from stcanet.engine import run_files
 from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import STCANet
 from stcanet.model.backbone import from_torchvision
@@ -75,8 +76,9 @@ def load_foreign(path: Path, model: STCANet) -> LoadReport:
     """Fill a network with the weights of a checkpoint of this or another program, as far as they fit.
 
     Raises:
-        CheckpointError: The file is no checkpoint that is safe to load, or nothing in it fits.
+        CheckpointError: The file is no checkpoint that is safe to load, or nothing in it fits; or it is the folder of a run.
     """
+    run_files.check_not_a_run(path)
     return _fill(model, read_state_dict(path), path)
 
 
@@ -120,6 +122,7 @@ def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
         CheckpointError: Anything that retrieval needs is missing from it, it has layers that have no place here (without
             them the features would be others), or it is no checkpoint.
     """
+    run_files.check_not_a_run(path)
     with torch.random.fork_rng(devices=[]):
         model = STCANet(config)
     nn.init.ones_(model.head.neck.weight)

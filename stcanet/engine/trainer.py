@@ -18,6 +18,7 @@ import torch
 
 from stcanet.config import TrainConfig
 from stcanet.data.datasets import Sample, load_dataset
+from stcanet.data.loader import label_map
 from stcanet.data.scoring import score
 from stcanet.engine import run_files
 from stcanet.engine.batches import TrainBatches
@@ -119,20 +120,20 @@ class _Run:
         if not self.train_samples:
             why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
             raise DataError(f"{dataset.root} has no images to train on: {why}")
-        # Before all images are decoded, which takes long.
         self.progress, learnt = load_progress(state, _fingerprint(self.train_samples)) if state else (Progress(), None)
         if config.epochs < self.progress.epoch:
             raise OptionError("epochs", config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
-        self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
         # What is restored anyway need not be downloaded or read once more.
         start = replace(config, backbone_weights="none", init="") if learnt else config
-        model, taken = _build(start, len(self.batches.labels))
+        model, taken = _build(start, len(label_map(self.train_samples)))
         if taken:
             # It goes into packages, to which the folders of this machine are of no concern.
             self.progress.init = f"{Path(*Path(config.init).parts[-2:])}: {taken}"
         self.learner = Learner(model, config, device, world)
         if learnt:
             self.learner.load_state_dict(learnt)
+        # Last, since it decodes all images, which takes long.
+        self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
 
     def train(self, out: Path, observer: Observer | None, changed: dict[str, Any] | None) -> TrainResult:
         """Train to the end; `changed` settings are those of a run that is resumed, and None for a new one."""

@@ -31,14 +31,14 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The state dict in a file: alone, or under one of :data:`WRAPPINGS`; names without what wrappers add, as ``module.``.
 
     Raises:
-        CheckpointError: The file does not exist, holds more than tensors, plain values and NumPy numbers, no state dict, or two
+        CheckpointError: The file cannot be read, holds more than tensors, plain values and NumPy numbers, no state dict, or two
             entries of one name.
     """
     try:
         with torch.serialization.safe_globals(_NUMPY_SCALARS):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"weights {path} do not exist") from None
+    except OSError as error:
+        raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}") from error
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         raise CheckpointError(
             f"{path} is not a weights file that is safe to load ({type(error).__name__}); if you trust it, save its state dict "

@@ -85,8 +85,8 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
     ("arguments", "word"),
     [
         ((), "CHECKPOINT"),
-        (("nowhere.pt",), "does not exist"),
-        ((".",), "is a folder; expected a .pt file"),
+        (("nowhere.pt",), "No such file or directory"),
+        ((".",), "Is a directory; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
         (("--preset", "stcanet-tiny", "--evaluation", "nowhere.json"), "no result of 'stcanet evaluate"),

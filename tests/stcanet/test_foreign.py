@@ -219,5 +219,19 @@ def test_files_without_weights(tmp_path: Path, content: object, message: str) ->
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(CheckpointError, match=message):
         load_foreign(tmp_path / "x.pth", model())
-    with pytest.raises(CheckpointError, match="do not exist"):
-        load_foreign(tmp_path / "none.pth", model())
+
+
+def test_why_a_path_leads_to_no_weights(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.toml", "metrics.jsonl", "best.pt"):
+        (run / name).touch()
+    for path, reason in (
+        (tmp_path / "none.pth", "No such file or directory"),
+        (tmp_path, "Is a directory"),
+        (run / "best.pt" / "x.pth", "Not a directory"),  # as where it may not be read: neither missing nor a folder
+        (run, f"is the folder of a run, whose checkpoint is {run / 'best.pt'}"),
+    ):
+        for read in (lambda path: load_foreign(path, model()), lambda path: convert(path, model().config), load_checkpoint):
+            with pytest.raises(CheckpointError, match=f"{re.escape(str(path))}.*{re.escape(reason)}"):
+                read(path)

@@ -133,6 +133,14 @@ def test_a_place_where_nothing_can_be_written_is_found_before_the_images_are_rea
     assert not watcher.read
 
 
+def test_weights_that_are_not_there_are_found_before_the_images_are_read(people: Path, tmp_path: Path) -> None:
+    for start in ("init", "backbone_weights"):
+        watcher = Watcher()
+        with pytest.raises(CheckpointError, match="nowhere"):
+            train(settings(people, **{start: "nowhere.pt"}), tmp_path / "run", watcher)
+        assert not watcher.read
+
+
 def manifest_of_tracklets(people: Path, path: Path) -> Path:
     """The same people as tracklets: all images of one person by one camera."""
     lines = ["path,pid,camid,split,track,frame"]
