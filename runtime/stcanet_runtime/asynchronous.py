@@ -53,14 +53,17 @@ class _Queue(Generic[Item]):
 
     def __init__(self, capacity: int) -> None:
         self._items: deque[Item] = deque()
-        self._capacity, self._closed, self._changed = capacity, False, threading.Condition()
+        self._capacity, self.closed, self._changed = capacity, False, threading.Condition()
 
-    def put(self, item: Item, drop_oldest: bool = False) -> Item | None:
-        """Wait for room, or take it from the oldest, which is returned; `item` itself comes back where the queue is closed."""
+    def put(self, item: Item, drop_oldest: bool = False, wait: bool = True) -> Item | None:
+        """Wait for room, or take it from the oldest, which is returned.
+
+        `item` itself comes back where the queue is closed, or is full and nobody may `wait`.
+        """
         with self._changed:
             if not drop_oldest:
-                self._changed.wait_for(lambda: self._closed or len(self._items) < self._capacity)
-            if self._closed:
+                self._changed.wait_for(lambda: self.closed or len(self._items) < self._capacity, None if wait else 0)
+            if self.closed or (len(self._items) == self._capacity and not drop_oldest):
                 return item
             oldest = self._items.popleft() if len(self._items) == self._capacity else None
             self._items.append(item)
@@ -70,7 +73,7 @@ class _Queue(Generic[Item]):
     def get(self) -> Item | None:
         """Wait for the next; None once the queue is closed and empty."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._items)
+            self._changed.wait_for(lambda: self.closed or self._items)
             item = self._items.popleft() if self._items else None
             self._changed.notify_all()
             return item
@@ -78,7 +81,7 @@ class _Queue(Generic[Item]):
     def close(self, drop: bool = False) -> list[Item]:
         """Let nothing more in; with `drop` also throw out what is in it."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             dropped = list(self._items) if drop else []
             if drop:
                 self._items.clear()
@@ -140,15 +143,19 @@ class AsyncEncoder:
         The frame is not copied: it must not change until the future is done.
 
         Raises:
-            DroppedError: The encoder is closed, or in a child that was forked, where its threads are not.
+            DroppedError: The encoder is closed, or in a child that was forked, where its threads are not; or a callback of a
+                future submits while the queue is full and "block" was chosen: it would wait for the thread that it runs in.
         """
         if not self._threads[0].is_alive():
             raise DroppedError("the encoder is closed, or was opened before this process was forked; open a new one")
         job = _Job(lambda: self._encoder.crop_boxes(frame, xyxy(frame, format) if callable(xyxy) else xyxy, format))
         self._count("submitted")
-        dropped = self._waiting.put(job, self._drop_oldest)
+        own = threading.current_thread() in self._threads
+        dropped = self._waiting.put(job, self._drop_oldest, wait=not own)
         if dropped is job:
             self._count("submitted", -1)
+            if own and not self._waiting.closed:
+                raise DroppedError("the queue is full, and a callback cannot wait for room; submit from a thread of your own")
             raise DroppedError("the encoder is closed; open a new one")
         if dropped is not None:
             self._drop(dropped, f"{self._capacity} newer frames were waiting; the model is slower than the camera")

@@ -8,6 +8,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,30 @@ def test_a_callback_may_close(
     stream.close()
     assert "exception calling callback" not in caplog.text
     assert sum([stream.counts.done, stream.counts.dropped, stream.counts.failed]) == 7
+
+
+@pytest.mark.parametrize("boxes", [BOXES, [1, 2]], ids=["embedded", "failed"])  # each is another thread
+def test_a_callback_that_would_wait_for_itself_is_refused(encoder: Encoder, make_crop: MakeCrop, boxes: Any) -> None:
+    frame, ready, refused = make_crop(0, 60, 50), threading.Event(), Future[None]()
+
+    def find(*_: Any) -> Any:
+        assert ready.wait(WAIT)
+        return boxes
+
+    def submit_more(_: Any) -> None:
+        try:
+            for _ in range(9):
+                stream.submit(frame, BOXES, "rgb")
+        except DroppedError as error:
+            refused.set_exception(error)
+
+    with AsyncEncoder(encoder, capacity=1) as stream:
+        stream.submit(frame, find, "rgb").add_done_callback(submit_more)
+        ready.set()
+        with pytest.raises(DroppedError, match="the queue is full, and a callback cannot wait"):
+            refused.result(WAIT)
+    counts = stream.counts
+    assert counts.submitted == counts.done + counts.failed < 9
 
 
 LEFT_OPEN = """
