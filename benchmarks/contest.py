@@ -12,10 +12,11 @@ from typing import Any
 
 import agreement
 import numpy as np
-from isolated import Call, attempt, available_memory
+from isolated import Call, attempt
 from market_like import MARKET_GALLERY, MARKET_QUERY, MarketLike, describe, save_rows, scaled_identities
 from numpy.typing import NDArray
 
+from stcanet.data.memory import available_memory
 from stcanet_runtime import evaluate
 
 Rows = dict[str, dict[str, Any]]

@@ -136,12 +136,6 @@ def _memory(field_name: str) -> int:
     return int(value.split()[1]) * 1024
 
 
-def available_memory() -> int:
-    """Bytes that could be allocated now without swapping."""
-    lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]) * 1024
-
-
 if __name__ == "__main__":
     # The module that is measured imports this one by name: use that one's classes.
     print(json.dumps(importlib.import_module("isolated").measure(Call(**json.loads(sys.argv[1])))))

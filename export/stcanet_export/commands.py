@@ -191,6 +191,8 @@ def parity(
     if checkpoint is None and against is None and provider == reference_provider:
         hint = "'--checkpoint'"
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
+    if checkpoint is not None and reference_provider != "cpu":
+        raise typer.BadParameter("says where a package runs; a checkpoint runs in PyTorch", param_hint="'--reference-provider'")
     from stcanet_export.page import html_report
     from stcanet_export.parity import check_parity
     from stcanet_runtime.cli.text import say, say_written

@@ -62,30 +62,30 @@ def _affinity() -> int:
 @cache
 def _quota() -> int | None:
     """The least limit of the control groups of this process."""
-    try:
-        lines = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return None
-    limits = [limit for line in lines for limit in _limits(*line.split(":", 2)[1:])]
+    limits: list[float] = []
+    for folder, version in control_groups("cpu"):
+        with suppress(OSError, ValueError):  # no such file, "max"
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if version == 1 else ("cpu.max",)
+            time, period = (int(value) for name in names for value in (folder / name).read_text("ascii").split())
+            if time > 0:  # −1 is no limit
+                limits.append(time / period)
     return math.ceil(min(limits)) if limits else None
 
 
-def _limits(controllers: str, group: str) -> Iterator[float]:
-    """Cores of a control group and of those around it. Version 2 names no controllers.
+def control_groups(controller: str) -> Iterator[tuple[Path, int]]:
+    """Folders and versions of the control groups that this process is in, with those around them, which limit it, too.
 
-    A container that sees the path which its group has outside finds its own files at the root.
+    Version 2 names no controllers. A container that sees the path which its group has outside finds its own files at the root.
     """
-    if controllers and "cpu" not in controllers.split(","):
+    try:
+        lines = (_PROC / "self/cgroup").read_text(encoding="utf-8").splitlines()
+    except OSError:
         return
-    root = _CGROUPS / "cpu" if controllers else _CGROUPS
-    place = root / group.lstrip("/")
-    for folder in (place, *place.parents):
-        if folder.is_relative_to(root):
-            with suppress(OSError, ValueError):  # no such file, "max"
-                names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
-                time, period = (int(value) for name in names for value in (folder / name).read_text("ascii").split())
-                if time > 0:  # −1 is no limit
-                    yield time / period
+    for controllers, group in (line.split(":", 2)[1:] for line in lines):
+        if not controllers or controller in controllers.split(","):
+            root = _CGROUPS / controller if controllers else _CGROUPS
+            place = root / group.lstrip("/")
+            yield from ((folder, 1 if controllers else 2) for folder in (place, *place.parents) if folder.is_relative_to(root))
 
 
 def _cpuinfo() -> dict[str, str]:

@@ -29,7 +29,16 @@ def test_label_maps_to_masks(stcanet: Callable, tmp_path: Path) -> None:
 
 
 def test_wrong_options_are_one_line(stcanet: Callable, tmp_path: Path) -> None:
-    for arguments, word in (([], "LABELS"), ([tmp_path, "--sheet", "x.png"], "--images"), ([tmp_path], "no label maps")):
+    (labels := tmp_path / "labels").mkdir()
+    wrong = [
+        ([], "LABELS"),
+        ([labels, "--sheet", "x.png"], "--images"),
+        ([labels], "no label maps"),
+        ([tmp_path], "--out"),
+        (["--parser", "x.onnx", "--images", tmp_path], "--out"),
+        ([labels, "--provider", "cuda"], "--provider"),
+    ]
+    for arguments, word in wrong:
         done = stcanet("masks", *arguments, "--out", tmp_path / "masks")
         assert done.returncode != 0
         assert done.stderr.startswith("error: ")

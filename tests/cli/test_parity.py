@@ -68,6 +68,7 @@ def test_bounds_can_be_set(stcanet: Callable, package: Path) -> None:
         ((), ["--checkpoint"]),
         (("--against", "nowhere"), ["nowhere"]),
         (("--against", "a", "--checkpoint", "b"), ["--against"]),
+        (("--checkpoint", "b", "--reference-provider", "openvino"), ["--reference-provider", "PyTorch"]),
         (("--provider", "abacus"), ["--provider", "'abacus' is not known"]),
         (("--reference-provider", "abacus"), ["--reference-provider", "'abacus' is not known"]),
     ],

@@ -475,11 +475,23 @@ def test_check_of_files_that_are_listed_more_than_once(tmp_path: Path) -> None:
     assert found(*sound, "a.jpg,1,0,train")[twice] == ("warning", 1)
     bare = [line.replace(",0,", ",,").replace(",1,t", ",,t").replace(",1,g", ",,g") for line in sound]
     assert found(*bare) == {}
+    assert load_dataset(tmp_path / "crops.csv").describe()["gallery"]["cameras"] == 0
+    only = "training identities are seen by one camera only"
+    assert found("a.jpg,1,,train", "b.jpg,1,,train", *sound[2:]) == {}  # who sees training is not known
+    assert found("a.jpg,1,0,train", "b.jpg,1,0,train", *bare[2:])[only] == ("warning", 1)
     assert found(*bare, "c.jpg,2,,gallery") == {several: ("error", 1)}
 
 
 def test_check_knows_that_msmt17_counts_people_of_training_and_test_apart(tmp_path: Path) -> None:
     assert "identities are in training and among the queries" not in levels(load_dataset(make_msmt(tmp_path / "x")))
+
+
+def test_copies_in_what_chooses_a_checkpoint_are_not_in_test(tmp_path: Path) -> None:
+    dataset = load_dataset(make_msmt(tmp_path / "x"))
+    dataset.val[0].path.write_bytes(dataset.train[0].path.read_bytes())
+    found = levels(dataset)
+    assert found["images are exact copies of others"] == ("warning", 1)
+    assert "images are in training and test" not in found
 
 
 def test_an_empty_split_is_said_once(tmp_path: Path) -> None:

@@ -228,6 +228,8 @@ def test_the_sheet_shows_images_with_masks(tmp_path: Path, picture: Path) -> Non
         x, y = sheet.width - 16 - 64, sheet.height - 16 - 192  # in the upper half of the lower picture
         assert sheet.getpixel((x, y - 256 - 6)) == pytest.approx((200, 200, 30), abs=5)
         assert sheet.getpixel((x, y)) == pytest.approx((220, 122, 56), abs=5)  # 0.65 of the colour of heads
+    with pytest.raises(DataError, match="holds the value 13; a part map has"):
+        draw_masks(picture.parent, tmp_path, tmp_path / "sheet.png")
 
 
 def test_the_recipe_for_ccp_is_a_grouping() -> None:

@@ -283,6 +283,19 @@ def test_an_own_folder_with_something_added_is_refused(tmp_path: Path) -> None:
     assert (root / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("added", ["masks/0001_c1s1_000001_00.png", "query/9999_c1s1_000001_00.jpg"])
+def test_masks_and_images_that_came_later_are_not_replaced_unasked(tmp_path: Path, added: str) -> None:
+    root = tmp_path / "people"
+    generate(root, SMALL)
+    (root / added).parent.mkdir(exist_ok=True)
+    (root / added).write_text("hours of work")
+    with pytest.raises(DataError, match="was not made by this generator"):
+        generate(root, SMALL)
+    assert (root / added).read_text() == "hours of work"
+    generate(root, SMALL, force=True)
+    assert not (root / added).exists()
+
+
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
     (tmp_path / "people").write_text("")
     with pytest.raises(DataError, match="a file of that name"):

@@ -66,10 +66,10 @@ def cameras_known(samples: Iterable[Sample]) -> bool:
 
 
 def count(samples: Sequence[Sample]) -> dict[str, int]:
-    """Samples, images, identities and cameras among `samples`."""
+    """Samples, images, identities and cameras among `samples`; no cameras where they are not known."""
     return {
         "samples": len(samples),
         "images": sum(len(sample.frames) for sample in samples),
         "identities": len({sample.pid for sample in samples}),
-        "cameras": len({sample.camid for sample in samples}),
+        "cameras": len({sample.camid for sample in samples if sample.camid >= 0}),
     }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stcanet.data.datasets.base import ReIDDataset, Sample
+from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
 from stcanet_runtime.errors import ImageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.preprocess import load_image
@@ -37,9 +37,9 @@ def check_dataset(dataset: ReIDDataset, progress: Callable[[int, int], None] | N
     splits = {"train": dataset.train, "val": dataset.val, "query": dataset.query, "gallery": dataset.gallery}
     listed = _listed(splits)
     unreadable, copies = _inspect(listed, progress)
-    leaks = [(a, b) for a, b in copies if "train" in (held := {*listed[a], *listed[b]}) and len(held) > 1]
+    leaks = [(a, b) for a, b in copies if "train" in (held := {*listed[a], *listed[b]}) and held & {"query", "gallery"}]
     within = [pair for pair in copies if pair not in leaks]
-    lonely = _lonely(dataset.train) if dataset.has_cameras else []
+    lonely = _lonely(dataset.train) if cameras_known(dataset.train) else []
     unmatched = _unmatched(dataset)
     trained = set() if dataset.counts_apart else {sample.pid for sample in (*dataset.train, *dataset.val)}
     common = trained & {sample.pid for sample in dataset.query}

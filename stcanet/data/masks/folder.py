@@ -91,7 +91,7 @@ class MaskFolder:
         if not all(path.is_file() for path in self.files(image)):
             raise DataError(f"no part mask of {self._missing(image)}")
         path = self.path(image)
-        parts = _read_indexed(path) if self.indexed else _read_reference(path)
+        parts = read_indexed(path) if self.indexed else _read_reference(path)
         return np.array(Image.fromarray(parts).resize((width, height), Image.Resampling.NEAREST))
 
     def files(self, image: str | Path) -> list[Path]:
@@ -129,7 +129,13 @@ def _is_indexed(root: Path) -> bool:
     return indexed
 
 
-def _read_indexed(path: Path) -> NDArray[np.uint8]:
+def read_indexed(path: Path) -> NDArray[np.uint8]:
+    """Parts ``[H, W]`` of one indexed PNG.
+
+    Raises:
+        ImageError: It is no PNG of labels.
+        DataError: A value is no part.
+    """
     parts = read_labels(path)
     if parts.max() > len(PARTS):
         raise DataError(

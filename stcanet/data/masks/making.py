@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet.data.masks.folder import read_labels
+from stcanet.data.masks.folder import read_indexed
 from stcanet.data.masks.grouping import Grouping
 from stcanet.data.masks.layout import save_indexed
 from stcanet.data.masks.picture import overlay, sheet
@@ -67,7 +67,7 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
     """A picture of a few images beside their part maps, evenly picked among those that have one.
 
     Raises:
-        DataError: None has one.
+        DataError: None has one, or one holds other values than those of parts.
     """
     found = [image for image in list_images(images) if (masks / f"{image.stem}.png").is_file()]
     if not found:
@@ -76,7 +76,7 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
     top, bottom = [], []
     for image in picked:
         crop = load_image(image)
-        parts = read_labels(masks / f"{image.stem}.png")
+        parts = read_indexed(masks / f"{image.stem}.png")
         if parts.shape != crop.shape[:2]:
             crop = resize(crop, *parts.shape)
         top.append(resize(crop, _SHEET_HEIGHT, _SHEET_WIDTH))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -38,7 +38,7 @@ def generate(
 
     Args:
         root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset of the same
-            configuration, or with `force` of any other, which is then replaced.
+            configuration, or with `force` of any other, which is then replaced with all that came into its folders since.
         config: What to generate.
         progress: Told how far it is.
         workers: Number of processes. The pictures do not depend on it.
@@ -57,6 +57,7 @@ def generate(
     _check_replaceable(root)
     if not force:
         _check_same(root, config)
+        _check_nothing_added(root, config)
     try:
         with replacing_folder(root) as folder:
             _write(folder, root.name, config, progress, workers)
@@ -118,7 +119,10 @@ def _check_replaceable(root: Path) -> None:
     if not content:
         return
     ours = {MARKER, MASK_FOLDER, f"{root.name}{_REFERENCE_SUFFIX}", *(split.value for split in Split)}
-    foreign = [name for name in content if name not in ours] if MARKER in content else content
+    _refuse([name for name in content if name not in ours] if MARKER in content else content, root)
+
+
+def _refuse(foreign: Sequence[str], root: Path) -> None:
     if foreign:
         raise DataError(
             f"the folder {root} is not empty and '{foreign[0]}' was not made by this generator; "
@@ -139,3 +143,14 @@ def _check_same(root: Path, config: SynthConfig) -> None:
         raise DataError(
             f"{root} holds a dataset of other settings ({'; '.join(differing)}); replace it with --force, or name a new folder"
         )
+
+
+def _check_nothing_added(root: Path, config: SynthConfig) -> None:
+    """Refuse an earlier dataset of ours that holds more by now, such as masks that took hours to make."""
+    if not (root / MARKER).exists():
+        return
+    ours = {f"{shot.split}/{shot.stem}.jpg" for shot in list_shots(config)}
+    masks = {f"{root.name}{_REFERENCE_SUFFIX}": MaskLayout.REFERENCE, MASK_FOLDER: MaskLayout.INDEXED}
+    added = [name for name, layout in masks.items() if config.masks is not layout and (root / name).exists()]
+    added += sorted(name for split in Split for path in (root / split).rglob("*") if (name := f"{split}/{path.name}") not in ours)
+    _refuse(added, root)
