@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -18,7 +19,7 @@ from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT, Support
 from stcanet_runtime.errors import OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, unit_cosines
-from stcanet_runtime.manifest import InputSpec, load_manifest
+from stcanet_runtime.manifest import InputSpec, Manifest, load_manifest
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,22 @@ class Target:
     precision: str
     scheme: Scheme
     """For int8."""
-    reasons: tuple[str, ...]
+    why: Mapping[str, str]
+    """Of each choice: opset, precision, int8 scheme, batches."""
     batches: tuple[int, int, int] | None = None
     """Smallest, usual and largest batch of an optimisation profile, for engines that are built for shapes."""
     support: Support | None = None
     """What it takes, for targets that do not run on machines that export."""
+
+    def reasons(self, manifest: Manifest) -> list[str]:
+        """Of the choices that are its own in a package, and not asked for."""
+        own = {
+            "opset": manifest.opset == self.opset,
+            "precision": manifest.precision == self.precision,
+            "int8": manifest.precision == "int8",
+            "batches": manifest.input.batch is None,
+        }
+        return [reason for choice, reason in self.why.items() if own[choice]]
 
     def profile(self, spec: InputSpec) -> dict[str, list[int]] | None:
         """Shapes ``min``, ``opt`` and ``max`` of the input, None where any will do."""
@@ -45,8 +57,8 @@ class Target:
 
 
 _RANGE = "opset 18: read by ONNX Runtime 1.14 and newer, OpenVINO and TensorRT 10; the graph uses nothing that is newer"
-_SYMMETRIC = "int8, where asked for: symmetric, zero point 0, biases in float, as TensorRT demands"
-_SEVEN = "int8, where asked for: weights of 7 bits, which x86 without VNNI multiplies without overflow"
+_SYMMETRIC = "int8: symmetric, zero point 0, biases in float, as TensorRT demands"
+_SEVEN = "int8: weights of 7 bits, which x86 without VNNI multiplies without overflow"
 _HALF = "fp16: tensor cores multiply it several times as fast as fp32"
 
 TARGETS = {
@@ -55,26 +67,36 @@ TARGETS = {
         DEFAULT_OPSET,
         "fp32",
         Scheme(),
-        (_RANGE, "fp32: CPUs compute float16 by way of float32, so it would only be slower", _SEVEN, "any batch"),
+        {
+            "opset": _RANGE,
+            "precision": "fp32: CPUs compute float16 by way of float32, so it would only be slower",
+            "int8": _SEVEN,
+            "batches": "any batch",
+        },
     ),
     "openvino": Target(
         "openvino",
         DEFAULT_OPSET,
         "fp32",
         Scheme(),
-        (_RANGE, "fp32: OpenVINO's CPU plugin computes float16 graphs in float32", _SEVEN, "any batch"),
+        {
+            "opset": _RANGE,
+            "precision": "fp32: OpenVINO's CPU plugin computes float16 graphs in float32",
+            "int8": _SEVEN,
+            "batches": "any batch",
+        },
     ),
     "tensorrt": Target(
         "tensorrt",
         DEFAULT_OPSET,
         "fp16",
         Scheme(symmetric=True, seven_bits=False),
-        (
-            _RANGE,
-            _HALF,
-            _SYMMETRIC,
-            "one profile, batches of 1 to 32: a new shape outside of it would build another engine",
-        ),
+        {
+            "opset": _RANGE,
+            "precision": _HALF,
+            "int8": _SYMMETRIC,
+            "batches": "one profile, batches of 1 to 32: a new shape outside of it would build another engine",
+        },
         (1, 8, 32),
         TENSORRT,
     ),
@@ -83,12 +105,12 @@ TARGETS = {
         DEFAULT_OPSET,
         "fp16",
         Scheme(symmetric=True, seven_bits=False),
-        (
-            "opset 18: needs TensorRT 10, that is JetPack 6.1 or newer",
-            _HALF,
-            _SYMMETRIC,
-            "one profile, batches of 1 to 8: memory is shared with the camera pipeline",
-        ),
+        {
+            "opset": "opset 18: needs TensorRT 10, that is JetPack 6.1 or newer",
+            "precision": _HALF,
+            "int8": _SYMMETRIC,
+            "batches": "one profile, batches of 1 to 8: memory is shared with the camera pipeline",
+        },
         (1, 4, 8),
         TENSORRT,
     ),
@@ -106,7 +128,7 @@ def find_target(name: str) -> Target:
     return TARGETS[name]
 
 
-def check_target(target: Target, path: Path, spec: InputSpec) -> dict[str, Any]:
+def check_target(target: Target, path: Path, manifest: Manifest) -> dict[str, Any]:
     """See that a target takes a model, by running it or, where it cannot run here, by its table of what it supports.
 
     Returns:
@@ -115,7 +137,8 @@ def check_target(target: Target, path: Path, spec: InputSpec) -> dict[str, Any]:
     Raises:
         PackageError: It does not take the model, or computes something else.
     """
-    facts = {"name": target.name, "reasons": list(target.reasons), "profile": target.profile(spec)}
+    spec = manifest.input
+    facts = {"name": target.name, "reasons": target.reasons(manifest), "profile": target.profile(spec)}
     if target.support is not None:
         return facts | {"checked": _check_statically(target, target.support, onnx.load(path))}
     return facts | {"checked": _check_openvino(path, spec) if target.name == "openvino" else _ON_THE_CPU}

@@ -64,7 +64,7 @@ def convert(path: Path, manifest: Manifest, variant: Variant, images: Sequence[s
         onnx.save(model, trial)
         if variant.target is not None:
             tell(f"checking the graph for {variant.target.name}")
-            facts["target"] = check_target(variant.target, trial, manifest.input)
+            facts["target"] = check_target(variant.target, trial, manifest)
         if variant.evaluate is not None:
             tell("evaluating")
             lowered = {} if variant.precision.name == FLOAT32.name else {variant.precision.name: trial}

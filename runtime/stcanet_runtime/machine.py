@@ -63,9 +63,9 @@ def _affinity() -> int:
 def _quota() -> int | None:
     """The least limit of the control groups of this process."""
     limits: list[float] = []
-    for folder, version in control_groups("cpu"):
+    for folder, generation in control_groups("cpu"):
         with suppress(OSError, ValueError):  # no such file, "max"
-            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if version == 1 else ("cpu.max",)
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if generation == 1 else ("cpu.max",)
             time, period = (int(value) for name in names for value in (folder / name).read_text("ascii").split())
             if time > 0:  # −1 is no limit
                 limits.append(time / period)

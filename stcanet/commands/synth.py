@@ -49,7 +49,12 @@ def synth(
         ),
     ] = MaskLayout.INDEXED.value,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a dataset that was made here, whatever its settings and what came into it since.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="Replace a dataset that was made here, whatever its settings and what came into it since."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Generate a synthetic dataset in the Market-1501 layout.

@@ -24,8 +24,8 @@ def available_memory() -> int:
         free = _field(_MEMINFO, "MemAvailable:") * 1024
     except (OSError, StopIteration):
         return _UNKNOWN
-    for group, version in control_groups("memory"):
-        limit, used, cached = _FILES[version]
+    for group, generation in control_groups("memory"):
+        limit, used, cached = _FILES[generation]
         with suppress(OSError, ValueError, StopIteration):  # no such file, "max"
             left = int((group / limit).read_text("ascii")) - int((group / used).read_text("ascii"))
             free = min(free, left + _field(group / "memory.stat", cached))  # a cache of files gives way

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -40,7 +42,7 @@ def test_uint8_is_only_cast(image_package: Path, tmp_path: Path) -> None:
 
     path = edited(image_package, tmp_path, measure_the_input)
     with pytest.raises(PackageError, match=r"'jetson' does not take this graph: operator Shape .* does not take UINT8"):
-        check_target(find_target("jetson"), path, load_manifest(image_package).input)
+        check_target(find_target("jetson"), path, load_manifest(image_package))
 
 
 def test_an_operator_that_is_not_in_the_table(image_package: Path, tmp_path: Path) -> None:
@@ -48,7 +50,7 @@ def test_an_operator_that_is_not_in_the_table(image_package: Path, tmp_path: Pat
         next(node for node in model.graph.node if node.op_type == "Sigmoid").op_type = "HardSwish"
 
     with pytest.raises(PackageError, match=r"operator HardSwish \(blocks\.2\.part/Sigmoid\) is not supported"):
-        check_target(find_target("tensorrt"), edited(image_package, tmp_path, other), load_manifest(image_package).input)
+        check_target(find_target("tensorrt"), edited(image_package, tmp_path, other), load_manifest(image_package))
 
 
 def test_an_opset_that_is_too_new(image_package: Path, tmp_path: Path) -> None:
@@ -57,7 +59,7 @@ def test_an_opset_that_is_too_new(image_package: Path, tmp_path: Path) -> None:
 
     path = edited(image_package, tmp_path, newer)
     with pytest.raises(PackageError, match="opset 25 is not from 9 to 24"):
-        check_target(find_target("tensorrt"), path, load_manifest(image_package).input)
+        check_target(find_target("tensorrt"), path, load_manifest(image_package))
 
 
 @pytest.mark.parametrize(("point", "problems"), [(0, 0), (3, 1)])
@@ -73,12 +75,26 @@ def test_zero_points(point: int, problems: int) -> None:
 
 
 def test_facts(image_package: Path) -> None:
-    spec = load_manifest(image_package).input
-    facts = check_target(find_target("tensorrt"), image_package / "model.onnx", spec)
+    manifest = load_manifest(image_package)
+    facts = check_target(find_target("tensorrt"), image_package / "model.onnx", manifest)
     assert facts["profile"] == {"min": [1, 64, 32, 3], "opt": [8, 64, 32, 3], "max": [32, 64, 32, 3]}
     assert facts["checked"].startswith("static check only")
     assert "10.15" in facts["checked"]
-    assert check_target(find_target("cpu"), image_package / "model.onnx", spec)["profile"] is None
+    assert check_target(find_target("cpu"), image_package / "model.onnx", manifest)["profile"] is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "explained"),
+    [
+        ({}, ["opset 18", "fp32", "any batch"]),
+        ({"precision": "int8"}, ["opset 18", "int8", "any batch"]),
+        ({"precision": "fp16", "opset": 21}, ["any batch"]),
+        ({"input": InputSpec(IMAGES, 64, 32, batch=8)}, ["opset 18", "fp32"]),
+    ],
+)
+def test_only_its_own_choices_are_explained(image_package: Path, asked: dict[str, Any], explained: list[str]) -> None:
+    reasons = find_target("cpu").reasons(replace(load_manifest(image_package), **asked))
+    assert [reason.partition(":")[0] for reason in reasons] == explained
 
 
 def test_profiles_of_clips() -> None:
@@ -90,7 +106,7 @@ def test_profiles_of_clips() -> None:
 def test_no_such_target() -> None:
     with pytest.raises(OptionError, match="'cpu', 'openvino', 'tensorrt' or 'jetson'"):
         find_target("coral")
-    assert all(target.reasons for target in TARGETS.values())
+    assert all(set(target.why) == {"opset", "precision", "int8", "batches"} for target in TARGETS.values())
 
 
 def test_openvino_by_itself(image_package: Path) -> None:
@@ -99,7 +115,7 @@ def test_openvino_by_itself(image_package: Path) -> None:
     report = check_parity(image_package, image_package, provider=NATIVE, tolerance=TOLERANCES["fp16"])
     report.raise_if_failed()
     assert report.candidate["provider"] == NATIVE
-    facts = check_target(find_target("openvino"), image_package / "model.onnx", load_manifest(image_package).input)
+    facts = check_target(find_target("openvino"), image_package / "model.onnx", load_manifest(image_package))
     assert facts["checked"].startswith("run: OpenVINO")
 
 

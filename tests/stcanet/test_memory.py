@@ -15,7 +15,11 @@ def group(limit: str, used: int, cached: int = 0) -> dict[str, str]:
     return {"memory.max": f"{limit}\n", "memory.current": f"{used}\n", "memory.stat": f"anon 7\ninactive_file {cached}\n"}
 
 
-OLD = {"memory.limit_in_bytes": "3000", "memory.usage_in_bytes": "900", "memory.stat": "inactive_file 1\ntotal_inactive_file 400\n"}
+OLD = {
+    "memory.limit_in_bytes": "3000",
+    "memory.usage_in_bytes": "900",
+    "memory.stat": "inactive_file 1\ntotal_inactive_file 400\n",
+}
 
 
 @pytest.mark.parametrize(

@@ -152,5 +152,7 @@ def _check_nothing_added(root: Path, config: SynthConfig) -> None:
     ours = {f"{shot.split}/{shot.stem}.jpg" for shot in list_shots(config)}
     masks = {f"{root.name}{_REFERENCE_SUFFIX}": MaskLayout.REFERENCE, MASK_FOLDER: MaskLayout.INDEXED}
     added = [name for name, layout in masks.items() if config.masks is not layout and (root / name).exists()]
-    added += sorted(name for split in Split for path in (root / split).rglob("*") if (name := f"{split}/{path.name}") not in ours)
+    added += sorted(
+        name for split in Split for path in (root / split).rglob("*") if (name := f"{split}/{path.name}") not in ours
+    )
     _refuse(added, root)
