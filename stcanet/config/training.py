@@ -278,11 +278,11 @@ class TrainConfig:
         return preset_config(self.preset, **self.model)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as TOML and JSON take them; :func:`~stcanet.config.make_config` reads them back."""
+        """Plain values, as TOML and JSON take them, None as "none"; :func:`~stcanet.config.make_config` reads them back."""
         return _plain(asdict(self))  # type: ignore[no-any-return]
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
-    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+    return [_plain(entry) for entry in value] if isinstance(value, (list, tuple)) else "none" if value is None else value

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stcanet.config import TrainConfig
 from stcanet.data.datasets import parse_source
+from stcanet_runtime.errors import ConfigError
 
 _WORDS = ("imagenet", "none")
 """Of `backbone_weights`: no files, whatever is called so in the working folder."""
@@ -17,6 +18,9 @@ def located(config: TrainConfig) -> TrainConfig:
 
     Links are not followed, since they may be there to be moved. What is not there stays as it is: runs of
     earlier versions kept paths as they were given, which lead nowhere from another folder.
+
+    Raises:
+        ConfigError: A path is not UTF-8, as the file of the settings is.
     """
     return replace(
         config,
@@ -39,4 +43,9 @@ def _if_there(path: str) -> str:
 
 
 def _whole(path: str | Path) -> str:
-    return str(Path(path).absolute())  # with .. in it: after a link that is not the folder above
+    whole = str(Path(path).absolute())  # with .. in it: after a link that is not the folder above
+    try:
+        whole.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{whole!r} is not UTF-8, as the settings of a run are; rename it, or pass a link to it") from None
+    return whole

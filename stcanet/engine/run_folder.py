@@ -50,7 +50,7 @@ class RunFolder:
         with atomic_path(root / run_files.CONFIG) as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
         _record_environment(root / run_files.ENVIRONMENT, resume_after)
-        self._log = (root / run_files.LOG).open("a", encoding="utf-8")
+        self._log = (root / run_files.LOG).open("a", encoding="utf-8", errors="backslashreplace")  # of file names in errors
         self._metrics = (root / run_files.METRICS).open("a", encoding="utf-8")
         self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
 

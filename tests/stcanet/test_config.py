@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tomllib
 from pathlib import Path
 
@@ -135,6 +136,8 @@ def test_a_video_preset_can_be_one_of_images() -> None:
     config = make_config({"data": "x", "preset": "stcanet-video"}, parse_override("model.clip_length=none"))
     assert config.model_config.clip_length is None
     assert make_config(tomllib.loads(tomli_w.dumps(config.to_dict()))) == config  # TOML has no null
+    from_python = TrainConfig("x", preset="stcanet-video", model={"clip_length": None})
+    assert make_config(tomllib.loads(tomli_w.dumps(from_python.to_dict()))) == config
 
 
 def test_the_largest_seed_makes_batches_of_every_epoch() -> None:
@@ -148,6 +151,19 @@ def test_a_folder_of_that_name_is_not_what_the_word_means(word: str, tmp_path: P
     monkeypatch.chdir(tmp_path)
     assert located(make_config({"data": word, "backbone_weights": word})).backbone_weights == word
     assert located(make_config({"data": word, "backbone_weights": f"./{word}"})).backbone_weights == str(tmp_path / word)
+
+
+def test_a_path_that_settings_cannot_hold_is_refused_and_a_link_to_it_is_taken(tmp_path: Path) -> None:
+    odd, link = tmp_path / os.fsdecode(b"caf\xe9"), tmp_path / "link"
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("names are UTF-8 here")
+    link.symlink_to(odd)
+    with pytest.raises(ConfigError, match=r"caf\\udce9' is not UTF-8.*a link to it") as caught:
+        located(make_config({"data": str(odd)}))
+    str(caught.value).encode()
+    assert located(make_config({"data": str(link)})).data == str(link)
 
 
 def test_override_without_value() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -42,8 +43,8 @@ def test_what_was_recorded_is_on_the_board_before_a_kill(tmp_path: Path) -> None
 
 def test_the_log_says_why_a_run_stopped(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no more"), RunFolder(tmp_path / "run", make_config({"data": "people"})):
-        raise ValueError("no more")
-    assert (tmp_path / "run" / "log.txt").read_text().endswith(" stopped: ValueError: no more\n")
+        raise ValueError(os.fsdecode(b"no more: caf\xe9.png"))
+    assert (tmp_path / "run" / "log.txt").read_text().endswith(" stopped: ValueError: no more: caf\\udce9.png\n")
 
 
 def test_the_commit_is_that_of_this_program_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
