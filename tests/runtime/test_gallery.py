@@ -115,6 +115,9 @@ def test_an_unknown_camera_hides_nothing(gallery: Gallery) -> None:
     x, identities = make_people(4)
     gallery.enrol(x, identities, [None, None, "c0", "c1"])
     assert [len(hits) for hits in gallery.search(x[:3], 9, cameras=[None, "c0", "c7"])] == [4, 3, 4]
+    for wrong in (np.arange(3), ["c0", 0, None], ["c0", "", None]):
+        with pytest.raises(OptionError, match=r"^cameras must be names"):
+            gallery.search(x[:3], cameras=wrong)  # type: ignore[arg-type]
 
 
 def test_an_empty_gallery_finds_nobody(gallery: Gallery) -> None:

@@ -182,13 +182,16 @@ class Gallery:
 
         Raises:
             ShapeError: Queries of another dimension or not finite; `cameras` of another length.
-            OptionError: A value out of its range.
+            OptionError: A value out of its range, or a camera that is no name.
         """
         q = self._checked(queries, "queries")
         places = ranking.check_count(k, "k")
         wanted = max(places, ranking.check_count(shortlist, "shortlist")) if reranking else places
         if cameras is not None and (isinstance(cameras, str) or len(cameras) != len(q)):
             raise ShapeError(f"cameras must be {counted(len(q), 'name', 'names')}, one of each query")
+        for camera in cameras if cameras is not None else ():
+            if camera is not None:
+                check_name(camera, "cameras")  # a number is no camera's name, and would leave out nothing
         if self._prepared is not None and self._prepared.revision != self.store.revision:
             self._prepared = None  # of people who may be forgotten
         if check_templates(templates) == "all":
