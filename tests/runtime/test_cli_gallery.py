@@ -198,6 +198,13 @@ def test_other_cameras_have_to_be_known(filled: Path, package: Path, crops: Path
     assert (status, "64 bits" in err) == (1, True)
 
 
+def test_other_cameras_that_the_gallery_does_not_have_are_said(site: Path, package: Path, crops: Path, cli: Run) -> None:
+    cli("gallery", "enrol", site, crops, "--package", package, "--camera", "door")
+    status, _, err = cli("gallery", "search", site, crops, "--package", package, "--other-cameras")
+    notes = [f"note: the gallery has no entry of camera '{camera}'; there are 'door'" for camera in ("c1", "c2")]
+    assert (status, err.splitlines()) == (0, notes)
+
+
 def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
     stored = tmp_path / "crops.npz"
     assert cli("infer", package, crops, "-o", stored)[0] == 0

@@ -56,10 +56,11 @@ def cameras(crops: Crops, camera: str | None) -> list[str | None]:
     return [f"c{camid + 1}" for camid in crops.camids.tolist()]
 
 
-def tell_what_is_not_there(gallery: Gallery, where: Where) -> None:
+def tell_what_is_not_there(gallery: Gallery, where: Where, left_out: Sequence[str | None] = ()) -> None:
     """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
-    facts = gallery.stats() if where.cameras or where.identities else {}
-    for camera in where.cameras or ():
+    meant = dict.fromkeys([*(where.cameras or ()), *left_out])
+    facts = gallery.stats() if meant or where.identities else {}
+    for camera in meant:
         known = facts["cameras"]
         if camera not in known:
             there = f"; there are {quote_choices(known)}" if known else ""

@@ -46,8 +46,8 @@ def find(
     """Search, and decide where there is a threshold."""
     if other_cameras and crops.camids is None:
         raise DataError("the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg")
-    tell_what_is_not_there(gallery, where)
     own = cameras(crops, None) if other_cameras else None
+    tell_what_is_not_there(gallery, where, own or ())
     hits = gallery.search(crops.embeddings, top_k, where, own, templates, reranking)
     limit = gallery.threshold if threshold is None else threshold
     return Found(crops, hits, None if limit is None else gallery.decide(crops.embeddings, limit, where, own, templates))
