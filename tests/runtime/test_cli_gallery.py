@@ -223,6 +223,16 @@ def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Pat
         assert str(after["model"]) == str(before["model"])
 
 
+def test_an_export_takes_the_room_of_its_metadata(site: Path, tmp_path: Path, cli: Run) -> None:
+    notes = ["é" * 50_000, *map(str, range(99))]
+    with Gallery.open(site) as gallery:
+        gallery.enrol(np.ones((100, gallery.space.dim)), "anna", metadata=[{"note": note} for note in notes])
+    assert cli("gallery", "export", site, "-o", tmp_path / "all.npz")[0] == 0
+    assert (tmp_path / "all.npz").stat().st_size < 1_000_000
+    with np.load(tmp_path / "all.npz") as file:
+        assert [entry["note"] for entry in json.loads(file["metadata"].tobytes())] == notes
+
+
 def test_another_model_is_refused(site: Path, clip_package: Path, crops: Path, cli: Run) -> None:
     status, _, err = cli("gallery", "enrol", site, crops, "--package", clip_package)
     assert status == 1

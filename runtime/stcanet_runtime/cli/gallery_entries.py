@@ -74,6 +74,8 @@ def export(gallery: Gallery, output: Path, where: Where) -> int:
     """Write plain arrays; how many entries."""
     tell_what_is_not_there(gallery, where)
     rows, entries = gallery.rows(where)
+    # One text: in an array of texts each would take the room of the longest.
+    metadata = json.dumps([dict(entry.metadata) for entry in entries])
     with atomic_path(output) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -83,7 +85,7 @@ def export(gallery: Gallery, output: Path, where: Where) -> int:
             cameras=np.array([entry.camera or "" for entry in entries], str),
             times=np.array([entry.time for entry in entries], np.float64),
             tracks=np.array([entry.track or "" for entry in entries], str),
-            metadata=np.array([json.dumps(dict(entry.metadata)) for entry in entries], str),
+            metadata=np.frombuffer(metadata.encode(), np.uint8),
             paths=np.array([str(entry.metadata.get("path", entry.id)) for entry in entries], str),
             model=np.array(gallery.space.model),
         )
