@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -181,9 +182,9 @@ class TrackletBuffer:
         return faults
 
     def _bring_up_to_date(self, tracks: list[_Track]) -> list[_Fault]:
-        partial = [(track, self._fill_up(track)) for track in tracks if track.last]
-        features, faults = self._features(partial)
-        rest = {id(track): feature for (track, _), feature in zip(partial, features, strict=True)}
+        partial = [track for track in tracks if track.last]
+        features, faults = self._features((track, self._fill_up(track)) for track in partial)
+        rest = {id(track): feature for track, feature in zip(partial, features, strict=True)}
         for track in tracks:
             parts = [part for part in (track.total, rest.get(id(track))) if part is not None]
             track.asked = track.kept
@@ -204,18 +205,24 @@ class TrackletBuffer:
         indices = cut_clips(track.kept, self._length)[-1].tolist()
         return np.stack([track.last[i - start] if i >= start else track.first[i] for i in indices])
 
-    def _features(self, clips: Sequence[tuple[_Track, UInt8Array]]) -> tuple[list[Float64Array | None], list[_Fault]]:
-        """Features [D] of the clips of tracks; None where the model cannot embed one, and why."""
-        if not clips:
-            return [], []
-        try:
-            return list(clip_features(*self._encoder.embed_clips(np.stack([clip for _, clip in clips])))), []
-        except StcanetError as error:
-            if len(clips) == 1:
-                return [None], [(clips[0][0], error)]
-        # One clip that gives no number fails those that are in its batch: each by itself, this once.
-        alone = [self._features([clip]) for clip in clips]
-        return [features[0] for features, _ in alone], [fault for _, faults in alone for fault in faults]
+    def _features(self, clips: Iterable[tuple[_Track, UInt8Array]]) -> tuple[list[Float64Array | None], list[_Fault]]:
+        """Features [D] of the clips of tracks; None where the model cannot embed one, and why. It holds those of one run."""
+        features: list[Float64Array | None] = []
+        faults: list[_Fault] = []
+        rest = iter(clips)
+        while run := list(islice(rest, self._encoder.batch_sizes[-1])):
+            try:
+                features.extend(clip_features(*self._encoder.embed_clips(np.stack([clip for _, clip in run]))))
+            except StcanetError as error:
+                if len(run) == 1:
+                    features.append(None)
+                    faults.append((run[0][0], error))
+                    continue
+                for clip in run:  # one that gives no number fails those that are run with it: each by itself, this once
+                    alone, fault = self._features([clip])
+                    features.extend(alone)
+                    faults.extend(fault)
+        return features, faults
 
 
 def _is_old(track: _Track) -> bool:

@@ -70,6 +70,30 @@ def test_memory_of_a_long_track_is_two_clips(encoder: Encoder, frames: list[NDAr
     assert track.kept == 60
 
 
+def test_an_answer_makes_no_more_clips_than_a_run_takes(
+    clip_package: Path, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = Encoder.load(clip_package, "cpu", threads=1, batch_sizes=(1, 3))
+    buffer, made, runs = TrackletBuffer(encoder, ready_after=1), [0], list[tuple[int, int]]()
+    fill_up, embed_clips = buffer._fill_up, encoder.embed_clips
+
+    def count(track: Any) -> NDArray[np.uint8]:
+        made[0] += 1
+        return fill_up(track)
+
+    def embed(clips: NDArray[np.uint8]) -> Any:
+        runs.append((made[0], len(clips)))
+        return embed_clips(clips)
+
+    monkeypatch.setattr(buffer, "_fill_up", count)
+    monkeypatch.setattr(encoder, "embed_clips", embed)
+    for name, frame in enumerate(frames[:8]):
+        buffer.add(name, frame, "rgb")
+    found = buffer.embeddings()
+    assert runs == [(3, 3), (6, 3), (8, 2)]
+    assert_allclose(list(found.values()), encoder.encode_tracklets([[one] for one in frames[:8]], "rgb"), atol=TOLERANCE)
+
+
 def test_boxes_of_a_frame(encoder: Encoder, make_crop: MakeCrop) -> None:
     frame, boxes = make_crop(height=60, width=80), [[0, 0, 20, 40], [90, 0, 99, 9], [30, 5, 60, 60]]
     buffer = TrackletBuffer(encoder, ready_after=1)
