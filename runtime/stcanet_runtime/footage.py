@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ class Appearance:
     end: float
     frames: int
     """In how many of them its box showed something."""
+    embedding: Float32Array = field(default_factory=lambda: np.empty(0, np.float32))
+    """``[D]``; empty until the track is over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,22 +62,34 @@ def frames_with_boxes(video: str | Path, boxes: dict[int, Boxes]) -> Iterator[tu
 
 
 def follow_tracks(
-    buffer: TrackletBuffer, video: str | Path, boxes: dict[int, Boxes], seen: dict[int, Appearance]
+    encoder: Encoder, video: str | Path, boxes: dict[int, Boxes], every: int, seen: dict[int, Appearance]
 ) -> Iterator[int]:
-    """Put the boxes of a video into a buffer; yields the numbers of the frames that are done.
+    """Embed the tracks of a video; yields the numbers of the frames that are done.
+
+    Memory is that of the tracks under way, and of as many that are over as the model takes at once.
 
     Args:
-        buffer: Its tracks are called as in `boxes`.
+        encoder: The model.
         video: See `frames_with_boxes`, which says what is raised.
         boxes: By frame.
-        seen: Filled with what is known of each track that has a crop.
+        every: Of each track the first crop and each `every`-th after it count; see `TrackletBuffer`.
+        seen: Filled with what is known of each track that has a crop; all of it when the last frame is done.
     """
+    buffer, over = TrackletBuffer(encoder, every, ready_after=1), list[int]()
+    last, end = {track: number for number in sorted(boxes) for track in boxes[number].ids}, max(boxes)
     for (number, time, image), found in frames_with_boxes(video, boxes):
         valid = buffer.add_boxes(image, found.xyxy, "rgb", found.ids)
         for track, shown in zip(found.ids, valid.tolist(), strict=True):
             if shown:
                 known = seen.setdefault(track, Appearance(time, time, 0))
                 known.end, known.frames = time, known.frames + 1
+        over += [track for track in found.ids if last[track] == number and track in seen]
+        if len(over) >= encoder.batch_sizes[-1] or number == end:
+            rows = buffer.embeddings(over)
+            for track in over:
+                seen[track].embedding = rows[track]
+                buffer.forget(track)
+            over.clear()
         yield number
 
 

@@ -20,7 +20,6 @@ from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.identifier import Identifier
 from stcanet_runtime.identities import Track
 from stcanet_runtime.mot import Boxes, load_mot
-from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.tracklets import Progress
 from stcanet_runtime.video import frame_rate, read_video, video_writer
 
@@ -74,12 +73,13 @@ def identify_recordings(
     last = [max(recording.boxes) for recording in recordings]
     tracks: list[tuple[Track, NDArray[np.float32], int]] = []
     for index, recording in enumerate(recordings):
-        done, seen, buffer = sum(last[:index]), dict[int, Appearance](), TrackletBuffer(encoder, every, ready_after=1)
-        for number in follow_tracks(buffer, recording.video, recording.boxes, seen):
+        done, seen = sum(last[:index]), dict[int, Appearance]()
+        for number in follow_tracks(encoder, recording.video, recording.boxes, every, seen):
             if progress:
                 progress(done + number, sum(last))
-        rows = buffer.embeddings()
-        tracks += [(Track(recording.camera, str(i), one.start, one.end), rows[i], one.frames) for i, one in seen.items()]
+        tracks += [
+            (Track(recording.camera, str(name), one.start, one.end), one.embedding, one.frames) for name, one in seen.items()
+        ]
     for track, embedding, frames in sorted(tracks, key=lambda item: (item[0].end, item[0].key)):
         identifier.update(track, embedding, frames)
     return {track.key: identity for identity, found in identifier.identities.items() for track in found}

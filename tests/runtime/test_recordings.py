@@ -22,7 +22,9 @@ from detectors import write_detector
 from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError, recordings
 from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
-from stcanet_runtime.mot import load_mot
+from stcanet_runtime.footage import Appearance, follow_tracks
+from stcanet_runtime.mot import Boxes, load_mot
+from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.video import frame_rate, read_video, video_writer
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
@@ -97,7 +99,7 @@ def test_two_people_in_two_cameras(walks: list[str], package: Path, tmp_path: Pa
 def test_what_a_tracker_and_a_gallery_may_say_is_drawn() -> None:
     image = np.zeros((64, 64, 3), np.uint8)
     xyxy = np.array([[30, 20, 25, 60], [20, 20, 1e10, 50], [9, 9, 10, 10]], np.float64)  # reversed, beyond the frame, a pixel
-    recording = recordings.Recording("door", Path("door.mp4"), {1: recordings.Boxes((1, 2, 3), xyxy)})
+    recording = recordings.Recording("door", Path("door.mp4"), {1: Boxes((1, 2, 3), xyxy)})
     identities = {("door", "1"): 5, ("door", "2"): 6, ("door", "3"): 7}
     drawn = recordings._draw(image, recording, recording.boxes[1], identities, {6: "anna\n"}.get)
     assert (drawn[40, [20, 63]] == recordings._COLORS[6]).all()
@@ -444,6 +446,38 @@ def test_infer_embeds_the_tracks_of_a_video(
             crops[track].append(frame.image[y1:y2, x1:x2])
     assert np.allclose(rows, encoder.encode_tracklets([crops[1][::4], crops[2][::4]], "rgb"), atol=1e-6)
     assert call("rank", out, out, "--top-k", 1) == 0
+
+
+@pytest.mark.parametrize("kind", ["package", "clip_package"])
+def test_memory_does_not_grow_with_the_tracks_of_a_video(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("av")
+    video, _ = draw_walk(tmp_path, "door", ["red", "blue"], 1).split("=")
+    # In each frame two tracks begin that last three frames: 28 of them, six at once.
+    lives = {2 * first + place: range(first, first + 3) for first in range(1, FRAMES - 1) for place in (0, 1)}
+    boxes = {
+        frame: Boxes(ids, np.array([[10.0 + 60 * (i % 2) + i, 30, 30 + 60 * (i % 2) + i, 70] for i in ids]))
+        for frame in range(1, FRAMES + 1)
+        if (ids := tuple(i for i, life in lives.items() if frame in life))
+    }
+    most, crops, right = 0, dict[int, list[np.ndarray]](), TrackletBuffer.add_boxes
+
+    def add_boxes(buffer: TrackletBuffer, frame: np.ndarray, xyxy: np.ndarray, color: str, tracks: tuple[int, ...]) -> object:
+        nonlocal most
+        for track, (x1, y1, x2, y2) in zip(tracks, xyxy.astype(int), strict=True):
+            crops.setdefault(track, []).append(frame[y1:y2, x1:x2])
+        valid = right(buffer, frame, xyxy, color, tracks)
+        most = max(most, len(buffer.tracks))
+        return valid
+
+    monkeypatch.setattr(TrackletBuffer, "add_boxes", add_boxes)
+    encoder, seen = Encoder.load(request.getfixturevalue(kind), "cpu", 1, batch_sizes=(1, 4)), dict[int, Appearance]()
+    assert list(follow_tracks(encoder, video, boxes, 1, seen)) == list(boxes)
+    assert most < 6 + 4  # under way, and over
+    assert list(seen) == list(lives)
+    expected = encoder.encode_tracklets([crops[track] for track in seen], "rgb")
+    assert np.allclose([one.embedding for one in seen.values()], expected, atol=1e-6)
 
 
 def test_infer_embeds_each_box_of_a_file_or_a_detector(

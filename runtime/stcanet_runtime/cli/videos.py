@@ -17,7 +17,6 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.footage import Appearance, Person, embed_each_box, follow_tracks
 from stcanet_runtime.mot import Boxes, load_mot
-from stcanet_runtime.track_buffer import TrackletBuffer
 from stcanet_runtime.video import without_login
 
 _NO_TRACK = -1
@@ -59,10 +58,10 @@ def embed(
                 people += found
                 progress(number, max_frames or number)
             return _boxes(encoder, name, people)
-        buffer, seen = TrackletBuffer(encoder, every, ready_after=1), dict[int, Appearance]()
-        for number in follow_tracks(buffer, video, source, seen):
+        seen = dict[int, Appearance]()
+        for number in follow_tracks(encoder, video, source, every, seen):
             progress(number, max(source))
-        return _tracks(encoder, name, buffer, seen)
+        return _tracks(encoder, name, seen)
 
 
 def _boxes(encoder: Encoder, video: str, people: Sequence[Person]) -> tuple[Crops, dict[str, NDArray[Any]]]:
@@ -79,17 +78,14 @@ def _boxes(encoder: Encoder, video: str, people: Sequence[Person]) -> tuple[Crop
     return _named(encoder, video, names, [person.embedding for person in people]), columns
 
 
-def _tracks(
-    encoder: Encoder, video: str, buffer: TrackletBuffer, seen: dict[int, Appearance]
-) -> tuple[Crops, dict[str, NDArray[Any]]]:
-    rows = buffer.embeddings(seen)
+def _tracks(encoder: Encoder, video: str, seen: dict[int, Appearance]) -> tuple[Crops, dict[str, NDArray[Any]]]:
     columns = {
         "tracks": np.array(list(seen), np.int64),
         "starts": np.array([one.start for one in seen.values()]),
         "ends": np.array([one.end for one in seen.values()]),
         "frames": np.array([one.frames for one in seen.values()], np.int64),
     }
-    return _named(encoder, video, [str(track) for track in seen], [rows[track] for track in seen]), columns
+    return _named(encoder, video, [str(track) for track in seen], [one.embedding for one in seen.values()]), columns
 
 
 def _named(encoder: Encoder, video: str, names: Sequence[str], rows: Sequence[NDArray[np.float32]]) -> Crops:
