@@ -108,10 +108,11 @@ def annotate(
     recording: Recording, identities: dict[tuple[str, str], int], names: Callable[[int], str | None], out: str | Path
 ) -> None:
     """The video with boxes and identities drawn into it, up to the last frame that has boxes."""
+    last = max(recording.boxes)
     with video_writer(out, frame_rate(recording.video)) as write:
         for number, _, image in read_video(recording.video):
             write(_draw(image, recording, recording.boxes.get(number), identities, names))
-            if number >= max(recording.boxes):
+            if number >= last:
                 return
 
 

@@ -58,9 +58,9 @@ def embed(
                 people += found
                 progress(number, max_frames or number)
             return _boxes(encoder, name, people)
-        seen = dict[int, Appearance]()
+        seen, last = dict[int, Appearance](), max(source)
         for number in follow_tracks(encoder, video, source, every, seen):
-            progress(number, max(source))
+            progress(number, last)
         return _tracks(encoder, name, seen)
 
 
