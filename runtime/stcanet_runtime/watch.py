@@ -46,7 +46,7 @@ class _Camera:
         self.stream = AsyncEncoder(watch.encoder, 2, "drop_oldest" if live else "block", observe)
         self.last_done: float | None = None
         self.since: float | None = None
-        """When it gave frames again after an error."""
+        """When it gave frames again after an error; None once one of them is done."""
         self.error: str | None = None
         """Why it gives no frames; None while it does, and of a file that was read to its end."""
         self.unwritten: str | None = None
@@ -114,7 +114,7 @@ class _Camera:
             self.unwritten = str(error)
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
         if self.unwritten is None:  # frames without people write nothing, and say nothing about a full disk
-            self.last_done = time.time()
+            self.last_done, self.since = time.time(), None
 
 
 class Watch:
@@ -166,9 +166,9 @@ class Watch:
             interval: Seconds.
 
         Returns:
-            What became of each camera: its frames by outcome, ``last_done``, ``since`` (when it came back), ``ended`` (files
-            only), ``error``, why it gave no more: where a file has one it could not be read, or not to its end; and
-            ``unwritten``, why its last line was lost.
+            What became of each camera: its frames by outcome, ``last_done``, ``since`` (when it came back, until a frame is
+            done), ``ended`` (files only), ``error``, why it gave no more: where a file has one it could not be read, or not to
+            its end; and ``unwritten``, why its last line was lost.
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
@@ -291,7 +291,7 @@ def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_
     if camera["ended"]:
         return f"{who} failed{reason}" if reason else None
     last, since = camera["last_done"], camera.get("since")
-    if since is not None and (last is None or since > last):
+    if since is not None:
         started, last = float(since), None if last is None else since
     silence = _silence(who, last, started, now, max_age)
     return None if silence is None else silence + reason

@@ -124,12 +124,14 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
         if len(tries) == 3:
             watch.stop.set()
 
-    lines: list[dict[str, Any]] = []
-    watch = watch_camera(package, detector, read, lines, monkeypatch)
+    sinces: list[Any] = []
+    watch = watch_camera(package, detector, read, [], monkeypatch)
+    watch._write = lambda _: sinces.append(watch._cameras[0].since)
     counts = watch.run(interval=0.05)["door"]
     assert tries == ["rtsp://here/1"] * 3
-    assert back[1] <= counts["since"] <= counts["last_done"]
-    assert counts["submitted"] == 2 == counts["done"] == len(lines)
+    assert counts["submitted"] == 2 == counts["done"] == len(sinces)
+    assert back[1] <= sinces[1] <= counts["last_done"]
+    assert counts["since"] is None  # a clock that was ahead, and is set back, would say for hours that it is yet to come
 
 
 def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(
@@ -380,7 +382,6 @@ def test_a_camera_that_comes_back_has_its_time_from_then(tmp_path: Path) -> None
 
     assert faults(1001.0, last_done=200.0, since=1000.0) == []  # its first frame is under way
     assert faults(1011.0, last_done=200.0, since=1000.0) == ["camera door has done nothing for 11 s"]
-    assert faults(1011.0, last_done=1005.0, since=1000.0) == []
     assert faults(1001.0, since=1000.0) == []
     assert faults(1011.0, since=1000.0) == ["camera door has done nothing yet"]
     assert faults(1001.0, last_done=200.0) == ["camera door has done nothing for 801 s"]
