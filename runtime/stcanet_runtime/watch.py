@@ -241,9 +241,10 @@ def append_lines(file: io.FileIO) -> Write:
 def report_loading(health: str | Path | None) -> Iterator[None]:
     """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes. An error takes it away.
 
-    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile.
+    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile. Boxes without
+    a battery set their clock in these minutes, so the file says from where it counts.
     """
-    _write_health(health, {"started": time.time(), "loading": True, "cameras": {}})
+    _write_health(health, {"started": time.time(), "loading": True, "clock_zero": _clock_zero(), "cameras": {}})
     try:
         yield
     except BaseException:
@@ -251,6 +252,11 @@ def report_loading(health: str | Path | None) -> Iterator[None]:
             with suppress(OSError):
                 Path(health).unlink()
         raise
+
+
+def _clock_zero() -> float:
+    """When the monotonic clock, which all processes share, was 0; another time once the clock was set."""
+    return time.time() - time.monotonic()
 
 
 def _write_health(path: str | Path | None, facts: dict[str, Any]) -> None:
@@ -275,7 +281,9 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     now = time.time() if now is None else now
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
+        started, patience = float(facts["started"]), max_age
+        if facts.get("loading"):
+            now, patience = now - _clock_zero() + facts["clock_zero"], max(max_age, _LONGEST_LOADING)
         found = [_silence("the watch", float(facts["time"]), started, now, patience)]
         for name, camera in facts["cameras"].items():
             if not (alive and camera["error"]):

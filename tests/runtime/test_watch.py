@@ -387,10 +387,14 @@ def test_a_camera_that_comes_back_has_its_time_from_then(tmp_path: Path) -> None
     assert faults(1001.0, last_done=200.0) == ["camera door has done nothing for 801 s"]
 
 
-def test_a_watch_is_alive_while_its_models_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "health.json"
+@pytest.mark.parametrize("jump", [0, 86400, -86400])
+def test_a_watch_is_alive_while_its_models_load(
+    jump: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, right = tmp_path / "health.json", time.time
     with report_loading(path):
-        started = json.loads(path.read_text())["time"]
+        started = json.loads(path.read_text())["time"] + jump
+        monkeypatch.setattr(time, "time", lambda: right() + jump)  # the clock is set
         assert call("health", path, "--alive", "--max-age", 60) == 0
         assert check_health(path, 60, now=started + 1700) == []
         assert check_health(path, 60, now=started + 1801, alive=True) == ["the watch has done nothing for 1801 s"]
