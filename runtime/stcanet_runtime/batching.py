@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -44,3 +46,24 @@ def cut(batch: UInt8Array, sizes: Sequence[int]) -> Iterator[tuple[UInt8Array, i
             rows = np.concatenate([rows, np.repeat(rows[-1:], size - len(rows), axis=0)])
         yield rows, min(size, left)
         start += size
+
+
+def run_together(runs: Iterable[Callable[[], object]], callers: int) -> None:
+    """Each of the runs by so many threads at the same time.
+
+    A provider keeps memory for as many runs as there ever were at once, so it grows late where threads seldom meet.
+
+    Raises:
+        OptionError: `callers` is below 1.
+    """
+    if callers < 1:
+        raise OptionError("callers", callers, "at least 1")
+    together = threading.Barrier(callers)
+
+    def meet(run: Callable[[], object]) -> None:
+        together.wait()
+        run()
+
+    with ThreadPoolExecutor(callers) as pool:
+        for run in runs:
+            list(pool.map(meet, [run] * callers))

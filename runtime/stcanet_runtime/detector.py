@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.gpu_device import to_host
+from stcanet_runtime.batching import run_together
 from stcanet_runtime.boxes import crop_boxes
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.frames import FrameSource, as_frame
@@ -69,9 +71,13 @@ class Detector:
         resources = Resources(threads, cache=None if cache is None else Path(cache))
         return cls(open_session(path, providers, resources=resources), threshold, person)
 
-    def warm_up(self) -> None:
-        """Run once, on a dark frame, so that the first one does not wait for what a provider prepares."""
-        self.detect(np.zeros((*self._size, 3), np.uint8), "rgb")
+    def warm_up(self, callers: int = 1) -> None:
+        """Run once, on a dark frame, so that the first one does not wait for what a provider prepares.
+
+        Args:
+            callers: Threads that will call it, as of :meth:`Encoder.warm_up`.
+        """
+        run_together([partial(self.detect, np.zeros((*self._size, 3), np.uint8), "rgb")], callers)
 
     def detect(self, frame: FrameSource, format: str) -> NDArray[np.float64]:
         """The people in a frame.

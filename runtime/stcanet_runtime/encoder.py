@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from PIL import Image
 
 from stcanet_runtime.archive import opened
 from stcanet_runtime.arrays import Float32Array, UInt8Array
-from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut
+from stcanet_runtime.batching import DEFAULT_SIZES, check_sizes, cut, run_together
 from stcanet_runtime.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.contract import check_contract, check_crops, noise, run_graph, unit_embeddings
 from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
@@ -258,24 +256,14 @@ class Encoder:
         """Run each of the batch sizes once, on noise.
 
         Args:
-            callers: Threads that will run the model, each `AsyncEncoder` being one; they run each size at the same time. A
-                provider keeps memory for as many runs as there ever were at once, so it grows late where they seldom meet.
+            callers: Threads that will run the model, each `AsyncEncoder` being one; see
+                :func:`stcanet_runtime.batching.run_together`.
 
         Raises:
             OptionError: `callers` is below 1.
         """
-        if callers < 1:
-            raise OptionError("callers", callers, "at least 1")
         crops = noise(self.manifest.input, self.batch_sizes[-1])
-        together = threading.Barrier(callers)
-
-        def run(size: int) -> None:
-            together.wait()
-            self.embed_batch(crops[:size])
-
-        with ThreadPoolExecutor(callers) as pool:
-            for size in reversed(self.batch_sizes):
-                list(pool.map(run, [size] * callers))
+        run_together((partial(self.embed_batch, crops[:size]) for size in reversed(self.batch_sizes)), callers)
 
     def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
         """`embed_batch` for any number of crops, in runs of the batch sizes."""

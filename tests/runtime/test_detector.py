@@ -82,5 +82,5 @@ def test_warming_up_is_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return right(feeds)
 
     monkeypatch.setattr(detector._session, "run", run)
-    detector.warm_up()
-    assert shapes == [(1, 3, SIZE, SIZE)]
+    detector.warm_up(callers=2)
+    assert shapes == [(1, 3, SIZE, SIZE)] * 2

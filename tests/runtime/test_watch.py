@@ -216,7 +216,7 @@ def test_what_is_quickly_seen_goes_before_the_models(
     right = Encoder.load
     monkeypatch.setattr(Encoder, "load", load)
     monkeypatch.setattr(Encoder, "warm_up", lambda _, callers: order.append(f"warm for {callers}"))
-    monkeypatch.setattr(Detector, "warm_up", lambda _: order.append("detector"))
+    monkeypatch.setattr(Detector, "warm_up", lambda _, callers: order.append(f"detector for {callers}"))
     monkeypatch.setattr(Metrics, "serve", lambda *_: order.append("metrics"))
     cameras, health = [f"door={clip}", f"yard={clip}"], ["--health", tmp_path / "health.json"]
     options = ["--detector", detector, "--provider", "cpu", "--threads", 1, "--metrics-port", 1, *health]
@@ -231,7 +231,7 @@ def test_what_is_quickly_seen_goes_before_the_models(
     assert "it has no threshold" in capfd.readouterr().err
     assert order == []
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g", "--threshold", 0.5) == 0
-    assert order == ["metrics", True, "warm for 2", "detector"]
+    assert order == ["metrics", True, "warm for 2", "detector for 2"]
 
 
 def test_a_package_that_is_replaced_while_it_is_loaded_is_compared_with_the_gallery(

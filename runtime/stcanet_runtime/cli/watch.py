@@ -69,7 +69,7 @@ def watch(
         known = stack.enter_context(Gallery.open(gallery, encoder.model_sha256, read_only=True)) if gallery else None
         finder = Detector.load(detector, provider, threads, min_score, cache=cache)
         encoder.warm_up(len(sources))  # each camera has a thread of its own
-        finder.warm_up()
+        finder.warm_up(len(sources))
         watched = Watch(encoder, finder, sources, write, known, threshold, metrics)
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
