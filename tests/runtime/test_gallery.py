@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -231,11 +232,12 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
     [
         *({"metadata": {"x": value}} for value in (np.nan, np.inf, 2**63, -(2**63) - 1)),
         {"before": np.nan},
+        {"after": datetime.now(UTC)},
         {"identities": "anna"},
     ],
 )
 def test_filters_that_choose_nobody_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|of 64 bits|a time|a tuple of names)"):
+    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|of 64 bits|a time in|a tuple of names)"):
         Where(**values)
 
 
@@ -789,6 +791,7 @@ def test_galleries_that_cannot_be(path: Path, wrong: dict[str, Any]) -> None:
         ({"identities": ["a", 3]}, OptionError),
         ({"identities": "\udcff"}, OptionError),
         ({"identities": "a", "times": [1.0, np.nan]}, OptionError),
+        ({"identities": "a", "times": datetime.now(UTC)}, OptionError),
         ({"identities": "a", "metadata": {"x": np.nan}}, OptionError),
         ({"identities": "a", "metadata": {"x": object()}}, OptionError),
         ({"identities": "a", "cameras": ["c", "d", "e"]}, ShapeError),

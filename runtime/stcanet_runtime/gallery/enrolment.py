@@ -75,9 +75,13 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_time(moment: Any) -> float:
-    if isinstance(moment, str) or moment is None or not math.isfinite(float(moment)):
+    try:
+        seconds = math.nan if isinstance(moment, str) else float(moment)
+    except (TypeError, ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
         raise OptionError("times", moment, "finite numbers of seconds")
-    return float(moment)
+    return seconds
 
 
 def _check_metadata(metadata: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
@@ -88,8 +89,9 @@ class Where:
                 raise OptionError(name, names, "a tuple of names")
             object.__setattr__(self, name, None if names is None else tuple(map(str, names)))
         for name in ("after", "before"):
-            if math.isnan(getattr(self, name) or 0.0):  # before and after nothing: retention would keep everything
-                raise OptionError(name, getattr(self, name), "a time")
+            moment = getattr(self, name)  # before and after NaN is nothing: retention would keep everything
+            if moment is not None and (not isinstance(moment, Real) or math.isnan(moment)):
+                raise OptionError(name, moment, "a time in seconds")
         for value in (self.metadata or {}).values():
             if not isinstance(value, str | int | float | bool | None):
                 raise OptionError("metadata", value, "compared with a string, number, true, false or null")
