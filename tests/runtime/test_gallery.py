@@ -558,6 +558,37 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+class Interrupted:
+    """A connection that Ctrl-C meets right after a statement."""
+
+    def __init__(self, connection: sqlite3.Connection, after: str) -> None:
+        self._connection, self._after = connection, after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        done = self._connection.execute(statement, *values)
+        if statement.startswith(self._after):
+            interrupt()
+        return done
+
+
+@pytest.mark.parametrize(("after", "count"), [("BEGIN", 60), ("COMMIT", 61)])
+def test_an_interrupted_enrolment_is_over(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch, after: str, count: int
+) -> None:
+    x, _ = make_people()
+    assert len(filled.search(x[:1], 99)[0]) == 60
+    with monkeypatch.context() as patch:
+        patch.setattr(filled.store, "_connection", Interrupted(filled.store._connection, after))  # type: ignore[attr-defined]
+        with pytest.raises(KeyboardInterrupt):
+            filled.enrol(x[:1], "late")
+    assert len(filled.search(x[:1], 99)[0]) == count
+    with Gallery.open(path, timeout=0.1) as other:
+        other.enrol(x[:1], "other")
+
+
 def test_a_file_that_was_replaced_is_not_used_any_more(
     filled: Gallery, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -219,11 +219,11 @@ def explained(path: Path) -> Iterator[None]:
 @contextmanager
 def transaction(connection: sqlite3.Connection, kind: str = "IMMEDIATE") -> Iterator[None]:
     """All or nothing: committed when the block ends, else as if it had never begun."""
-    connection.execute(f"BEGIN {kind}")
     try:
+        connection.execute(f"BEGIN {kind}")  # in here: it may wait long, and Ctrl-C come when it has begun
         yield
+        connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:  # SQLite ends it by itself on some errors
             connection.execute("ROLLBACK")
         raise
-    connection.execute("COMMIT")

@@ -99,11 +99,13 @@ class SqliteStore:
     def _writing(self, edit: bool) -> Iterator[sqlite3.Connection]:
         """A transaction; an `edit` changes entries that others may have read already."""
         with self._asking() as connection:
-            with database.transaction(connection):
-                yield connection
-                if edit:
-                    self._connection.execute("UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE name = 'edits'")
-            self._follower.own_commit()
+            try:
+                with database.transaction(connection):
+                    yield connection
+                    if edit:
+                        self._connection.execute("UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE name = 'edits'")
+            finally:  # after an error, too: Ctrl-C may come when it is committed
+                self._follower.own_commit()
 
     # ---- changing ----
 
