@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +95,7 @@ def follow_tracks(
 
 
 def embed_each_box(
-    encoder: Encoder, video: str | Path, source: dict[int, Boxes] | Detector, every: int
+    encoder: Encoder, video: str | Path, source: dict[int, Boxes] | Detector, every: int, max_frames: int | None = None
 ) -> Iterator[tuple[int, list[Person]]]:
     """Frame numbers, and the people in them; boxes of which nothing lies in the frame are left out.
 
@@ -103,12 +104,14 @@ def embed_each_box(
         video: See `read_video`.
         source: Boxes by frame, or what finds them.
         every: Frames 1, 1 + every, … are looked at; at least 1.
+        max_frames: Of the video, for a detector: no more are read. None for all.
 
     Raises:
         DataError: The video cannot be read, or ends before its boxes do.
     """
     if isinstance(source, Detector):
-        chosen = ((frame, Boxes((), source.detect(frame.image, "rgb"))) for frame in read_video(video) if _is_due(frame, every))
+        frames = islice(read_video(video), max_frames)
+        chosen = ((frame, Boxes((), source.detect(frame.image, "rgb"))) for frame in frames if _is_due(frame, every))
     else:
         chosen = ((frame, boxes) for frame, boxes in frames_with_boxes(video, source) if _is_due(frame, every))
     for (number, _, image), boxes in chosen:

@@ -8,9 +8,11 @@ import os
 import struct
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import nullcontext
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,13 +21,13 @@ import pytest
 import typer
 from detectors import write_detector
 
-from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError, recordings
+from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError, footage, recordings
 from stcanet_runtime import video as video_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.mot import Boxes, load_mot
 from stcanet_runtime.track_buffer import TrackletBuffer
-from stcanet_runtime.video import frame_rate, read_video, video_writer
+from stcanet_runtime.video import VideoFrame, frame_rate, read_video, video_writer
 
 COLORS = {"red": (220, 30, 30), "blue": (30, 40, 220)}
 FRAMES = 16
@@ -512,6 +514,21 @@ def test_infer_says_which_options_do_not_go_together(
 ) -> None:
     assert call("infer", package, "door.mp4", *options) == 2
     assert message in capsys.readouterr().err
+
+
+def test_infer_reads_no_frame_beyond_the_last(
+    walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(path: str) -> Iterator[VideoFrame]:
+        yield from islice(read_video(path), 7)
+        raise DataError("damaged")
+
+    monkeypatch.setattr(footage, "read_video", read)
+    detector = write_detector(tmp_path / "d.onnx", [[8, 4, 24, 40, 0.9, 0]])
+    options = ["--detector", detector, "--every", 3, "-o", tmp_path / "boxes.npz"]
+    video = walks[1].split("=")[0]
+    assert call("infer", package, video, *options, "--max-frames", 7) == 0
+    assert call("infer", package, video, *options, "--max-frames", 8) == 1
 
 
 def test_infer_on_a_video_without_anybody(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -45,16 +44,16 @@ def embed(
     Raises:
         DataError: The video cannot be read, ends before its boxes do, or nobody is in it.
     """
-    limit, name = max_frames or np.inf, without_login(video)
+    name = without_login(video)
     if isinstance(source, dict):
-        source = {frame: boxes for frame, boxes in source.items() if frame <= limit}
+        source = {frame: boxes for frame, boxes in source.items() if frame <= (max_frames or frame)}
         if not source:
             first = "first frame" if max_frames == 1 else f"first {max_frames} frames"
             raise DataError(f"{name}: there are no boxes in its {first}")
     with progress_bar("embedding") as progress:
         if isinstance(source, Detector) or each_box:
             people: list[Person] = []
-            for number, found in takewhile(lambda item: item[0] <= limit, embed_each_box(encoder, video, source, every)):
+            for number, found in embed_each_box(encoder, video, source, every, max_frames):
                 people += found
                 progress(number, max_frames or number)
             return _boxes(encoder, name, people)
