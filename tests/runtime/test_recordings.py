@@ -531,6 +531,11 @@ def test_infer_reads_no_frame_beyond_the_last(
     assert call("infer", package, video, *options, "--max-frames", 8) == 1
 
 
+def test_infer_on_a_camera_needs_an_end(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("infer", package, "rtsp://box/1", "--detector", "d") == 2
+    assert "'--max-frames': is needed with a URL" in capsys.readouterr().err
+
+
 def test_infer_on_a_video_without_anybody(
     walks: list[str], package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -619,7 +619,8 @@ def test_passwords_of_cameras_are_in_no_message_and_no_file(
     assert call("infer", package, url, *options, "-o", tmp_path / "p.npz", "--max-frames", 2, "--json") == 0
     with np.load(tmp_path / "p.npz") as found:
         assert found["paths"].tolist() == ["rtsp:/box/1/1-1", "rtsp:/box/1/2-1"]
-    assert call("infer", package, refused, *options) == 1
+    assert call("infer", package, refused, *options, "--max-frames", 2) == 1
+    assert call("infer", package, refused, *options) == 2
     assert call("infer", package, refused) == 2
     assert call("watch", package, refused, *options) == 2
     assert call("watch", package, f"{url}?a=b", *options) == 2

@@ -56,7 +56,9 @@ def infer(
     every: Annotated[
         int, typer.Option(min=1, help="Of a track one crop of so many counts; of single boxes one frame of so many.")
     ] = 1,
-    max_frames: Annotated[int | None, typer.Option(min=1, help="Stop a video after so many frames.")] = None,
+    max_frames: Annotated[
+        int | None, typer.Option(min=1, max=2**31 - 1, help="Stop a video after so many frames; --detector on a URL needs it.")
+    ] = None,
     skip_bad: Annotated[
         bool, typer.Option("--skip-bad", help="Leave out and list unreadable images; default: an error.")
     ] = False,
@@ -73,7 +75,7 @@ def infer(
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
-    from stcanet_runtime.video import is_video
+    from stcanet_runtime.video import is_url, is_video
 
     if rerank and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
@@ -86,6 +88,8 @@ def infer(
         raise typer.BadParameter("a video or camera needs --boxes or --detector", param_hint="'IMAGES'")
     if video and len(images) > 1:
         raise typer.BadParameter("with --boxes or --detector one video or camera at a time", param_hint="'IMAGES'")
+    if detector is not None and is_url(images[0]) and max_frames is None:
+        raise typer.BadParameter("is needed with a URL: a camera has no end", param_hint="'--max-frames'")
     if sheet is not None and video:
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
