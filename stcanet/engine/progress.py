@@ -27,6 +27,8 @@ class Progress:
 
     epoch: int = 0
     """Epochs done."""
+    last: dict[str, float] = field(default_factory=dict)
+    """What was recorded of the last of them."""
     step: int = 0
     """Batches done of the next epoch."""
     totals: dict[str, float] = field(default_factory=dict)

@@ -121,8 +121,13 @@ class _Run:
             why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
             raise DataError(f"{dataset.root} has no images to train on: {why}")
         self.progress, learnt = load_progress(state, _fingerprint(self.train_samples)) if state else (Progress(), None)
-        if config.epochs < self.progress.epoch:
-            raise OptionError("epochs", config.epochs, f"at least {self.progress.epoch}, which the run has behind it")
+        begun = self.progress.epoch + (self.progress.step > 0)
+        if config.epochs < begun:
+            raise OptionError("epochs", config.epochs, f"at least {begun}, which the run has begun")
+        if state and self.progress.best_epoch and not (best := state.with_name(run_files.BEST)).exists():
+            raise CheckpointError(
+                f"{best}, of epoch {self.progress.best_epoch}, is gone; put it back, or train anew into another folder"
+            )
         # What is restored anyway need not be downloaded or read once more.
         start = replace(config, backbone_weights="none", init="") if learnt else config
         model, taken = _build(start, len(label_map(self.train_samples)))
@@ -145,6 +150,9 @@ class _Run:
         with self._folder(out, resumed) as folder:
             if folder and not self.progress.epoch:
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
+            # Of a run that is resumed: its last epoch was not to be the last, so it is not validated yet; or last.pt is gone.
+            if self.progress.epoch == self.config.epochs:
+                self._save(folder, self.progress.last | (self._validate() if self.query else {}))
             while self.progress.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
                 self._save(folder, values)
@@ -158,7 +166,8 @@ class _Run:
         """The run folder of the main process; the others have none."""
         if not self.world.is_main:
             return nullcontext()
-        folder = RunFolder(out, self.config, self.progress.epoch if resumed else None)
+        # The last epoch may be validated only now; its figures are then recorded again.
+        folder = RunFolder(out, self.config, min(self.progress.epoch, self.config.epochs - 1) if resumed else None)
         if resumed:
             folder.log(f"resumed: {resumed['resumed']}")
         return folder
@@ -206,6 +215,7 @@ class _Run:
         """Leave what an epoch leaves; the state comes last, so that whatever is missing is made again."""
         if folder is None:
             return
+        self.progress.last = values
         folder.record(self.progress.epoch, values)
         checkpoint = self._checkpoint(self.progress.epoch, values)
         save_checkpoint(checkpoint, folder.root / run_files.LAST)

@@ -171,6 +171,29 @@ def test_more_epochs_continue_a_finished_run(people: Path, tmp_path: Path) -> No
         train(short, tmp_path / "run", resume=True)
 
 
+def test_the_epochs_that_are_done_can_be_all_and_are_validated_then(people: Path, tmp_path: Path) -> None:
+    class StopsAfterAnEpoch(Interrupter):
+        def on_epoch(self, *_: object) -> None:
+            raise InterruptedRunError
+
+    config, run = settings(people, epochs=2, eval_every=2, checkpoint_minutes=1e-9), tmp_path / "run"
+    with pytest.raises(InterruptedRunError):
+        train(config, run, StopsAfterAnEpoch(0))
+    assert not (run / "best.pt").exists()
+    short = replace(config, epochs=1)
+    result = train(short, run, resume=True)
+    assert replace(result, seconds=0.0) == replace(train(short, run, resume=True), was_finished=False)
+    train(short, tmp_path / "untouched")
+    assert_same_run(run, tmp_path / "untouched")
+    with pytest.raises(InterruptedRunError):
+        train(config, run, Interrupter(3), resume=True)
+    with pytest.raises(OptionError, match="epochs must be at least 2, which the run has begun"):
+        train(short, run, resume=True)
+    (run / "best.pt").unlink()
+    with pytest.raises(CheckpointError, match=r"best\.pt, of epoch 1, is gone"):
+        train(config, run, resume=True)
+
+
 def test_what_a_run_started_from_is_remembered(people: Path, tmp_path: Path) -> None:
     first = train(settings(people, epochs=1, val_fraction=0.0), tmp_path / "first").checkpoint
     config = settings(people, epochs=1, val_fraction=0.0, init=str(first))
