@@ -19,7 +19,6 @@ from stcanet.data.masks.making import draw_masks, make_masks
 from stcanet.data.masks.parser import HumanParser
 from stcanet.data.matlab import load_mat
 from stcanet_runtime.errors import ConfigError, DataError, MissingDependencyError, PackageError
-from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -34,7 +33,7 @@ def test_the_labels_of_lip_are_grouped_as_specified() -> None:
     parts = load_grouping()(np.arange(20, dtype=np.uint8)[None])[0]
     expected = {1: {1, 2, 4, 13}, 2: {3, 5, 6, 7, 10, 11, 14, 15}, 3: {9, 12, 16, 17}, 4: {8, 18, 19}, 0: {0}}
     assert {part: set(np.flatnonzero(parts == part).tolist()) for part in range(5)} == expected
-    assert load_grouping().parser == ParserSpec(mean=list(IMAGENET_MEAN), std=list(IMAGENET_STD))
+    assert load_grouping().parser == ParserSpec()
 
 
 @pytest.mark.parametrize("end", ["\n", ""])
@@ -54,18 +53,20 @@ def test_a_grouping_of_names_and_numbers(tmp_path: Path, end: str) -> None:
         ("[parts]\nhead = [256]", "from 0 to 255"),
         ("[parts]\nhead = [true]", "no label True"),
         ("[parts]\nhands = [1]", "parts.hands; known are head"),
-        ("other = 1\n[parts]\nhead = [1]", "unknown entry other"),
+        ("other = 1\n[parts]\nhead = [1]", "unknown setting other; known are 'labels'"),
         ("labels = []", "a table with labels for head"),
         ("parts = 3", "parts must be a table"),
         ("[parts]\nhead = 5", "parts.head must be a list of labels, got 5"),
         ('[parts]\nhead = "hat"', "parts.head must be a list of labels, got 'hat'"),
-        ("labels = 5\n[parts]\nhead = [1]", "labels must be a list of names, got 5"),
-        ('labels = [1]\n[parts]\nhead = ["a"]', "labels must be a list of names"),
-        ("label_file = 5\n[parts]\nhead = [1]", "label_file must be the name of a file, got 5"),
-        ("[parts]\nhead = [1]\n[parser]\nheight = 0", "height must be"),
-        ("[parts]\nhead = [1]\n[parser]\nstd = [0, 1, 1]", "std must be"),
-        ('[parts]\nhead = [1]\n[parser]\noutput = "x"', "output must be"),
+        ("labels = 5\n[parts]\nhead = [1]", "labels must be a list of any number of values, got 5"),
+        ('labels = [1]\n[parts]\nhead = ["a"]', "labels must be a text, got 1"),
+        ("label_file = 5\n[parts]\nhead = [1]", "label_file must be a text, got 5"),
+        ("[parts]\nhead = [1]\n[parser]\nheight = 0", "parser.height must be at least 1 pixel, got 0"),
+        ("[parts]\nhead = [1]\n[parser]\nstd = [0, 1, 1]", "parser.std must be three numbers above 0"),
+        ('[parts]\nhead = [1]\n[parser]\noutput = "x"', "parser.output must be 'nchw', 'nhwc' or 'labels', got 'x'"),
         ("[parts]\nhead = [1]\n[parser]\nsize = 1", "parser.size"),
+        ("parser = 3\n[parts]\nhead = [1]", "parser must be a table of settings, got 3"),
+        ("[parts]\nhead = [1]\n[parser]\nmean = [0, 1]", "parser.mean must be a list of 3 values"),
         ('label_file = "absent.txt"\n[parts]\nhead = [1]', "absent.txt"),
     ],
 )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet.config.values import check_choices, typed
 from stcanet.data.masks.labels import read_names
 from stcanet.data.masks.layout import PARTS
-from stcanet_runtime.errors import ConfigError, DataError
+from stcanet_runtime.errors import ConfigError, DataError, OptionError
 from stcanet_runtime.files import read_toml
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
@@ -29,23 +30,28 @@ class ParserSpec:
 
     height: int = 256
     width: int = 256
-    mean: Sequence[float] = IMAGENET_MEAN
+    mean: tuple[float, float, float] = IMAGENET_MEAN
     """Of values in 0..1, in the order of the channels."""
-    std: Sequence[float] = IMAGENET_STD
+    std: tuple[float, float, float] = IMAGENET_STD
     channels: Literal["rgb", "bgr"] = "rgb"
     output: Literal["nchw", "nhwc", "labels"] = "nchw"
     """Scores ``[1, labels, h, w]``, scores ``[1, h, w, labels]``, or label values ``[1, h, w]``."""
 
     def __post_init__(self) -> None:
+        check_choices(self, "parser.")
         for name in ("height", "width"):
-            value = getattr(self, name)
-            _require(name, value, type(value) is int and value >= 1, "a number of pixels, at least 1")
-        for name in ("mean", "std"):
-            value = getattr(self, name)
-            numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(type(v) in (int, float) for v in value)
-            _require(name, value, numbers and (name == "mean" or min(value) > 0), "three numbers, std above 0")
-        _require("channels", self.channels, self.channels in ("rgb", "bgr"), "'rgb' or 'bgr'")
-        _require("output", self.output, self.output in ("nchw", "nhwc", "labels"), "'nchw', 'nhwc' or 'labels'")
+            _require(f"parser.{name}", getattr(self, name), getattr(self, name) >= 1, "at least 1 pixel")
+        _require("parser.std", self.std, min(self.std) > 0, "three numbers above 0")
+
+
+@dataclass(frozen=True)
+class _File:
+    """What is in the file."""
+
+    labels: tuple[str, ...] = ()
+    label_file: str = ""
+    parts: Mapping[str, Any] = field(default_factory=dict)
+    parser: ParserSpec = field(default_factory=ParserSpec)
 
 
 @dataclass(frozen=True)
@@ -82,26 +88,16 @@ def load_grouping(path: Path = LIP) -> Grouping:
     """
     content = read_toml(path, "grouping")
     try:
-        _known(content, ("labels", "label_file", "parts", "parser"), "")
-        names = _names(content, path.parent)
-        parser = content.get("parser", {})
-        _known(parser, [item.name for item in fields(ParserSpec)], "parser.")
-        return Grouping(_table(content.get("parts", {}), names), len(names), ParserSpec(**parser))
-    except ConfigError as error:
+        file = _File(**typed(_File, content))
+        names = read_names(path.parent / file.label_file) if file.label_file else file.labels
+        return Grouping(_table(file.parts, names), len(names), file.parser)
+    except (ConfigError, OptionError) as error:
         raise ConfigError(f"grouping {path}: {error}") from None
 
 
-def _names(content: Mapping[str, Any], folder: Path) -> list[str]:
-    file, names = content.get("label_file"), content.get("labels", [])
-    _require("labels", names, isinstance(names, list) and all(isinstance(name, str) for name in names), "a list of names")
-    if file is None:
-        return list(names)
-    _require("label_file", file, isinstance(file, str), "the name of a file")
-    return read_names(folder / file)
-
-
 def _table(parts: Mapping[str, Any], names: Sequence[str]) -> NDArray[np.uint8]:
-    _known(parts, PARTS, "parts.")
+    if unknown := sorted(set(parts) - set(PARTS)):
+        raise ConfigError(f"unknown part parts.{unknown[0]}; known are {', '.join(PARTS)}")
     _require("parts", dict(parts), bool(parts), f"a table with labels for {', '.join(PARTS)}")
     table = np.zeros(_MAX_LABEL + 1, np.uint8)
     for number, part in enumerate(PARTS, start=1):
@@ -121,14 +117,7 @@ def _value(label: object, names: Sequence[str]) -> int:
         return label
     if label not in names:
         raise ConfigError(f"there is no label {label!r}; known are {', '.join(names) or 'none: give labels or label_file'}")
-    return list(names).index(str(label))
-
-
-def _known(table: object, names: Sequence[str], prefix: str) -> None:
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{prefix.rstrip('.')} must be a table, got {table!r}")
-    if unknown := sorted(set(table) - set(names)):
-        raise ConfigError(f"unknown entry {prefix}{unknown[0]}; known are {', '.join(names)}")
+    return names.index(str(label))
 
 
 def _require(name: str, value: object, condition: bool, expected: str) -> None:
