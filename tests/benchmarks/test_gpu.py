@@ -80,26 +80,54 @@ def test_tests_that_are_all_skipped_have_measured_nothing(tmp_path: Path, body: 
     assert done.returncode == status, done.stdout + done.stderr
 
 
+PARTS = "build attention-tests retrieval-tests attention rerank model preprocess memcheck racecheck random-retrieval".split()
+
+
 @pytest.mark.parametrize(
     ("outcomes", "last"),
     [
         ({}, []),
-        ({"bench_gpu_rerank.py": 77, "tests/runtime": 77}, ["nothing measured: rerank retrieval-tests"]),
+        ({"bench_gpu_rerank.py": 77, "tests/runtime": 77}, ["nothing measured: retrieval-tests rerank random-retrieval"]),
         ({"bench_model.py": 3, "--gpu": 77}, ["failed: model", "nothing measured: preprocess"]),
     ],
 )
 def test_gpu_sh_names_the_parts_that_failed_or_measured_nothing(
     tmp_path: Path, outcomes: dict[str, int], last: list[str]
 ) -> None:
-    """With stand-ins that leave with a status and do nothing else."""
-    cases = "".join(f"  *{word}*) exit {status} ;;\n" for word, status in outcomes.items())
-    for name in ("python3", "cmake", "compute-sanitizer"):
-        (tmp_path / name).write_text(f'#!/bin/sh\ncase "$*" in\n{cases}esac\n')
-        (tmp_path / name).chmod(0o755)
-    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    command = ["sh", str(FOLDER / "gpu.sh")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    lines = done.stdout.splitlines()
+    done = run_gpu_sh(tmp_path, outcomes, "made/here")
     assert (done.returncode, done.stderr) == (int(bool(last)), "")
-    assert [line for line in lines if not line.startswith("==") and line] == last
-    assert sum(line.endswith(" s") for line in lines) == 9  # all parts ran
+    assert done.stdout.splitlines()[-1 - len(last) :] == [f"all output: {tmp_path / 'made/here'}", *last]
+    assert [line.split()[1].strip(":") for line in done.stdout.splitlines() if line.endswith(" s")] == PARTS
+    assert "ran bench_model.py" in (tmp_path / "made/here/model.txt").read_text().replace("benchmarks/", "")
+
+
+def test_gpu_sh_runs_the_parts_that_are_named_in_all_the_time_there_is(tmp_path: Path) -> None:
+    done = run_gpu_sh(tmp_path, {}, "out", "racecheck", "retrieval-tests")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert {path.stem for path in (tmp_path / "out").glob("*.txt")} == {"build", "racecheck", "retrieval-tests"}
+    done = run_gpu_sh(tmp_path, {}, "out", "racechecks")
+    assert (done.returncode, done.stderr) == (2, f"error: no part 'racechecks'; there are {' '.join(PARTS)}\n")
+
+
+def test_tests_that_run_out_of_time_still_tell_what_failed(tmp_path: Path) -> None:
+    """A part that has eight seconds, and tests that take longer; the two of the build are not enough to begin."""
+    (tmp_path / "test_it.py").write_text("import time\ndef test_one(): assert 0\ndef test_two(): time.sleep(60)\n")
+    tests = f"cd {tmp_path} && PYTHONPATH= exec {sys.executable} -m pytest -q -p no:cacheprovider test_it.py"
+    done = run_gpu_sh(tmp_path, {"bench_model.py": tests}, "out", "model", seconds=11)
+    assert done.returncode == 1
+    assert "FAILED test_it.py::test_one" in done.stdout
+    assert done.stdout.splitlines()[-1] == "failed: build model"
+
+
+def run_gpu_sh(
+    folder: Path, outcomes: dict[str, int | str], *arguments: str, seconds: int = 570
+) -> subprocess.CompletedProcess[str]:
+    """With stand-ins that say what they were called with and leave with a status, or run a command."""
+    commands = {word: f"exit {outcome}" if isinstance(outcome, int) else outcome for word, outcome in outcomes.items()}
+    cases = "".join(f"  *{word}*) {command} ;;\n" for word, command in commands.items())
+    for name in ("python3", "cmake", "compute-sanitizer"):
+        (folder / name).write_text(f'#!/bin/sh\necho "ran $*"\ncase "$*" in\n{cases}esac\n')
+        (folder / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "STCANET_GPU_SECONDS": str(seconds)}
+    command = ["sh", str(FOLDER / "gpu.sh"), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
