@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import subprocess
@@ -14,6 +15,7 @@ import bench_gpu_rerank
 import bench_model
 import bench_preprocess
 import pytest
+import torch
 from provenance import NOTHING_MEASURED
 
 from stcanet_runtime.backends import gpu_device
@@ -45,6 +47,31 @@ def test_errors_that_are_too_large_are_named(
     rows: list[dict[str, object]], relations: list[dict[str, object]], problems: int
 ) -> None:
     assert len(bench_attention.too_large(rows, relations)) == problems
+
+
+def test_what_fails_is_a_problem_and_the_rest_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def compare(_shape: object, dtype: torch.dtype, _repeats: int) -> list[dict[str, object]]:
+        if dtype == torch.bfloat16:
+            raise RuntimeError("CUDA: launching failed")
+        return [row("fused", 1e-6, 1e-6, "fp32")]
+
+    reports: list[dict[str, list[object]]] = []
+    monkeypatch.setattr("sys.argv", ["bench_attention", "--dtypes", "bf16", "fp32"])
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_name", lambda: "none")
+    monkeypatch.setattr(bench_attention.cuda, "why_not", lambda: None)
+    monkeypatch.setattr(bench_attention, "compare", compare)
+    monkeypatch.setattr(bench_attention, "compare_relation", lambda *_: [relation("fused", 1e-3)])
+    monkeypatch.setattr(bench_attention, "show", lambda _rows: None)
+    monkeypatch.setattr(bench_attention, "write_result", lambda _path, report: reports.append(copy.deepcopy(report)))
+    before = torch.get_float32_matmul_precision()
+    try:
+        with pytest.raises(SystemExit, match=r"image, stage 2, bf16: CUDA: launching failed; image, stage 3, bf16: .*"):
+            bench_attention.main()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert (len(reports[0]["relations"]), len(reports[0]["rows"])) == (3, 0)  # first, since it may be the last
+    assert len(reports[-1]["rows"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -80,7 +107,10 @@ def test_tests_that_are_all_skipped_have_measured_nothing(tmp_path: Path, body: 
     assert done.returncode == status, done.stdout + done.stderr
 
 
-PARTS = "build attention-tests retrieval-tests attention rerank model preprocess memcheck racecheck random-retrieval".split()
+PARTS = [
+    *("build", "attention-tests", "retrieval-tests", "attention", "rerank", "model", "preprocess"),
+    *("memcheck", "racecheck", "random-retrieval"),
+]
 
 
 @pytest.mark.parametrize(
