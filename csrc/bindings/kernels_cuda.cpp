@@ -1,17 +1,18 @@
 // stcanet_runtime._kernels_cuda: links the static CUDA runtime, so that it imports on a machine without CUDA or GPU.
+#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
 #include <array>
 #include <cstdint>
 #include <limits>
-#include <memory>
+#include <stdexcept>
+#include <string>
 
-#include "arrays.hpp"
 #include "stcanet/cuda_channel_attention.hpp"
-#include "stcanet/cuda_distance.hpp"
 #include "stcanet/cuda_part_relation.hpp"
 
 namespace stcanet::bindings {
+namespace py = pybind11;
 namespace {
 
 void check(cudaError_t status, const char* what) {
@@ -33,45 +34,6 @@ int to_int(std::size_t n, const char* name) {
     if (n > static_cast<std::size_t>(std::numeric_limits<int>::max() - 64))
         throw py::value_error(std::string(name) + " is too large for the CUDA kernel: " + std::to_string(n));
     return static_cast<int>(n);
-}
-
-struct DeviceFree {
-    void operator()(float* pointer) const { cudaFree(pointer); }
-};
-using DeviceArray = std::unique_ptr<float, DeviceFree>;
-
-DeviceArray allocate(std::size_t count) {
-    void* pointer = nullptr;
-    check(cudaMalloc(&pointer, count * sizeof(float)), "allocating device memory");
-    return DeviceArray(static_cast<float*>(pointer));
-}
-
-DeviceArray upload(Features x) {
-    DeviceArray copy = allocate(x.rows * x.cols);
-    check(cudaMemcpy(copy.get(), x.data, x.rows * x.cols * sizeof(float), cudaMemcpyHostToDevice),
-          "copying to the device");
-    return copy;
-}
-
-py::array_t<float> distance_matrix(const FloatArray& query, const FloatArray& gallery, const std::string& metric_name) {
-    const Features q = features(query, "query"), g = features(gallery, "gallery");
-    require_same_depth(q, g);
-    const Metric which = metric(metric_name);
-    const int rows = to_int(q.rows, "Q"), cols = to_int(g.rows, "G"), depth = to_int(q.cols, "D");
-    if (device_count() == 0) throw std::runtime_error("CUDA: no device; a GPU with a working driver is needed");
-    py::array_t<float> result({q.rows, g.rows});
-    const Matrix<float> host = output(result);
-    if (rows == 0 || cols == 0) return result;
-    {
-        const py::gil_scoped_release release;
-        const DeviceArray device_q = upload(q), device_g = upload(g), device_out = allocate(host.rows * host.cols);
-        check(
-            cuda::distance_matrix(device_q.get(), device_g.get(), device_out.get(), rows, cols, depth, which, nullptr),
-            "launching the distance kernel");
-        check(cudaMemcpy(host.data, device_out.get(), host.rows * host.cols * sizeof(float), cudaMemcpyDeviceToHost),
-              "computing the distance matrix");
-    }
-    return result;
 }
 
 // A device pointer as PyTorch and CuPy give it.
@@ -149,7 +111,6 @@ PYBIND11_MODULE(_kernels_cuda, m) {
     using py::arg;
     m.doc() = "CUDA kernels of stcanet_runtime. Imports everywhere; calls need a device.";
     m.def("device_count", &device_count);
-    m.def("distance_matrix", &distance_matrix, arg("query").noconvert(), arg("gallery").noconvert(), arg("metric"));
     // Pointers and streams are numbers, as `tensor.data_ptr()` and `stream.cuda_stream` give them.
     m.def("channel_forward", &channel_forward, arg("rows"), arg("mixed"), arg("log_sum"), arg("shape"),
           arg("precision"), arg("device"), arg("stream"));

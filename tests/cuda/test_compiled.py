@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
 import pytest
 import torch
 
-from stcanet_runtime.backends import reference
 from tests.cuda import test_channel_attention
 from tests.cuda.conftest import ELEMENTS, Guarded, largest_error, random_seed
 from tests.cuda.test_channel_attention import Problem
@@ -84,15 +82,6 @@ def test_part_relation(gpu: Gpu, stored: str, kind: str) -> None:
         torch.testing.assert_close(out.result(), logits, atol=1e-4, rtol=1e-5)
         for result, right in zip((of_nodes.result(), of_weight.result().sum(dim=(0, 1))), wanted, strict=True):
             torch.testing.assert_close(result, right, atol=element.error * float(right.abs().max()), rtol=0)
-
-
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_distances(gpu: Gpu, metric: str) -> None:
-    random = np.random.default_rng(random_seed())
-    query, gallery = (random.standard_normal((rows, 37)).astype(np.float32) for rows in (65, 9))
-    with gpu.of_kind("a100") as kernels:
-        result = kernels.distance_matrix(query, gallery, metric)
-    np.testing.assert_allclose(result, reference.distance_matrix(query, gallery, metric), atol=2e-6)
 
 
 def test_without_tensor_cores_for_the_type(gpu: Gpu) -> None:

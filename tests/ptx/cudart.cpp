@@ -29,10 +29,8 @@ struct Function {
 
 using Run = int (*)(const char* name, const char* text, const unsigned* grid, unsigned threads, void** arguments,
                     std::size_t shared);
-using Allocated = void (*)(void* address, std::size_t size);
 
 Run run = nullptr;
-Allocated allocated = nullptr;
 int capability = 80;
 std::size_t shared_limit = 48 * 1024;
 std::string message;
@@ -70,10 +68,7 @@ cudaError_t start(const void* function, const Launch& launch, void** arguments) 
 
 }  // namespace
 
-EXPORT void ptx_connect(Run runner, Allocated allocator) {
-    run = runner;
-    allocated = allocator;
-}
+EXPORT void ptx_connect(Run runner) { run = runner; }
 
 EXPORT void ptx_device(int generation, std::size_t shared) {
     capability = generation;
@@ -157,19 +152,3 @@ cudaError_t cudaGetLastError() {
     return status;
 }
 const char* cudaGetErrorString(cudaError_t) { return message.c_str(); }
-
-cudaError_t cudaMalloc(void** pointer, std::size_t size) {
-    *pointer = std::aligned_alloc(256, (size + 255) / 256 * 256);
-    std::memset(*pointer, 0xff, size);  // NaN
-    allocated(*pointer, size);
-    return cudaSuccess;
-}
-cudaError_t cudaFree(void* pointer) {
-    if (pointer != nullptr) allocated(pointer, 0);
-    std::free(pointer);
-    return cudaSuccess;
-}
-cudaError_t cudaMemcpy(void* to, const void* from, std::size_t size, cudaMemcpyKind) {
-    std::memcpy(to, from, size);
-    return cudaSuccess;
-}

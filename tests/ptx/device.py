@@ -33,7 +33,6 @@ _RUN = ctypes.CFUNCTYPE(
     *(ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p, ctypes.POINTER(ctypes.c_uint), ctypes.c_uint),
     *(ctypes.POINTER(ctypes.c_void_p), ctypes.c_size_t),
 )
-_ALLOCATED = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t)
 
 
 def build(folder: Path) -> Path:
@@ -68,8 +67,8 @@ class Gpu:
         assert spec.loader is not None
         self.kernels: ModuleType = importlib.util.module_from_spec(spec)
         self._runtime = ctypes.CDLL(str(library))
-        self._callbacks = _RUN(self._run), _ALLOCATED(self._allocated)
-        self._runtime.ptx_connect(*self._callbacks)
+        self._callback = _RUN(self._run)
+        self._runtime.ptx_connect(self._callback)
         spec.loader.exec_module(self.kernels)
         self._modules: dict[int, Module] = {}
         self._module_of: dict[str, Module] = {}
@@ -110,9 +109,3 @@ class Gpu:
             self._fault = error
             return 1
         return 0
-
-    def _allocated(self, address: int, size: int) -> None:
-        if size:
-            self._places[address] = size
-        else:
-            del self._places[address]

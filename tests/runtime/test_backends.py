@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -372,42 +371,6 @@ def test_more_rows_than_indices_of_32_bits(tmp_path: Path) -> None:
     sparse = np.zeros(2, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
     with pytest.raises(ValueError, match=r"at most 2\^31 - 1 rows"):
         _kernels.select_best(one, many, "cosine", *sparse, one[0], (one, np.zeros((1, 1), np.int64), None, None), 1, 1, 0.3)
-
-
-# ---- CUDA: built on request only ----------------------------------------------------------------------------------
-
-needs_cuda_build = pytest.mark.skipif(
-    find_spec("stcanet_runtime._kernels_cuda") is None, reason="built with STCANET_CUDA=1 only"
-)
-
-
-@needs_cuda_build
-def test_cuda_module_imports_anywhere_and_says_when_there_is_no_device() -> None:
-    from stcanet_runtime import _kernels_cuda
-
-    if _kernels_cuda.device_count() > 0:
-        pytest.skip("this machine has a device")
-    with pytest.raises(RuntimeError, match="no device"):
-        _kernels_cuda.distance_matrix(gaussian(0, 2, 3), gaussian(0, 2, 3), "cosine")
-    with pytest.raises(ValueError, match="same D"):
-        _kernels_cuda.distance_matrix(gaussian(0, 2, 3), gaussian(0, 2, 4), "cosine")
-
-
-@pytest.mark.gpu
-@needs_cuda_build
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize(("rows", "cols", "depth"), [(0, 3, 4), (1, 1, 1), (63, 65, 17), (130, 64, 2048)])
-def test_cuda_distance_matrix_within_its_bound(rows: int, cols: int, depth: int, metric: str) -> None:
-    from stcanet_runtime import _kernels_cuda
-
-    if _kernels_cuda.device_count() == 0:
-        pytest.skip("needs a CUDA device")
-    q, g = gaussian(19, rows, depth), gaussian(20, cols, depth)
-    q[:1] = 0
-    expected = reference.distance_matrix(q, g, metric)
-    error = np.abs(_kernels_cuda.distance_matrix(q, g, metric) - expected)
-    unit = (depth + 4) * 2.0**-24
-    assert (error <= (unit + np.spacing(expected) if metric == "cosine" else unit * expected)).all()
 
 
 # ---- choosing -----------------------------------------------------------------------------------------------------
