@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from functools import cache
 from types import ModuleType
 
 from stcanet_runtime.errors import BackendError
@@ -12,6 +13,7 @@ _MODULE = "stcanet_runtime._kernels_cuda"
 _HINT = "install with STCANET_CUDA=1 where nvcc is, on a machine with an NVIDIA GPU"
 
 
+@cache  # neither changes in a process, and every step of a training asks
 def why_not() -> str | None:
     """None where the kernels are built and see a GPU, else the reason."""
     try:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
+import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -106,6 +108,19 @@ def test_a_named_implementation_that_cannot_run_is_an_error() -> None:
         channel_mix(make_rows(1, 4, 4), "fused")
     with pytest.raises(BackendError, match="STCANET_CUDA=1"):
         cuda.require("fused attention")
+
+
+def test_devices_are_counted_once_in_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = []
+    built = SimpleNamespace(device_count=lambda: counted.append(1) or 1)
+    monkeypatch.setitem(sys.modules, "stcanet_runtime._kernels_cuda", built)
+    cuda.why_not.cache_clear()
+    try:
+        assert cuda.why_not() is None
+        assert cuda.require("fused attention") is built
+    finally:
+        cuda.why_not.cache_clear()
+    assert len(counted) == 1
 
 
 def test_auto_is_eager_on_the_cpu_and_says_why_not_fused() -> None:
