@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests import ONNX Runtime as they like; the packages themselves tell it so (providers.py).
 export ORT_DISABLE_TELEMETRY := 1
-CXX_FILES := $(shell find csrc tests/csrc runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
+CXX_FILES := $(shell find csrc tests runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
 
 .PHONY: demo test lint format bench sanitize cuda gpu-test gpu-bench clean
 
@@ -29,8 +29,10 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(READY)
-	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || [ $$? -eq 77 ] || exit 1; done
+bench: $(READY)  ## measurements that need nothing but this machine; the other scripts take a folder or a data set
+	for name in distance evaluate rerank preprocess identify attention model gpu_rerank; do \
+		$(BIN)/python benchmarks/bench_$$name.py || [ $$? -eq 77 ] || exit 1; \
+	done
 
 # setarch -R: the address layout of some kernels is not what the thread sanitizer expects.
 sanitize:  ## C++ tests of the kernels under the address, undefined-behaviour and thread sanitizers

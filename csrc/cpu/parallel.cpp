@@ -4,7 +4,6 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -38,8 +37,8 @@ void parallel_for(std::size_t units, std::size_t threads, const std::function<vo
     helpers.reserve(workers);
     try {
         while (helpers.size() + 1 < workers) helpers.emplace_back(loop, Watch{});
-    } catch (const std::system_error&) {
-        // The system grants no more threads: those that run do the work of all.
+    } catch (const std::exception&) {
+        // The system grants no more threads, or no memory for them: those that run do the work of all.
     }
     loop(watch);
     for (std::thread& helper : helpers) helper.join();

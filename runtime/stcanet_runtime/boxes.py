@@ -70,7 +70,7 @@ def crop_boxes(
         format: "rgb", "bgr", "nv12" or "i420".
         height: Rows of a crop.
         width: Columns of a crop.
-        threads: Of the C++ kernels; None takes ``STCANET_NUM_THREADS``, else the CPU quota of a container, else all processors.
+        threads: Of the C++ kernels; None takes ``STCANET_NUM_THREADS``, else all processors that it may use, within its quota.
 
     Raises:
         OptionError: An unknown format.

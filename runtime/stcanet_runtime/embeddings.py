@@ -60,7 +60,9 @@ def as_rows(x: ArrayLike, name: str) -> NDArray[Any]:
     try:
         array = as_array(x, name)
     except TypeError as error:  # what lies on a GPU
-        raise ShapeError(f"{name} cannot be read here; take backend='gpu', or copy it to memory: {error}") from None
+        raise ShapeError(
+            f"{name} cannot be read here; copy it to memory, or take backend='gpu' for distances, search or re-ranking: {error}"
+        ) from None
     check_form(array, name)
     return array
 

@@ -62,10 +62,13 @@ class Task:
             listed = 0 if self.top is None else shortlist_length(self.top, self.num_gallery)
             lists = (_SHORTLIST_BYTES + 24 * self.k) * self.total
             return lists + ((_SHORTLIST_BYTES + 24 * listed) * self.num_query if listed else 0)
-        # A scaled copy of the rows; pairs that are measured; the tiles of a distance matrix in float64, or the stages.
+        # A scaled copy of the rows (on a GPU float16, made in pieces of float64); pairs that are measured; the tiles of a
+        # distance matrix in float64, or the stages.
         tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
         pairs = 40 * min(1 << 18, self.total * self.k * self.dim)
-        return 4 * self.total * self.dim + pairs + max(tiles, stage_bytes(self.total, self.k))
+        values = self.total * self.dim
+        scaled = 2 * values + 24 * min(1 << 22, values) if self.backend == "gpu" else 4 * values
+        return scaled + pairs + max(tiles, stage_bytes(self.total, self.k))
 
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""

@@ -1,6 +1,6 @@
-// A CUDA runtime without a GPU, linked into _kernels_cuda in the place of NVIDIA's: device memory is that of the process,
-// and a launch goes to a function that tests/ptx/device.py sets, with the PTX of the kernel. It minds what the driver
-// minds: launches that a device of this kind refuses are refused here.
+// A CUDA runtime without a GPU, linked into _kernels_cuda in the place of NVIDIA's: device memory is that of the
+// process, and a launch goes to a function that tests/ptx/device.py sets, with the PTX of the kernel. It minds what the
+// driver minds: launches that a device of this kind refuses are refused here.
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
-// All else is hidden, so that the calls of the kernels meet these functions and not those of a CUDA runtime that PyTorch
-// has loaded.
+// All else is hidden, so that the calls of the kernels meet these functions and not those of a CUDA runtime that
+// PyTorch has loaded.
 #define EXPORT extern "C" __attribute__((visibility("default")))
 
 namespace {
@@ -52,7 +52,8 @@ int target(const std::string& text) { return std::atoi(text.c_str() + text.find(
 
 cudaError_t start(const void* function, const Launch& launch, void** arguments) {
     const Function& called = functions().at(function);
-    if (launch.shared > called.shared_limit) return fail(cudaErrorInvalidValue, "more shared memory than was asked for");
+    if (launch.shared > called.shared_limit)
+        return fail(cudaErrorInvalidValue, "more shared memory than was asked for");
     if (launch.grid.x == 0 || launch.grid.y == 0 || launch.grid.z == 0 || launch.grid.y > 65535 ||
         launch.grid.z > 65535 || launch.block.y != 1 || launch.block.z != 1 || launch.block.x > 1024)
         return fail(cudaErrorInvalidConfiguration, "a grid that no device takes");
@@ -91,8 +92,8 @@ extern "C" void** __cudaRegisterFatBinary(void* wrapper) {
 }
 extern "C" void __cudaRegisterFatBinaryEnd(void**) {}
 extern "C" void __cudaUnregisterFatBinary(void**) {}
-extern "C" void __cudaRegisterFunction(void** module, const char* host, char*, const char* name, int, uint3*, uint3*, dim3*,
-                                   dim3*, int*) {
+extern "C" void __cudaRegisterFunction(void** module, const char* host, char*, const char* name, int, uint3*, uint3*,
+                                       dim3*, dim3*, int*) {
     functions()[host] = {name, reinterpret_cast<std::vector<std::string>*>(module)};
 }
 
@@ -111,8 +112,8 @@ extern "C" cudaError_t __cudaGetKernel(cudaKernel_t* kernel, const void* functio
     *kernel = static_cast<cudaKernel_t>(const_cast<void*>(function));
     return cudaSuccess;
 }
-extern "C" cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments, std::size_t shared,
-                                      cudaStream_t stream) {
+extern "C" cudaError_t __cudaLaunchKernel(cudaKernel_t kernel, dim3 grid, dim3 block, void** arguments,
+                                          std::size_t shared, cudaStream_t stream) {
     return start(kernel, {grid, block, shared, stream}, arguments);
 }
 cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void** arguments, std::size_t shared,
@@ -121,7 +122,8 @@ cudaError_t cudaLaunchKernel(const void* function, dim3 grid, dim3 block, void**
 }
 
 cudaError_t cudaFuncSetAttribute(const void* function, cudaFuncAttribute, int bytes) {
-    if (static_cast<std::size_t>(bytes) > shared_limit) return fail(cudaErrorInvalidValue, "more shared memory than there is");
+    if (static_cast<std::size_t>(bytes) > shared_limit)
+        return fail(cudaErrorInvalidValue, "more shared memory than there is");
     functions().at(function).shared_limit = static_cast<std::size_t>(bytes);
     return cudaSuccess;
 }
@@ -145,7 +147,9 @@ cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
 }
-cudaError_t cudaSetDevice(int device) { return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice, "no such device"); }
+cudaError_t cudaSetDevice(int device) {
+    return device == 0 ? cudaSuccess : fail(cudaErrorInvalidDevice, "no such device");
+}
 cudaError_t cudaGetLastError() {
     const cudaError_t status = last;
     last = cudaSuccess;

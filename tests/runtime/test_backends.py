@@ -336,10 +336,12 @@ def test_bad_thread_count(monkeypatch: pytest.MonkeyPatch, threads: str) -> None
 
 
 @needs_compiled
-def test_a_quota_bounds_the_threads_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quota_and_affinity_bound_the_threads_that_nobody_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STCANET_NUM_THREADS", raising=False)
-    monkeypatch.setattr(compiled, "quota", lambda: 3)
-    assert [compiled.resolve_threads(threads) for threads in (None, 0, 5)] == [3, 0, 5]
+    monkeypatch.setattr("stcanet_runtime.machine._affinity", lambda: 3)
+    assert [compiled.resolve_threads(threads) for threads in (None, 0, 5)] == [3, 3, 5]
+    monkeypatch.setattr("stcanet_runtime.machine._quota", lambda: 2)
+    assert [compiled.resolve_threads(threads) for threads in (None, 0, 5)] == [2, 2, 5]
 
 
 @needs_compiled

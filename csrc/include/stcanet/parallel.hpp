@@ -10,8 +10,8 @@ namespace stcanet {
 // loop and is thrown again to the caller. May be empty.
 using Watch = std::function<void(std::size_t done)>;
 
-// Calls work(unit) once for every unit in [0, units) on at most `threads` threads (0: one per processor that this
-// process may use). Units are handed out in order; the first exception stops the handing out and is thrown again here.
+// Calls work(unit) once for every unit in [0, units) on at most `threads` threads (0: one per processor of the
+// machine). Units are handed out in order; the first exception stops the handing out and is thrown again here.
 // Threads of its own and not OpenMP: no second OpenMP runtime beside PyTorch's, no spinning between calls, safe after
 // fork.
 void parallel_for(std::size_t units, std::size_t threads, const std::function<void(std::size_t)>& work,
@@ -25,7 +25,7 @@ void parallel_ranges(std::size_t count, std::size_t size, std::size_t threads,
 // More than any machine grants; a multiple of it does not overflow.
 constexpr std::size_t kMaxThreads = std::size_t{1} << 16;
 
-// At most kMaxThreads; 0 stands for one per processor.
+// At most kMaxThreads; 0 stands for one per processor of the machine, whichever of them this process may use.
 std::size_t resolve_threads(std::size_t threads);
 
 }  // namespace stcanet

@@ -6,7 +6,7 @@ from float32 tiles; with D columns, u = 2⁻²⁴ and lengths relative to the lo
 that; pairs closer than 1/16 are measured by the definition. Rows that are nearly one direction are seen from their mean, and
 errors shrink as the lengths from there do. Algorithms and proofs: ``csrc/README.md``.
 
-Environment: ``STCANET_NUM_THREADS`` (default: the processors this process may use, or the CPU quota of a container) and
+Environment: ``STCANET_NUM_THREADS`` (default, and 0: the processors this process may use, or the CPU quota of a container) and
 ``STCANET_ISA`` (``generic``, ``avx2``, ``avx512``, ``amx``; default: the best); the arguments of the functions come first.
 Searches screen with int16 products on ``avx2``, with bfloat16 on ``amx``, with float32 otherwise.
 """
@@ -25,7 +25,7 @@ from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
-from stcanet_runtime.machine import quota
+from stcanet_runtime.machine import cores
 
 MAX_THREADS = 1 << 16
 """As in ``csrc``; more than any machine grants."""
@@ -58,22 +58,22 @@ def resolve_isa(isa: str | None = None) -> str:
 
 
 def resolve_threads(threads: int | None = None) -> int:
-    """Number of threads that a call would use; 0 stands for all processors that this process may use.
+    """Number of threads that a call would use.
 
     Args:
-        threads: a number, or None for the environment, then the quota of a container, and then 0.
+        threads: a number; 0 for all processors that this process may use, within its quota; None for the environment, else 0.
 
     Raises:
         OptionError: not a number, negative, or above `MAX_THREADS`.
     """
-    value: object = threads if threads is not None else os.environ.get("STCANET_NUM_THREADS") or quota() or 0
+    value: object = threads if threads is not None else os.environ.get("STCANET_NUM_THREADS") or 0
     try:
         number = int(str(value))
     except ValueError:
         number = -1
     if not 0 <= number <= MAX_THREADS:
         raise OptionError("threads (STCANET_NUM_THREADS)", value, f"a number of threads up to {MAX_THREADS:,}, or 0 for all")
-    return number
+    return number or cores()
 
 
 def distance_matrix(

@@ -23,7 +23,7 @@ _KEY_BYTES = 8  # scratch for a key: itself, its share of the minima, and of wha
 _PAIR_BYTES = 16
 _MIN_GROUPS = 256
 _GROUPS_PER_PLACE = 8
-_CONVERTED_ELEMENTS = 1 << 24
+_CONVERTED_ELEMENTS = 1 << 22  # in float64, and up to three times at once
 
 
 class JointRows:
