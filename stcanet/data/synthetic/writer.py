@@ -55,7 +55,7 @@ def generate(
         raise OptionError("workers", workers, "an integer of at least 1")
     root = root.expanduser().resolve()
     _check_replaceable(root)
-    if not force:
+    if not force and (root / MARKER).exists():
         _check_same(root, config)
         _check_nothing_added(root, config)
     try:
@@ -132,8 +132,6 @@ def _refuse(foreign: Sequence[str], root: Path) -> None:
 
 def _check_same(root: Path, config: SynthConfig) -> None:
     """Refuse an earlier dataset of ours that is another: it took as long to make as this one will."""
-    if not (root / MARKER).exists():
-        return
     try:
         before = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["config"])
     except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
@@ -147,8 +145,6 @@ def _check_same(root: Path, config: SynthConfig) -> None:
 
 def _check_nothing_added(root: Path, config: SynthConfig) -> None:
     """Refuse an earlier dataset of ours that holds more by now, such as masks that took hours to make."""
-    if not (root / MARKER).exists():
-        return
     ours = {f"{shot.split}/{shot.stem}.jpg" for shot in list_shots(config)}
     masks = {f"{root.name}{_REFERENCE_SUFFIX}": MaskLayout.REFERENCE, MASK_FOLDER: MaskLayout.INDEXED}
     added = [name for name, layout in masks.items() if config.masks is not layout and (root / name).exists()]
