@@ -91,13 +91,20 @@ class Scores:
         """The largest float32 at which FAR is at most the target.
 
         Raises:
-            DataError: There are fewer than 1 / target impostors: none of them would be allowed, and the rate not measured.
+            DataError: There are fewer than 1 / target impostors: none of them would be allowed, and the rate not measured. Or
+                more of them than are allowed are at distance 0, where a threshold ends.
         """
         allowed = min(int(np.floor(target * len(self.impostor) * (1 + 1e-12))), len(self.impostor) - 1)
         if allowed < 1:
             raise DataError(
                 f"a false accept rate of {target:g} needs at least {int(np.ceil(1 / target)):,} comparisons of different "
                 f"people, there are {len(self.impostor):,}; give more labelled images, or a larger rate"
+            )
+        if not self.impostor[allowed] > 0:
+            raise DataError(
+                f"no threshold has a false accept rate of {target:g}: in {np.count_nonzero(self.impostor <= 0):,} of "
+                f"{len(self.impostor):,} comparisons of different people the distance is 0; look for one image under several "
+                "names, or for a model that gives the same for every image"
             )
         return float(np.nextafter(self.impostor[allowed], np.float32(-np.inf)))
 

@@ -75,7 +75,7 @@ def _place(path: Path) -> Path:
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
         raise FileExistsError(errno.EEXIST, "not a file, but a device or a pipe", str(path))
-    return path.resolve() if path.is_symlink() else path
+    return Path(os.path.realpath(path)) if path.is_symlink() else path  # not resolve: it raises where links lead in a circle
 
 
 @contextmanager

@@ -108,6 +108,12 @@ def test_a_rate_that_cannot_be_measured() -> None:
         calibrate(x, people, cameras, 1e-4)
 
 
+def test_a_rate_that_no_threshold_has() -> None:
+    x, people, cameras = make_people(50)
+    with pytest.raises(DataError, match=r"0\.1: in 50 of 50 comparisons of different people the distance is 0"):
+        calibrate(np.ones_like(x), people, cameras, 0.1)
+
+
 def test_what_cannot_be_calibrated() -> None:
     x, people, cameras = make_people(50)
     with pytest.raises(DataError, match="no genuine"):

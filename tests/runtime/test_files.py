@@ -68,6 +68,14 @@ def test_what_is_no_file_stays(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [tmp_path / "pipe"]
 
 
+def test_a_link_to_itself_is_replaced(tmp_path: Path) -> None:
+    link = tmp_path / "link.json"
+    link.symlink_to(link.name)
+    check_writable(link)
+    write_json(link, 1)
+    assert link.read_text() == "1\n"
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_link_stays(tmp_path: Path, there: bool) -> None:
     target, link = tmp_path / "elsewhere" / "target", tmp_path / "link.json"

@@ -497,7 +497,7 @@ def test_processes_that_forget_at_once_do_not_take_over_what_is_unfinished(
 def test_rename_merges_and_splits(filled: Gallery) -> None:
     x, _ = make_people()
     assert filled.decide(x[[0]], 0.1)[0].identity == "p0"
-    filled.rename([1, 7], "p1")
+    filled.rename(np.array([1, 7]), "p1")  # as `rows` gives ids
     assert filled.decide(x[[0]], 0.1)[0].identity == "p1"
     assert filled.decide(x[[12]], 0.1)[0].identity == "p0"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -98,7 +99,7 @@ def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
         hint = "'--video'" if index else "'--out'"
         if path.exists() and any(path.samefile(one) for one in present):
             raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
-        if path.resolve() in [one.resolve() for one in outputs[:index]]:
+        if os.path.realpath(path) in map(os.path.realpath, outputs[:index]):
             raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
 
 

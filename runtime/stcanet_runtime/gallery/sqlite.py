@@ -199,7 +199,7 @@ class SqliteStore:
     def rename(self, ids: Sequence[int], identity: str) -> None:
         """Give entries another identity; see `Store`."""
         with self._writing(edit=True) as connection:
-            connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", ((identity, i) for i in ids))
+            connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", ((identity, int(i)) for i in ids))
 
     # ---- reading ----
 
