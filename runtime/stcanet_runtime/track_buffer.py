@@ -6,6 +6,7 @@ import threading
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -100,14 +101,16 @@ class TrackletBuffer:
             self._add(track, resize(load_image(crop, color), spec.height, spec.width))
             self._embed_batch()
 
-    def add_boxes(self, frame: FrameSource, xyxy: ArrayLike, format: str, tracks: Sequence[Hashable]) -> NDArray[np.bool_]:
+    def add_boxes(
+        self, frame: FrameSource, xyxy: ArrayLike, format: str, tracks: Sequence[Hashable] | NDArray[Any]
+    ) -> NDArray[np.bool_]:
         """Add the boxes of a frame, one of each track; those that are not valid count for nothing.
 
         Args:
             frame: See `Encoder.encode_boxes`.
             xyxy: ``[N, 4]``.
             format: Of the frame.
-            tracks: ``[N]``, the track of each box.
+            tracks: ``[N]``, the track of each box; of an array or a tensor the values.
 
         Returns:
             ``[N]``: which boxes are valid.
@@ -118,11 +121,12 @@ class TrackletBuffer:
         """
         crops, valid = self._encoder.crop_boxes(frame, xyxy, format)
         crops = to_host(crops)  # crops of many frames would fill a GPU
-        if len(tracks) != len(valid):
-            raise ShapeError(f"tracks must be as many as boxes, {len(valid)}; got {len(tracks)}")
+        names = tracks.tolist() if hasattr(tracks, "tolist") else tracks  # an element of a tensor is never the same key twice
+        if len(names) != len(valid):
+            raise ShapeError(f"tracks must be as many as boxes, {len(valid)}; got {len(names)}")
         with self._lock:
             for index, crop in zip(np.flatnonzero(valid).tolist(), crops, strict=True):
-                self._add(tracks[index], crop)
+                self._add(names[index], crop)
             self._embed_batch()  # not before all are added: it may raise
         return valid
 

@@ -82,6 +82,7 @@ def raising(error: BaseException) -> typer.Typer:
     [
         (StcanetError("two\nlines"), 1, "error: two lines\n"),
         (PermissionError(13, "Permission denied", "/a"), 1, "error: /a: Permission denied\n"),
+        (MemoryError("Unable to allocate"), 1, "error: there is not enough memory: Unable to allocate\n"),
         (typer.Exit(3), 3, ""),
         (typer.Abort(), 1, "error: aborted\n"),
         (KeyboardInterrupt(), 130, "error: interrupted\n"),

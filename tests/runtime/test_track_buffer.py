@@ -105,6 +105,29 @@ def test_boxes_of_a_frame(encoder: Encoder, make_crop: MakeCrop) -> None:
         buffer.add_boxes(frame, boxes, "rgb", tracks=["a", "b"])
 
 
+class Tensor:
+    """As one of PyTorch: its elements are objects of their own each time, and equal as keys to nothing."""
+
+    def __init__(self, values: list[float]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return Tensor([self._values[index]])
+
+    def tolist(self) -> list[float]:
+        return self._values
+
+
+def test_track_ids_in_a_tensor_count_by_value(encoder: Encoder, make_crop: MakeCrop) -> None:
+    buffer = TrackletBuffer(encoder)
+    for _ in range(2):  # as the ids of Ultralytics' tracker come
+        buffer.add_boxes(make_crop(), [[0, 0, 9, 9], [5, 5, 20, 40]], "bgr", tracks=Tensor([7.0, 9.0]))  # type: ignore[arg-type]
+    assert buffer.tracks == [7, 9]
+
+
 def test_forgotten_tracks_begin_anew(encoder: Encoder, frames: list[NDArray[np.uint8]]) -> None:
     buffer = TrackletBuffer(encoder, ready_after=1)
     for frame in frames[:5]:

@@ -137,6 +137,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         raise SystemExit(EXIT_ERROR) from None
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_ERROR)
+    except MemoryError as error:
+        _fail(f"there is not enough memory: {error}", EXIT_ERROR)
     except Exception as error:
         if isinstance(error, typer.Abort):
             _fail("aborted", EXIT_ERROR)
