@@ -45,8 +45,7 @@ class _Camera:
         live = is_url(source)
         self.stream = AsyncEncoder(watch.encoder, 2, "drop_oldest" if live else "block", observe)
         self.last_done: float | None = None
-        self.since: float | None = None
-        """When it gave frames again after an error; None once one of them is done."""
+        """When a frame was done, or when it gave frames again after an error, if that was later."""
         self.error: str | None = None
         """Why it gives no frames; None while it does, and of a file that was read to its end."""
         self.unwritten: str | None = None
@@ -56,8 +55,8 @@ class _Camera:
 
     def facts(self) -> dict[str, Any]:
         ended = not self._live and not self.thread.is_alive()  # a live camera without a thread is lost, and not at its end
-        times = {"last_done": self.last_done, "since": self.since}
-        return {**times, "ended": ended, "error": self.error, "unwritten": self.unwritten, **asdict(self.stream.counts)}
+        state = {"last_done": self.last_done, "ended": ended, "error": self.error, "unwritten": self.unwritten}
+        return {**state, **asdict(self.stream.counts)}
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
@@ -65,7 +64,7 @@ class _Camera:
             try:
                 for frame in read_video(self.source):
                     if self.error is not None:  # before it is taken back: the camera was silent until now
-                        self.since = time.time()
+                        self.last_done = time.time()
                     wait, self.error = _FIRST_WAIT, None
                     self._submit(frame)
                     if self._watch.stop.is_set():
@@ -114,7 +113,7 @@ class _Camera:
             self.unwritten = str(error)
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
         if self.unwritten is None:  # frames without people write nothing, and say nothing about a full disk
-            self.last_done, self.since = time.time(), None
+            self.last_done = time.time()
 
 
 class Watch:
@@ -166,9 +165,9 @@ class Watch:
             interval: Seconds.
 
         Returns:
-            What became of each camera: its frames by outcome, ``last_done``, ``since`` (when it came back, until a frame is
-            done), ``ended`` (files only), ``error``, why it gave no more: where a file has one it could not be read, or not to
-            its end; and ``unwritten``, why its last line was lost.
+            What became of each camera: its frames by outcome, ``last_done`` (when one was, or the camera came back),
+            ``ended`` (files only), ``error``, why it gave no more: where a file has one it could not be read, or not to its
+            end; and ``unwritten``, why its last line was lost.
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.
@@ -276,7 +275,8 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
         max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended. One that has given
             nothing yet has them from the start of the watch, and one that was lost from when it came back.
         now: Seconds; None for the present.
-        alive: Leave out cameras that give no frames: a watch that is started anew does not bring back one that is off.
+        alive: Leave out cameras that give no frames, and those whose lines are lost: a watch that is started anew neither
+            brings back one that is off, nor makes room on a full disk.
     """
     now = time.time() if now is None else now
     try:
@@ -286,23 +286,19 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
             now, patience = now - _clock_zero() + facts["clock_zero"], max(max_age, _LONGEST_LOADING)
         found = [_silence("the watch", float(facts["time"]), started, now, patience)]
         for name, camera in facts["cameras"].items():
-            if not (alive and camera["error"]):
-                found.append(_fault(f"camera {name}", camera, started, now, max_age))
+            why = camera["error"] or camera["unwritten"]
+            if not (alive and why):
+                found.append(_fault(f"camera {name}", why, camera, started, now, max_age))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return [f"{path} cannot be read: {error}"]
     return [fault for fault in found if fault is not None]
 
 
-def _fault(who: str, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
-    why = camera["error"] or camera.get("unwritten")
-    reason = f": {why}" if why else ""
-    if camera["ended"]:
-        return f"{who} failed{reason}" if reason else None
-    last, since = camera["last_done"], camera.get("since")
-    if since is not None:
-        started, last = float(since), None if last is None else since
-    silence = _silence(who, last, started, now, max_age)
-    return None if silence is None else silence + reason
+def _fault(who: str, why: str | None, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
+    fault = _silence(who, camera["last_done"], started, now, max_age)
+    if camera["ended"]:  # and is silent from then on
+        fault = f"{who} failed" if why else None
+    return f"{fault}: {why}" if fault and why else fault
 
 
 def _silence(who: str, last: float | None, started: float, now: float, max_age: float) -> str | None:

@@ -87,7 +87,7 @@ def health(
     file: Annotated[Path, typer.Argument(help="What `watch --health` writes.")],
     max_age: Annotated[float, typer.Option(min=0, help="Seconds of silence that are a fault.")] = 60.0,
     alive: Annotated[
-        bool, typer.Option("--alive", help="Leave out cameras that give no frames: is the watch itself at work?")
+        bool, typer.Option("--alive", help="Leave out cameras that are off, and a full disk: is the watch itself at work?")
     ] = False,
 ) -> None:
     """Status 0 if a watch runs and every camera gives frames; else 1, and what is wrong."""
