@@ -65,5 +65,9 @@ def run_together(runs: Iterable[Callable[[], object]], callers: int) -> None:
         run()
 
     with ThreadPoolExecutor(callers) as pool:
-        for run in runs:
-            list(pool.map(meet, [run] * callers))
+        try:
+            for run in runs:
+                list(pool.map(meet, [run] * callers))
+        except BaseException:
+            together.abort()  # else those that run would wait for ever for one that the system does not grant
+            raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -85,6 +87,28 @@ def test_threads_are_warmed_up_together(package: Path, monkeypatch: pytest.Monke
     assert seen == [8, 8, 8, 3, 3, 3]
     with pytest.raises(OptionError, match="callers must be at least 1, got 0"):
         encoder.warm_up(callers=0)
+
+
+NO_THIRD_THREAD = """
+import threading
+from stcanet_runtime.batching import run_together
+
+start, started = threading.Thread.start, []
+
+def refuse_the_third(thread):
+    started.append(thread)
+    if len(started) == 3:
+        raise RuntimeError("can't start new thread")
+    start(thread)
+
+threading.Thread.start = refuse_the_third
+run_together([lambda: None], 4)
+"""
+
+
+def test_a_thread_that_cannot_be_started_is_not_waited_for() -> None:
+    done = subprocess.run([sys.executable, "-c", NO_THIRD_THREAD], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "RuntimeError: can't start new thread"
 
 
 def test_clips_are_warmed_up_too(clip_package: Path, sizes_seen: list[int]) -> None:
