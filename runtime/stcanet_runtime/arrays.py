@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,14 @@ def as_array(x: ArrayLike, name: str) -> NDArray[Any]:
         return np.asarray(x)
     except ValueError as error:
         raise ShapeError(f"{name} must be one array: {error}") from None
+
+
+def as_number(x: Any) -> float:
+    """One number; NaN for what is none, such as text or a date, some of which `float` reads."""
+    try:
+        return math.nan if isinstance(x, str | bytes | np.datetime64 | np.timedelta64) else float(x)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
 
 
 def as_list(x: ArrayLike, length: int, name: str) -> NDArray[Any]:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stcanet_runtime.arrays import Float32Array, as_array
+from stcanet_runtime.arrays import Float32Array, as_array, as_number
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.gallery import Gallery
@@ -75,9 +75,10 @@ class Identifier:
             OptionError: A value out of its range.
         """
         margin = 0.0 if same_camera_margin is None else same_camera_margin
-        numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": max_age or 0.0, "same_camera_margin": margin}
+        age = 0.0 if max_age is None else max_age
+        numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": age, "same_camera_margin": margin}
         for option, value in numbers.items():
-            if not 0 <= value < math.inf:
+            if not 0 <= as_number(value) < math.inf:
                 raise OptionError(option, value, "a number that is not negative")
         if gallery is not None and gallery.space.metric != "cosine":
             raise OptionError("gallery", gallery.space.metric, "one of cosine distance, as the threshold is")
@@ -123,7 +124,7 @@ class Identifier:
             ShapeError: Not one embedding of the dimension of all before.
             OptionError: `frames` is not positive.
         """
-        if not 0 < frames < math.inf:
+        if not 0 < as_number(frames) < math.inf:
             raise OptionError("frames", frames, "a positive number")
         with self._lock:
             return self._update(track.key, (track, self._checked(embedding), float(frames)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from stcanet_runtime.arrays import Float32Array, Float64Array
+from stcanet_runtime.arrays import Float32Array, Float64Array, as_number
 from stcanet_runtime.errors import OptionError
 
 
@@ -25,8 +25,8 @@ class Track:
     end: float
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.start) and math.isfinite(self.end) and self.start <= self.end):
-            raise OptionError("end", self.end, f"a time at or after the start, {self.start}")
+        if not -math.inf < as_number(self.start) <= as_number(self.end) < math.inf:
+            raise OptionError("end", self.end, f"a time in seconds, at or after the start, {self.start}")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -45,7 +45,7 @@ class Travel:
 
     def __post_init__(self) -> None:
         for value in (*self.seconds.values(), self.default):
-            if value is not None and not value >= 0:  # NaN is not either, and would keep everybody apart
+            if value is not None and not as_number(value) >= 0:  # NaN is not either, and would keep everybody apart
                 raise OptionError("seconds", value, "a time of 0 or more")
 
     def possible(self, one: Track, other: Track) -> bool:

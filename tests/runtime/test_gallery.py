@@ -209,7 +209,7 @@ def test_many_names_in_an_array_are_a_filter_of_their_own(gallery: Gallery) -> N
         assert [hit.identity for hit in found] == [whose]
 
 
-@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, "abc"])
+@pytest.mark.parametrize("threshold", [float("nan"), float("inf"), -0.1, "0.3"])
 def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold: Any) -> None:
     x, _ = make_people(1)
     with pytest.raises(OptionError, match="threshold must be a finite number that is not negative"):
@@ -822,7 +822,10 @@ def test_galleries_that_cannot_be(path: Path, wrong: dict[str, Any]) -> None:
         ({"identities": ["a", 3]}, OptionError),
         ({"identities": "\udcff"}, OptionError),
         ({"identities": "a", "times": [1.0, np.nan]}, OptionError),
+        ({"identities": "a", "times": [1.0, [2.0, 3.0]]}, OptionError),
         ({"identities": "a", "times": datetime.now(UTC)}, OptionError),
+        ({"identities": "a", "times": np.array(["2026-01-01", "2026-01-02"], "datetime64[ns]")}, OptionError),
+        ({"identities": {"a", "b"}}, OptionError),
         ({"identities": "a", "metadata": {"x": np.nan}}, OptionError),
         ({"identities": "a", "metadata": {"x": object()}}, OptionError),
         ({"identities": "a", "cameras": ["c", "d", "e"]}, ShapeError),

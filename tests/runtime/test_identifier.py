@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -281,13 +282,15 @@ def test_what_is_refused() -> None:
         identifier.update(Track("door", "2", 0, 5), np.ones(7))
     with pytest.raises(ShapeError, match="not zero"):
         identifier.update(Track("door", "2", 0, 5), np.zeros(8))
-    with pytest.raises(OptionError):
-        Track("door", "2", 5, 4)
-    for wrong in (-1, np.inf):
-        with pytest.raises(OptionError):
-            Identifier(wrong)
-        with pytest.raises(OptionError):
-            identifier.update(Track("door", "2", 0, 5), A, frames=wrong + 1)
+    for end in (4, np.inf, datetime.now(UTC)):
+        with pytest.raises(OptionError, match="end must be a time"):
+            Track("door", "2", 5, end)  # type: ignore[arg-type]
+    for wrong in (-1, np.inf, "0.3"):
+        for option in ("threshold", "hysteresis", "max_age", "same_camera_margin"):
+            with pytest.raises(OptionError, match=f"^{option} must be"):
+                Identifier(**{"threshold": 0.3, option: wrong})  # type: ignore[arg-type]
+        with pytest.raises(OptionError, match="frames must be"):
+            identifier.update(Track("door", "2", 0, 5), A, frames=wrong)  # type: ignore[arg-type]
     assert len(identifier.identities) == 1
 
 
@@ -337,7 +340,7 @@ def test_drawn_people(tmp_path: Path) -> None:
     assert recall > 0.6, (precision, recall)
 
 
-@pytest.mark.parametrize("travel", [{"seconds": {("door", "yard"): float("nan")}}, {"default": -1.0}])
+@pytest.mark.parametrize("travel", [{"seconds": {("door", "yard"): float("nan")}}, {"default": -1.0}, {"default": "5"}])
 def test_travel_takes_times_only(travel: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="seconds must be a time of 0 or more"):
         Travel(**travel)

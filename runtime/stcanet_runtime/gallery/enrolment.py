@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from stcanet_runtime.arrays import as_number
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.gallery.entry import Entry
 
@@ -44,7 +45,7 @@ def make_entries(
 
 
 def _spread(value: Any, count: int, name: str) -> list[Any]:
-    if value is None or isinstance(value, str | Mapping) or np.ndim(value) == 0:
+    if isinstance(value, str | Mapping | Set) or not np.iterable(value):  # a set has no order, and is refused as a value
         return [value] * count
     values = list(value)
     if len(values) != count:
@@ -75,10 +76,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _check_time(moment: Any) -> float:
-    try:
-        seconds = math.nan if isinstance(moment, str) else float(moment)
-    except (TypeError, ValueError, OverflowError):
-        seconds = math.nan
+    seconds = as_number(moment)
     if not math.isfinite(seconds):
         raise OptionError("times", moment, "finite numbers of seconds")
     return seconds

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from numbers import Real
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
+from stcanet_runtime.arrays import as_number
 from stcanet_runtime.distance import check_metric
 from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
 from stcanet_runtime.ranking import check_count
@@ -90,7 +90,7 @@ class Where:
             object.__setattr__(self, name, None if names is None else tuple(map(str, names)))
         for name in ("after", "before"):
             moment = getattr(self, name)  # before and after NaN is nothing: retention would keep everything
-            if moment is not None and (not isinstance(moment, Real) or math.isnan(moment)):
+            if moment is not None and math.isnan(as_number(moment)):
                 raise OptionError(name, moment, "a time in seconds")
         for value in (self.metadata or {}).values():
             if not isinstance(value, str | int | float | bool | None):

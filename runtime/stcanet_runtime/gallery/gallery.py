@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import ranking
+from stcanet_runtime.arrays import as_number
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
@@ -25,10 +26,7 @@ from stcanet_runtime.wording import counted
 
 
 def _check_distance(value: Any, option: str = "threshold") -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
+    number = as_number(value)
     if not 0 <= number < math.inf:
         raise OptionError(option, value, "a finite number that is not negative")
     return number
