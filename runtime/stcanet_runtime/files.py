@@ -40,7 +40,7 @@ def atomic_path(path: str | Path, new: bool = False) -> Iterator[Path]:
 
     Args:
         path: Where the file shall be.
-        new: Whether it is an error that there is one by then; readers may see it empty for a moment.
+        new: Whether it is an error that there is one by then.
 
     Yields:
         Path to write to: same folder (a rename does not cross file systems), same suffix (Pillow and NumPy look at it).
@@ -59,14 +59,24 @@ def atomic_path(path: str | Path, new: bool = False) -> Iterator[Path]:
             yield temporary
             _flush_to_disk(temporary)
             if new:
-                place.touch(exist_ok=False)  # of several processes, one can; not all file systems have links
-            temporary.replace(place)
+                _name_new(temporary, place)
+            else:
+                temporary.replace(place)
     finally:
         with suppress(OSError):  # where nothing can be written, what was raised already says it
             temporary.unlink()
         for folder in made:
             with suppress(OSError):  # there is something in it
                 folder.rmdir()
+
+
+def _name_new(temporary: Path, place: Path) -> None:
+    """Give a file a name that nothing has; of several processes, one can."""
+    try:
+        os.link(temporary, place)
+    except OSError:  # the name is taken, or the file system has no links: readers may then see it empty for a moment
+        place.touch(exist_ok=False)
+        temporary.replace(place)
 
 
 def _place(path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import subprocess
@@ -846,11 +847,17 @@ def test_a_call_is_kept_whole_or_not_at_all(filled: Gallery) -> None:
     assert len(filled.search(x[:1], 99)[0]) == 60
 
 
-def test_of_two_that_create_a_gallery_the_second_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_of_two_that_create_a_gallery_the_second_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     x, identities = make_people()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "not on this file system")
 
     def be_faster(_: Path) -> None:
         monkeypatch.undo()
+        if not links:
+            monkeypatch.setattr(os, "link", refuse)
         with Gallery.create(path, DIM, MODEL) as first:
             first.enrol(x, identities)
 

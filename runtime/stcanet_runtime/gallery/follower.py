@@ -51,8 +51,8 @@ class Follower:
             except BaseException:  # Ctrl-C, say: some columns may be longer than others
                 self._start_anew()
                 raise
+        self.revision += 1  # first: what was made of the old entries must not outlive an interrupt
         self._version, self._edits = version, edits
-        self.revision += 1
 
     def _load_new(self) -> None:
         last = self.mirror.last_id
