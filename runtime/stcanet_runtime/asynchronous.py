@@ -61,8 +61,8 @@ class _Queue(Generic[Item]):
         `item` itself comes back where the queue is closed, or is full and nobody may `wait`.
         """
         with self._changed:
-            if not drop_oldest:
-                self._changed.wait_for(lambda: self.closed or len(self._items) < self._capacity, None if wait else 0)
+            if wait and not drop_oldest:
+                self._changed.wait_for(lambda: self.closed or len(self._items) < self._capacity)
             if self.closed or (len(self._items) == self._capacity and not drop_oldest):
                 return item
             oldest = self._items.popleft() if len(self._items) == self._capacity else None

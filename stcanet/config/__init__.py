@@ -3,6 +3,8 @@
 from stcanet.config.load import load_toml, make_config, parse_override
 from stcanet.config.model import PRESETS, ModelConfig, check_blocks, preset_config
 from stcanet.config.training import (
+    IMAGENET,
+    NO_WEIGHTS,
     NUM_MASK_PARTS,
     AugmentConfig,
     Cache,
@@ -16,6 +18,8 @@ from stcanet.config.training import (
 )
 
 __all__ = [
+    "IMAGENET",
+    "NO_WEIGHTS",
     "NUM_MASK_PARTS",
     "PRESETS",
     "AugmentConfig",

@@ -13,6 +13,8 @@ from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 NUM_MASK_PARTS = 4
 """Head, upper body, lower body, shoes."""
+IMAGENET, NO_WEIGHTS = "imagenet", "none"
+"""Words of `backbone_weights`: no files, whatever is called so in the working folder."""
 Cache = Literal["auto", "memory", "file", "none"]
 Distance = Literal["cosine", "euclidean"]
 PartLoss = Literal["bce", "l1", "l2"]
@@ -190,7 +192,7 @@ class TrainConfig:
     """Which network; see `stcanet train --help`."""
     model: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the preset to replace."""
-    backbone_weights: str = "imagenet"
+    backbone_weights: str = IMAGENET
     """'imagenet', 'none', or a file with torchvision weights."""
     init: str = ""
     """A checkpoint of this or another program from which all weights start that fit; takes the place of `backbone_weights`."""

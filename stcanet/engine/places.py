@@ -5,29 +5,27 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from stcanet.config import TrainConfig
+from stcanet.config import IMAGENET, NO_WEIGHTS, TrainConfig
 from stcanet.data.datasets import parse_source
 from stcanet_runtime.errors import ConfigError
-
-_WORDS = ("imagenet", "none")
-"""Of `backbone_weights`: no files, whatever is called so in the working folder."""
 
 
 def located(config: TrainConfig) -> TrainConfig:
     """The same settings with whole paths: what a run keeps, so that it is resumed and reported on from anywhere.
 
-    Links are not followed, since they may be there to be moved. What is not there stays as it is: runs of
-    earlier versions kept paths as they were given, which lead nowhere from another folder.
+    Links are not followed, since they may be there to be moved. What is not there stays as it is: runs of earlier versions kept
+    paths as they were given, which lead nowhere from another folder.
 
     Raises:
         ConfigError: A path is not UTF-8, as the file of the settings is.
     """
+    weights = config.backbone_weights
     return replace(
         config,
         data=_source(config.data),
         masks=_if_there(config.masks),
         init=_if_there(config.init),
-        backbone_weights=config.backbone_weights if config.backbone_weights in _WORDS else _if_there(config.backbone_weights),
+        backbone_weights=weights if weights in (IMAGENET, NO_WEIGHTS) else _if_there(weights),
         cache_dir=_whole(config.cache_dir) if config.cache_dir else "",  # it need not be there yet
     )
 

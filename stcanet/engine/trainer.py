@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from stcanet.config import TrainConfig
+from stcanet.config import NO_WEIGHTS, TrainConfig
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.loader import label_map
 from stcanet.data.scoring import score
@@ -34,7 +34,6 @@ from stcanet.engine.progress import Progress, changes, load_progress, save_progr
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
 from stcanet.engine.validation import choose_validation
 from stcanet.model import STCANet, build_model
-from stcanet.model.backbone import NO_WEIGHTS
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 from stcanet_runtime.wording import counted
 
@@ -129,7 +128,7 @@ class _Run:
                 f"{best}, of epoch {self.progress.best_epoch}, is gone; put it back, or train anew into another folder"
             )
         # What is restored anyway need not be downloaded or read once more.
-        start = replace(config, backbone_weights="none", init="") if learnt else config
+        start = replace(config, backbone_weights=NO_WEIGHTS, init="") if learnt else config
         model, taken = _build(start, len(label_map(self.train_samples)))
         if taken:
             # It goes into packages, to which the folders of this machine are of no concern.

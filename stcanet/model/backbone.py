@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 from urllib.error import URLError
 
 from torch import Tensor, nn
 from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from stcanet.config import IMAGENET
 from stcanet.model.weights import read_state_dict
 from stcanet_runtime.errors import CheckpointError
 
-NO_WEIGHTS: Literal["none"] = "none"
 _PLACES = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{stage}": f"stages.{stage - 1}" for stage in range(1, 5)}
 """Where the parts of a torchvision ResNet are here, by their names there."""
 
@@ -44,7 +44,7 @@ class Backbone(nn.Module):
         Raises:
             CheckpointError: The download fails, or the file does not hold weights of this network.
         """
-        state = _download(name) if str(source) == "imagenet" else read_state_dict(Path(source))
+        state = _download(name) if str(source) == IMAGENET else read_state_dict(Path(source))
         self._load_torchvision(state, str(source))
 
     def _load_torchvision(self, state: dict[str, Tensor], source: str) -> None:

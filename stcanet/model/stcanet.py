@@ -10,9 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from stcanet.config import NO_WEIGHTS
 from stcanet.config.model import Attention, ModelConfig, preset_config
 from stcanet.model.attention import ChannelAttention, PartAttention, STCABlock
-from stcanet.model.backbone import NO_WEIGHTS, Backbone
+from stcanet.model.backbone import Backbone
 from stcanet.model.head import Head
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
