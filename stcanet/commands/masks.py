@@ -55,10 +55,11 @@ def masks(
         raise typer.BadParameter("--parser and --sheet need the images", param_hint="'--images'")
     if sheet:
         check_picture(sheet)
-    if out.resolve().is_relative_to(place := (labels or images or out).resolve()):
-        raise typer.BadParameter(
-            f"lies in {place}, whose files would be taken for masks, and masks for them", param_hint="'--out'"
-        )
+    for place in (labels, images):
+        if place and out.resolve().is_relative_to(place.resolve()):
+            raise typer.BadParameter(
+                f"lies in {place}, whose files would be taken for masks, and masks for them", param_hint="'--out'"
+            )
     if labels and provider != "auto":
         raise typer.BadParameter("says where --parser runs; label maps are only read", param_hint="'--provider'")
     groups = load_grouping(grouping or LIP)

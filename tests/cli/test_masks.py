@@ -36,6 +36,7 @@ def test_wrong_options_are_one_line(stcanet: Callable, tmp_path: Path) -> None:
         ([labels], "no label maps"),
         ([tmp_path], "--out"),
         (["--parser", "x.onnx", "--images", tmp_path], "--out"),
+        ([labels, "--images", tmp_path, "--sheet", tmp_path / "x.png"], "--out"),
         ([labels, "--provider", "cuda"], "--provider"),
     ]
     for arguments, word in wrong:
