@@ -5,10 +5,10 @@ Importing this package does not import torch; the names below do, when they are 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stcanet_runtime._version import __version__
+from stcanet_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from stcanet.config import ModelConfig, TrainConfig
@@ -18,16 +18,13 @@ if TYPE_CHECKING:
     from stcanet.evaluation import evaluate
     from stcanet.model import Embedder, STCANet, build_model
 
-_HOMES = {
-    "build_model": "stcanet.model",
-    "STCANet": "stcanet.model",
-    "ModelConfig": "stcanet.config",
-    "TrainConfig": "stcanet.config",
-    "Embedder": "stcanet.model",
-    "evaluate": "stcanet.evaluation",
-    "load_checkpoint": "stcanet.engine.checkpoint",
-    "load_dataset": "stcanet.data.datasets",
-    "train": "stcanet.engine.trainer",
+_LAZY = {
+    "config": ("ModelConfig", "TrainConfig"),
+    "data.datasets": ("load_dataset",),
+    "engine.checkpoint": ("load_checkpoint",),
+    "engine.trainer": ("train",),
+    "evaluation": ("evaluate",),
+    "model": ("Embedder", "STCANet", "build_model"),
 }
 
 __all__ = [
@@ -44,11 +41,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(_HOMES[name]), name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _LAZY)

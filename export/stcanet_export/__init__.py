@@ -5,8 +5,9 @@ Importing this package imports neither torch nor onnx; the names below do, when 
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from stcanet_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from stcanet_export.calibration import Calibration
@@ -17,18 +18,14 @@ if TYPE_CHECKING:
     from stcanet_export.report import Check, ParityReport, Tolerance
     from stcanet_export.variant import Variant
 
-_HOMES = {
-    "Calibration": "calibration",
-    "Check": "report",
-    "Contract": "onnx",
-    "ExportResult": "package",
-    "ParityReport": "report",
-    "Precision": "precision",
-    "Tolerance": "report",
-    "Variant": "variant",
-    "check_parity": "parity",
-    "export_onnx": "onnx",
-    "export_package": "package",
+_LAZY = {
+    "calibration": ("Calibration",),
+    "onnx": ("Contract", "export_onnx"),
+    "package": ("ExportResult", "export_package"),
+    "parity": ("check_parity",),
+    "precision": ("Precision",),
+    "report": ("Check", "ParityReport", "Tolerance"),
+    "variant": ("Variant",),
 }
 
 __all__ = [
@@ -46,11 +43,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -5,7 +5,6 @@ Importing this package imports NumPy and nothing heavier; Pillow, ONNX Runtime a
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from stcanet_runtime._version import __version__
@@ -32,6 +31,7 @@ from stcanet_runtime.errors import (
 
 # Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
 from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate, evaluate_embeddings
+from stcanet_runtime.lazy import lazy_names
 from stcanet_runtime.rerank import Reranking, rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ _LAZY = {
     "track_buffer": ("TrackletBuffer",),
     "tracklets": ("Sampling",),
 }
-_MODULE_OF = {name: module for module, names in _LAZY.items() for name in names}
 
 __all__ = [
     "AsyncEncoder",
@@ -130,13 +129,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
-
-    def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        globals()[name] = value
-        return value
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -1,0 +1,30 @@
+"""Names of a package whose modules are imported when they are first used."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+
+
+def lazy_names(package: str, names: Mapping[str, Sequence[str]]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
+    """The functions ``__getattr__`` and ``__dir__`` of a package.
+
+    Args:
+        package: Its ``__name__``.
+        names: By the module that has them, below the package. No module may be called as one of the names: once imported, it
+            would take the place of it.
+    """
+    module_of = {name: module for module, held in names.items() for name in held}
+    found = vars(sys.modules[package])
+
+    def get(name: str) -> object:
+        if name not in module_of:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        found[name] = getattr(import_module(f"{package}.{module_of[name]}"), name)
+        return found[name]
+
+    def listed() -> list[str]:
+        return sorted({*found, *module_of})
+
+    return get, listed
