@@ -17,7 +17,8 @@ import torch
 from stcanet import __version__
 from stcanet.model import Embedder, STCANet
 from stcanet_export.graph import convert_opset, tidy, verify
-from stcanet_runtime.errors import MissingDependencyError, OptionError
+from stcanet_runtime.errors import OptionError
+from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.manifest import CLIPS, FLOAT, IMAGES, METADATA_KEY, NORMS, UINT8, InputSpec, Manifest, OutputSpec
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -171,10 +172,7 @@ def _trace(embedder: torch.nn.Module, manifest: Manifest) -> onnx.ModelProto:
 
 def _require_exporter() -> None:
     for package in ("onnx", "onnxscript"):
-        try:
-            __import__(package)
-        except ImportError as error:
-            raise MissingDependencyError(package, "exporting a model", "export") from error
+        import_extra(package, package, "exporting a model", "export")
 
 
 @contextlib.contextmanager

@@ -116,11 +116,12 @@ class DroppedError(StcanetError):
 
 
 class MissingDependencyError(StcanetError, ImportError):
-    """An optional dependency is not installed."""
+    """An optional dependency is not installed, or does not load."""
 
-    def __init__(self, package: str, purpose: str, extra: str) -> None:
+    def __init__(self, package: str, purpose: str, extra: str, fault: ImportError | None = None) -> None:
         self.package, self.purpose, self.extra = package, purpose, extra
-        super().__init__(f"{purpose} needs {package}, which is not installed; {install_hint(extra)}")
+        self.problem = f"is installed and does not load: {fault}" if fault else "is not installed"
+        super().__init__(f"{purpose} needs {package}, which {self.problem}" + ("" if fault else f"; {install_hint(extra)}"))
 
 
 def install_hint(extra: str) -> str:

@@ -7,21 +7,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from stcanet_runtime.asynchronous import AsyncEncoder
-from stcanet_runtime.errors import MissingDependencyError
+from stcanet_runtime.extras import import_extra
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.metrics_core import Metric
 
 _BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-def _prometheus() -> Any:
-    try:
-        import prometheus_client
-    except ImportError:
-        raise MissingDependencyError("prometheus-client", "counting for Prometheus", "metrics") from None
-    return prometheus_client
 
 
 class Metrics:
@@ -43,7 +35,7 @@ class Metrics:
         Raises:
             MissingDependencyError: prometheus-client is not installed.
         """
-        self._prometheus = _prometheus()
+        self._prometheus = import_extra("prometheus_client", "prometheus-client", "counting for Prometheus", "metrics")
         self.registry = registry or self._prometheus.CollectorRegistry()
         self._streams: dict[str, AsyncEncoder] = {}
         self._seconds = self._prometheus.Histogram(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.errors import MissingDependencyError, OptionError, quote_choices
+from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.machine import processor
 
@@ -79,15 +80,12 @@ def import_onnxruntime(part: str = "", purpose: str = "running a model") -> Any:
     """The onnxruntime module, or a part of it such as ".quantization"; the one way to it in this project.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: It is not installed, or does not load.
     """
     # Since 1.32 it reports to its makers over the network and keeps an id of the machine in the home folder, unless it is told
     # not to before it is imported. Who sets the variable has the last word.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-    try:
-        return importlib.import_module(f"onnxruntime{part}")
-    except ImportError as error:
-        raise MissingDependencyError("onnxruntime", purpose, "cpu") from error
+    return import_extra(f"onnxruntime{part}", "onnxruntime", purpose, "cpu")
 
 
 def check_name(name: str) -> str:
@@ -110,7 +108,7 @@ def available_providers() -> dict[str, str | None]:
     try:
         ort = import_onnxruntime()
     except MissingDependencyError as error:
-        return dict.fromkeys(EP_NAMES, f"{error.package} is not installed")
+        return dict.fromkeys(EP_NAMES, f"{error.package} {error.problem}")
     built_in, missing = set(ort.get_available_providers()), f"this onnxruntime ({ort.__version__}) is built without it"
     plugin = openvino_reason()
     reasons = {name: None if ep_name in built_in else missing for name, ep_name in EP_NAMES.items()}

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.archive import MANIFEST_NAME, SIGNATURE_NAME
-from stcanet_runtime.errors import MissingDependencyError, OptionError, SignatureError
+from stcanet_runtime.errors import OptionError, SignatureError
+from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import atomic_path
 
 
@@ -104,8 +105,4 @@ def _public_key(minisign: Any, text: str) -> Any:
 
 
 def _library() -> Any:
-    try:
-        import minisign
-    except ImportError as error:
-        raise MissingDependencyError("py-minisign", "signing and verifying signatures", "sign") from error
-    return minisign
+    return import_extra("minisign", "py-minisign", "signing and verifying signatures", "sign")

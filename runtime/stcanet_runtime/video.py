@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stcanet_runtime.arrays import UInt8Array
-from stcanet_runtime.errors import DataError, MissingDependencyError
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import atomic_path
 
 _SUFFIXES = (".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm")
@@ -41,13 +42,9 @@ def import_av() -> Any:
     """PyAV.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: It is not installed, or does not load.
     """
-    try:
-        import av
-    except ImportError:
-        raise MissingDependencyError("PyAV", "reading a video", "video") from None
-    return av
+    return import_extra("av", "PyAV", "reading a video", "video")
 
 
 def is_url(source: str | Path) -> bool:

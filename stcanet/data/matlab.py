@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.errors import DataError, MissingDependencyError
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.extras import import_extra
 
 _MAX_VALUES = 20_000_000
 """In one array. A few compressed bytes can claim any size, and would get the memory for it."""
@@ -22,17 +23,14 @@ def load_mat(path: Path, *keys: str) -> dict[str, NDArray[Any]]:
         DataError: The file cannot be read, lacks one of them, or has one that is too large.
         MissingDependencyError: SciPy is not installed.
     """
-    try:
-        from scipy.io import loadmat, whosmat
-    except ImportError:
-        raise MissingDependencyError("scipy", "reading .mat files", "mat") from None
+    scipy_io = import_extra("scipy.io", "scipy", "reading .mat files", "mat")
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     try:
-        sizes = {key: math.prod(shape) for key, shape, _ in whosmat(path) if key in keys or not keys}
+        sizes = {key: math.prod(shape) for key, shape, _ in scipy_io.whosmat(path) if key in keys or not keys}
         if too_large := [key for key, size in sizes.items() if size > _MAX_VALUES]:
             raise DataError(f"{path}: '{too_large[0]}' claims {sizes[too_large[0]]:,} values; no data set has so many")
-        content = loadmat(path, variable_names=list(keys) or None)
+        content = scipy_io.loadmat(path, variable_names=list(keys) or None)
     except DataError:
         raise
     except Exception as error:  # SciPy raises many kinds for damaged files, and NotImplementedError for those of version 7.3

@@ -208,3 +208,13 @@ def test_without_onnxruntime(package: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert set(available_providers().values()) == {"onnxruntime is not installed"}
     with pytest.raises(MissingDependencyError, match=r"pip install 'stcanet\[cpu\]'"):
         open_session(package / "model.onnx")
+
+
+def test_an_onnxruntime_that_does_not_load_is_installed(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "onnxruntime.py").write_text("import of_the_wheel_for_another_board")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "onnxruntime", raising=False)
+    fault = "onnxruntime is installed and does not load: No module named 'of_the_wheel_for_another_board'"
+    assert set(available_providers().values()) == {fault}
+    with pytest.raises(MissingDependencyError, match=r"which is installed and does not load: No module named '\w+'$"):
+        open_session(package / "model.onnx")
