@@ -240,10 +240,9 @@ def append_lines(file: io.FileIO) -> Write:
 def report_loading(health: str | Path | None) -> Iterator[None]:
     """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes. An error takes it away.
 
-    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile. Boxes without
-    a battery set their clock in these minutes, so the file says from where it counts.
+    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile.
     """
-    _write_health(health, {"started": time.time(), "loading": True, "clock_zero": _clock_zero(), "cameras": {}})
+    _write_health(health, {"started": time.time(), "loading": True, "cameras": {}})
     try:
         yield
     except BaseException:
@@ -254,7 +253,10 @@ def report_loading(health: str | Path | None) -> Iterator[None]:
 
 
 def _clock_zero() -> float:
-    """When the monotonic clock, which all processes share, was 0; another time once the clock was set."""
+    """When the monotonic clock, which all processes share, was 0; another time once the clock was set.
+
+    Boxes without a battery set theirs minutes after they started, when models load or cameras are watched already.
+    """
     return time.time() - time.monotonic()
 
 
@@ -262,7 +264,7 @@ def _write_health(path: str | Path | None, facts: dict[str, Any]) -> None:
     if path is None:
         return
     try:
-        write_json(path, {"time": time.time(), **facts})
+        write_json(path, {"time": time.time(), "clock_zero": _clock_zero(), **facts})
     except OSError as error:  # a full disk is no reason to look away
         _logger.warning("%s cannot be written: %s", path, error.strerror or error, extra={"event": "health_unwritten"})
 
@@ -281,9 +283,8 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     now = time.time() if now is None else now
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        started, patience = float(facts["started"]), max_age
-        if facts.get("loading"):
-            now, patience = now - _clock_zero() + facts["clock_zero"], max(max_age, _LONGEST_LOADING)
+        started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
+        now += facts["clock_zero"] - _clock_zero()
         found = [_silence("the watch", float(facts["time"]), started, now, patience)]
         for name, camera in facts["cameras"].items():
             why = camera["error"] or camera["unwritten"]

@@ -325,7 +325,7 @@ def test_a_frame_whose_line_is_lost_is_not_done(
         done, boxes = Future[BoxEmbeddings](), np.zeros((people, 4))
         done.set_result(BoxEmbeddings(np.zeros((people, 8), np.float32), np.ones(people, np.bool_)))
         camera._finish(done, 0.0, 1, [boxes])
-        path.write_text(json.dumps({"time": 99.0, "started": 0.0, "cameras": {"door": camera.facts()}}))
+        watch._report(path, 0.0)
         assert check_health(path, 10, now=99.0, alive=True) == []  # another process would find no more room
         return check_health(path, 10, now=99.0)
 
@@ -344,28 +344,30 @@ def test_a_frame_whose_line_is_lost_is_not_done(
     camera.stream.close()
 
 
-def test_health(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
+    monkeypatch.setattr(watch_module, "_clock_zero", lambda: 0.0)
     assert "cannot be read" in check_health(path, 10)[0]
     cameras = {
         "door": {"last_done": 95.0, "ended": False, "error": None, "unwritten": None},
         "yard": {"last_done": None, "ended": False, "error": None, "unwritten": None},
         "file": {"last_done": 1.0, "ended": True, "error": None, "unwritten": None},
     }
-    path.write_text(json.dumps({"time": 99.0, "started": 92.0, "cameras": cameras}))
+    facts = {"time": 99.0, "clock_zero": 0.0, "started": 92.0, "cameras": cameras}
+    path.write_text(json.dumps(facts))
     assert check_health(path, 10, now=100) == []  # the yard has its time from the start
     assert check_health(path, 10, now=103) == ["camera yard has done nothing yet"]
     assert check_health(path, 10, now=106.5) == ["camera door has done nothing for 12 s", "camera yard has done nothing yet"]
     assert len(check_health(path, 10, now=106.5, alive=True)) == 2  # their frames come, and nothing becomes of them
     for camera in ("door", "yard"):
         cameras[camera]["error"] = "it is off"
-    path.write_text(json.dumps({"time": 99.0, "started": 92.0, "cameras": cameras}))
+    path.write_text(json.dumps(facts))
     assert check_health(path, 10, now=106.5, alive=True) == []
     assert check_health(path, 10, now=103) == ["camera yard has done nothing yet: it is off"]
     assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
     assert check_health(path, 10, now=200, alive=True) == ["the watch has done nothing for 101 s"]
     assert check_health(path, 10, now=60, alive=True) == ["the watch reports from 39 s in the future; look at the clock"]
-    for damaged in ("", "[]", '{"time": "now", "started": 1, "cameras": {}}', '{"time": 1, "started": 1, "cameras": []}'):
+    for damaged in ("", "[]", json.dumps({**facts, "time": "now"}), json.dumps({**facts, "cameras": []})):
         path.write_text(damaged)
         assert "cannot be read" in check_health(path, 10)[0]
     assert call("health", path) == 1
@@ -384,6 +386,21 @@ def test_a_watch_is_alive_while_its_models_load(
         assert check_health(path, 60, now=started + 1700) == []
         assert check_health(path, 60, now=started + 1801, alive=True) == ["the watch has done nothing for 1801 s"]
     assert capsys.readouterr().out == "healthy\n"
+
+
+@pytest.mark.parametrize("jump", [86400, -86400])
+def test_a_watch_is_alive_when_the_clock_is_set(
+    jump: int, package: Path, detector: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch, path, right = (
+        watch_camera(package, detector, lambda _: iter(()), [], monkeypatch),
+        tmp_path / "health.json",
+        time.time,
+    )
+    watch._report(path, time.time())
+    monkeypatch.setattr(time, "time", lambda: right() + jump)
+    assert check_health(path, 60) == []
+    watch._cameras[0].stream.close()
 
 
 def test_a_health_file_that_cannot_be_written_is_said_and_the_watch_goes_on(
