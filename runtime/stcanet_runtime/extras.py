@@ -23,7 +23,6 @@ def import_extra(module: str, package: str, purpose: str, extra: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(
-            f"{error.name}."
-        )  # and nothing that it needs
+        # Another module is one that the package needs: it is there.
+        missing = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
         raise MissingDependencyError(package, purpose, extra, None if missing else error) from error

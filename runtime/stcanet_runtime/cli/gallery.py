@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_value
 from stcanet_runtime.cli.text import say, say_written
@@ -30,26 +31,18 @@ app = typer.Typer(
 
 
 def _check_time(text: str | None) -> str | None:
-    from stcanet_runtime.cli import gallery_options
-
     return check_value(text, gallery_options.parse_time)
 
 
 def _check_age(text: str | None) -> str | None:
-    from stcanet_runtime.cli import gallery_options
-
     return check_value(text, gallery_options.age_limit)
 
 
 def _check_pairs(pairs: list[str] | None) -> list[str] | None:
-    from stcanet_runtime.cli import gallery_options
-
     return check_value(pairs, gallery_options.parse_pairs)
 
 
 def _check_templates(text: str) -> str:
-    from stcanet_runtime.cli import gallery_options
-
     return check_value(text, gallery_options.parse_templates)
 
 
@@ -110,7 +103,7 @@ def enrol(
     as_json: JSON = False,
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
-    from stcanet_runtime.cli import gallery_entries, gallery_options
+    from stcanet_runtime.cli import gallery_entries
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
@@ -174,7 +167,7 @@ def search(
     as_json: JSON = False,
 ) -> None:
     """Find who it is, or that nobody is near enough."""
-    from stcanet_runtime.cli import gallery_entries, gallery_options, gallery_search
+    from stcanet_runtime.cli import gallery_entries, gallery_search
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.rerank import Reranking
@@ -213,7 +206,6 @@ def expire(
     as_json: JSON = False,
 ) -> None:
     """Delete what is old, and overwrite it."""
-    from stcanet_runtime.cli import gallery_options
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
@@ -259,7 +251,7 @@ def export(
     as_json: JSON = False,
 ) -> None:
     """Write entries and embeddings to a file of plain arrays."""
-    from stcanet_runtime.cli import gallery_entries, gallery_options
+    from stcanet_runtime.cli import gallery_entries
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted

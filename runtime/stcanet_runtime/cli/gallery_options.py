@@ -7,12 +7,13 @@ import re
 import time
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from stcanet_runtime.gallery import Where
-from stcanet_runtime.gallery.templates import Templates, check_templates
+if TYPE_CHECKING:
+    from stcanet_runtime.gallery import Where
+    from stcanet_runtime.gallery.templates import Templates
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -51,6 +52,8 @@ def parse_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 def parse_templates(text: str) -> Templates:
     """What stands for an identity, from ``all``, ``mean`` or ``3``; raises as `check_templates`."""
+    from stcanet_runtime.gallery.templates import check_templates
+
     return check_templates(int(text) if text.isdecimal() else text)
 
 
@@ -62,6 +65,8 @@ def where(
     meta: Sequence[str] | None,
 ) -> Where:
     """The filter of these options."""
+    from stcanet_runtime.gallery import Where
+
     return Where(
         tuple(identity) if identity else None,
         tuple(camera) if camera else None,
