@@ -176,12 +176,12 @@ class Identifier:
         return self._last, Identity()
 
     def _checked(self, embedding: ArrayLike) -> Float32Array:
-        x = as_embeddings(as_array(embedding, "embedding")[None], "embedding")[0].astype(np.float64)
-        dim = self._identities.dim
-        if not x.any() or (dim is not None and dim != len(x)):
+        array, dim = as_array(embedding, "embedding"), self._identities.dim
+        x = as_embeddings(np.atleast_2d(array), "embedding").astype(np.float64)
+        if array.ndim != 1 or not x.any() or (dim is not None and dim != len(array)):
             wanted = "" if dim is None else f" of {dim} dimensions"
-            raise ShapeError(f"embedding must be one vector{wanted} that is not zero, got {list(x.shape)}")
-        unit: Float32Array = (x / np.linalg.norm(x)).astype(np.float32)
+            raise ShapeError(f"embedding must be one vector{wanted} that is not zero, got {list(array.shape)}")
+        unit: Float32Array = (x[0] / np.linalg.norm(x)).astype(np.float32)
         return unit
 
     def _fits(self, alone: Identity, others: Identity) -> bool:

@@ -282,6 +282,8 @@ def test_what_is_refused() -> None:
         identifier.update(Track("door", "2", 0, 5), np.ones(7))
     with pytest.raises(ShapeError, match="not zero"):
         identifier.update(Track("door", "2", 0, 5), np.zeros(8))
+    with pytest.raises(ShapeError, match=r"one vector of 8 dimensions that is not zero, got \[1, 8\]"):
+        identifier.update(Track("door", "2", 0, 5), A[None])  # a row, as `encode` gives it
     for end in (4, np.inf, datetime.now(UTC)):
         with pytest.raises(OptionError, match="end must be a time"):
             Track("door", "2", 5, end)  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from stcanet_runtime import Encoder, ProviderError
+from stcanet_runtime import Encoder, ProviderError, providers
 from stcanet_runtime.cli import app
 from stcanet_runtime.cli.bench import _print
 from stcanet_runtime.cli.progress import progress_bar
@@ -54,6 +54,13 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monke
     out, err = capsys.readouterr()
     assert "embedding crops[/]" in err
     assert "small[/]" in out
+
+
+def test_a_provider_that_is_built_in_and_cannot_run_is_left_out(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "available_providers", lambda: {"cpu": None, "tensorrt": None, "cuda": "no"})
+    done = CliRunner().invoke(app, ["bench", str(package), "--batch", "1", "--seconds", "0", "--json"])
+    assert [row["provider"] for row in json.loads(done.stdout)["results"]] == ["cpu"]
+    assert "note: provider 'tensorrt' cannot run" in done.stderr
 
 
 def test_a_named_provider_that_cannot_run(package: Path) -> None:

@@ -11,6 +11,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, THREADS, check_providers, provider_option
 
 if TYPE_CHECKING:
+    from stcanet_runtime.errors import ProviderError
     from stcanet_runtime.throughput import Throughput
 
 
@@ -36,13 +37,15 @@ def bench(
 ) -> None:
     """Measure latency and throughput of packages, by provider and batch size."""
     from stcanet_runtime.cli.progress import progress_bar
-    from stcanet_runtime.cli.text import print_json, say_written
+    from stcanet_runtime.cli.text import print_json, printable, say_written
     from stcanet_runtime.files import check_writable, write_json
 
     if out is not None:
         check_writable(out)
     with progress_bar("measuring") as progress:
-        results = _measure_all(packages, provider or _here(), batch or [1, 8], threads, seconds, cache, progress)
+        results, left_out = _measure_all(packages, provider, batch or [1, 8], threads, seconds, cache, progress)
+    for error in left_out:
+        typer.echo(printable(f"note: {error}"), err=True)
     report = _report(results, threads)
     if out is not None:
         write_json(out, report)
@@ -62,24 +65,34 @@ def _here() -> list[str]:
 
 def _measure_all(
     packages: list[Path],
-    providers: list[str],
+    named: list[str] | None,
     batches: list[int],
     threads: int | None,
     seconds: float,
     cache: Path | None,
     progress: Any,
-) -> list[tuple[Path, Throughput]]:
+) -> tuple[list[tuple[Path, Throughput]], list[ProviderError]]:
+    """What was measured; and why a provider was not that nobody named: that it is built in says little of its libraries."""
     from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.errors import ProviderError
     from stcanet_runtime.throughput import measure
 
     results: list[tuple[Path, Throughput]] = []
+    left_out: list[ProviderError] = []
+    providers = named or _here()
     for package in packages:
         for provider in providers:
-            encoder = Encoder.load(package, provider, threads, batch_sizes=batches, cache=cache)
+            try:
+                encoder = Encoder.load(package, provider, threads, batch_sizes=batches, cache=cache)
+            except ProviderError as error:
+                if named:
+                    raise
+                left_out.append(error)
+                continue
             for batch in batches:
                 results.append((package, measure(encoder, batch, seconds)))
                 progress(len(results), len(packages) * len(providers) * len(batches))
-    return results
+    return results, left_out
 
 
 def _report(results: list[tuple[Path, Throughput]], threads: int | None) -> dict[str, Any]:
