@@ -67,20 +67,15 @@ class Checkpoint:
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     """Write a checkpoint; an interruption leaves the previous file as it was."""
-    with atomic_path(path) as temporary:
-        torch.save(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "model_config": asdict(checkpoint.model_config),
-                "num_classes": checkpoint.num_classes,
-                "state_dict": checkpoint.state_dict,
-                "epoch": checkpoint.epoch,
-                "metrics": checkpoint.metrics,
-                "training": checkpoint.training,
-            },
-            temporary,
-        )
+    content = {
+        "model_config": asdict(checkpoint.model_config),
+        "num_classes": checkpoint.num_classes,
+        "state_dict": checkpoint.state_dict,
+        "epoch": checkpoint.epoch,
+        "metrics": checkpoint.metrics,
+        "training": checkpoint.training,
+    }
+    write_tensors(path, FORMAT, VERSION, content)
 
 
 def load_checkpoint(path: Path | str) -> Checkpoint:
@@ -116,6 +111,22 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         )
     except (KeyError, TypeError, ValueError, RecursionError, StcanetError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def write_tensors(path: Path, own_format: str, version: int, content: dict[str, Any]) -> None:
+    """Write a file for :func:`read_tensors`; an interruption leaves the previous one as it was.
+
+    Raises:
+        OSError: It cannot be written, since the disk is full, say.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            with temporary.open("wb") as file:  # by its path, torch would not say what was wrong with the disk
+                torch.save({"format": own_format, "version": version, **content}, file)
+        except RuntimeError as error:  # what torch makes of an OSError, once more at the end of the file
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def read_tensors(path: Path | str, expected_format: str, version: int, what: str) -> dict[str, Any]:

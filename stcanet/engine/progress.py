@@ -10,13 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from stcanet.config import TrainConfig
 from stcanet.engine import run_files
-from stcanet.engine.checkpoint import read_tensors
+from stcanet.engine.checkpoint import read_tensors, write_tensors
 from stcanet_runtime.errors import CheckpointError, OptionError
-from stcanet_runtime.files import atomic_path
 
 VERSION = 1
 
@@ -72,15 +69,8 @@ def save_progress(path: Path, progress: Progress, learner: dict[str, Any], data:
         learner: ``Learner.state_dict()``.
         data: Fingerprint of the training samples.
     """
-    with atomic_path(path) as temporary:
-        content = {
-            "format": run_files.STATE_FORMAT,
-            "version": VERSION,
-            "progress": asdict(progress),
-            "learner": learner,
-            "data": data,
-        }
-        torch.save(content, temporary)
+    content = {"progress": asdict(progress), "learner": learner, "data": data}
+    write_tensors(path, run_files.STATE_FORMAT, VERSION, content)
 
 
 def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:

@@ -50,9 +50,11 @@ class RunFolder:
         with atomic_path(root / run_files.CONFIG) as temporary:
             temporary.write_text(tomli_w.dumps(config.to_dict()), encoding="utf-8")
         _record_environment(root / run_files.ENVIRONMENT, resume_after)
-        self._log = (root / run_files.LOG).open("a", encoding="utf-8", errors="backslashreplace")  # of file names in errors
-        self._metrics = (root / run_files.METRICS).open("a", encoding="utf-8")
-        self._board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
+        log = (root / run_files.LOG).open("a", encoding="utf-8", errors="backslashreplace")  # of file names in errors
+        self._log = self._held.enter_context(log)
+        self._metrics = self._held.enter_context((root / run_files.METRICS).open("a", encoding="utf-8"))
+        board = SummaryWriter(str(root / "tensorboard"), purge_step=None if resume_after is None else resume_after + 1)
+        self._board = self._held.enter_context(board)
 
     def record(self, epoch: int, values: dict[str, Any]) -> None:
         """Append the figures of an epoch to ``metrics.jsonl``, the log and TensorBoard."""
@@ -72,11 +74,8 @@ class RunFolder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.log("finished" if error is None else f"stopped: {type(error).__name__}: {error}")
-        self._metrics.close()
-        self._log.close()
-        self._board.close()
-        self._held.close()
+        with self._held:  # where the disk is full, the line fails, and all is closed and unlocked still
+            self.log("finished" if error is None else f"stopped: {type(error).__name__}: {error}")
 
 
 def check_unused(root: Path) -> None:

@@ -47,6 +47,18 @@ def test_the_log_says_why_a_run_stopped(tmp_path: Path) -> None:
     assert (tmp_path / "run" / "log.txt").read_text().endswith(" stopped: ValueError: no more: caf\\udce9.png\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that always is full")
+def test_a_log_that_cannot_be_written_leaves_nothing_locked(tmp_path: Path) -> None:
+    config = make_config({"data": "people"})
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    folder = RunFolder(tmp_path, config)
+    with pytest.raises(OSError, match="No space left"), folder:
+        pass
+    (tmp_path / "log.txt").unlink()
+    with RunFolder(tmp_path, config, resume_after=0):
+        pass
+
+
 def test_the_commit_is_that_of_this_program_or_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(environment, "__file__", str(tmp_path / "site-packages" / "stcanet" / "engine" / "environment.py"))
     assert environment.commit() is None
