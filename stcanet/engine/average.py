@@ -12,8 +12,8 @@ from stcanet.model import STCANet
 class WeightAverage:
     """Follows `model`: ``average ← d · average + (1 − d) · weights`` after every update, batch statistics too.
 
-    d rises from 0.1 to `decay` as (1 + n) / (10 + n) after n updates, so that the average does not drag the random weights of
-    the start along.
+    d rises to `decay` as (1 + n) / (10 + n) after n updates, and the first one takes the weights as they are, so that the
+    average does not drag the random ones of the start along.
     """
 
     def __init__(self, model: STCANet, decay: float) -> None:

@@ -128,6 +128,7 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
         ("", "missing 'path', 'pid', 'camid' or 'split' in ''$"),
         ("path,pid,camid,split\n", "lists no images"),
         ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),
+        ("path,pid,camid,split,track\na.jpg,1,1,train,1_2\n", "line 2: track must be a whole number, got '1_2'"),
         (
             f"path,pid,camid,split\na.jpg,{2**63},1,train\n",
             "line 2: pid must be a whole number of 64 bits, got '9223372036854775808'",

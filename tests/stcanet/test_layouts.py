@@ -393,6 +393,7 @@ DAMAGE = {
     "bad frame name": ("dukemtmcvidreid", write("train/0001/0001/frame.jpg", ""), "frame.jpg: expected a name like"),
     "two cameras in a tracklet": ("dukemtmcvidreid", write("train/0001/0001/0001_C2_F0099_X3.jpg", ""), "seen by one camera"),
     "folder that is no identity": ("dukemtmcvidreid", lambda root: (root / "query/abc").mkdir(), "named after an identity"),
+    "folder that no int() reads": ("dukemtmcvidreid", lambda root: (root / "query/²").mkdir(), "named after an identity"),
     "mat names a missing image": ("cuhk03", delete("images_detected/1_002_1_01.png"), "'query_idx': there is no image"),
     "labels of another number": ("cuhk03", save_cuhk(labels=np.ones(2)), "1 names, 2 labels and 1 cameras"),
     "camera 0": ("cuhk03", save_cuhk(camId=np.zeros(1)), "'camId' has 0; expected 1 to"),

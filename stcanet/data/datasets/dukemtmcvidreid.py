@@ -24,6 +24,7 @@ PIECE = 32
 _SPLITS = ("train", "query", "gallery")
 # 0001_C6_F0099_X30823.jpg and the older 0001C6F0099X30823.jpg; the X part is missing in some copies.
 _NAME = re.compile(r"\d+_?C(?P<camera>\d+)_?F(?P<frame>\d+)(?:_?X\d+)?", re.ASCII)
+_IDENTITY = re.compile(r"-1|\d+", re.ASCII)
 _VARIANTS = {
     "sparse": "one training sample for each tracklet",
     "dense": f"training tracklets cut into pieces of {PIECE} frames, the last with the remainder",
@@ -36,7 +37,7 @@ def fits(root: Path) -> bool:
     if sum(folder is not None for folder in folders) < 2:
         return False
     first = next((entry for folder in folders if folder for entry in subfolders(folder)), None)
-    return first is not None and bool(subfolders(first)) and first.name.lstrip("-").isdigit()
+    return first is not None and bool(subfolders(first)) and _IDENTITY.fullmatch(first.name) is not None
 
 
 def read(root: Path, variant: str = "sparse") -> ReIDDataset:
@@ -68,7 +69,7 @@ def _tracklets(folder: Path) -> Iterator[Sample]:
     if not identities:
         raise DataError(f"{folder} is empty; expected a folder for each identity")
     for identity in identities:
-        if not identity.name.lstrip("-").isdigit():
+        if not _IDENTITY.fullmatch(identity.name):
             raise DataError(f"{identity}: expected a folder named after an identity, such as 0001")
         if not (tracks := subfolders(identity)):
             raise DataError(f"{identity} is empty; expected a folder for each tracklet")

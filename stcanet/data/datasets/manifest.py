@@ -116,7 +116,7 @@ def _integer(text: str | None, column: str, manifest: Path, line: int) -> int | 
     if text is None or not text.strip():
         return None
     try:
-        value = int(text)
+        value = int(text.replace("_", "?"))  # to int() the tracks 1_2 and 12 are one
     except ValueError:
         raise DataError(f"{manifest} line {line}: {column} must be a whole number, got '{text}'") from None
     if not -(2**63) <= value < 2**63:  # identities and cameras become int64 in an evaluation
