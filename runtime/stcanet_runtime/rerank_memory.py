@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, stage_bytes
+from stcanet_runtime.backends.neighbours import CONVERTED_ELEMENTS, DEFAULT_SCRATCH, stage_bytes
 from stcanet_runtime.errors import MemoryLimitError
 
 MIN_SCRATCH = 1 << 20
@@ -62,12 +62,12 @@ class Task:
             listed = 0 if self.top is None else shortlist_length(self.top, self.num_gallery)
             lists = (_SHORTLIST_BYTES + 24 * self.k) * self.total
             return lists + ((_SHORTLIST_BYTES + 24 * listed) * self.num_query if listed else 0)
-        # A scaled copy of the rows (on a GPU float16, made in pieces of float64); pairs that are measured; the tiles of a
-        # distance matrix in float64, or the stages.
-        tiles = 8 * min(1 << 22, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
+        # A scaled copy of the rows (on a GPU float16, made of pieces that are there up to three times in float64); pairs that
+        # are measured; the tiles of a distance matrix in float64, or the stages.
+        tiles = 8 * min(CONVERTED_ELEMENTS, self.num_gallery * self.dim) + 20 * min(1 << 20, self.num_query * self.num_gallery)
         pairs = 40 * min(1 << 18, self.total * self.k * self.dim)
         values = self.total * self.dim
-        scaled = 2 * values + 24 * min(1 << 22, values) if self.backend == "gpu" else 4 * values
+        scaled = 2 * values + 24 * min(CONVERTED_ELEMENTS, values) if self.backend == "gpu" else 4 * values
         return scaled + pairs + max(tiles, stage_bytes(self.total, self.k))
 
     def scratch(self) -> int:

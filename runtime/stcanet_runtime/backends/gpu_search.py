@@ -16,14 +16,13 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import screen
 from stcanet_runtime.backends.gpu_device import Array, Device, put, starts
-from stcanet_runtime.backends.neighbours import row_groups
+from stcanet_runtime.backends.neighbours import CONVERTED_ELEMENTS, row_groups
 from stcanet_runtime.backends.numpy_distance import CLOSE
 
 _KEY_BYTES = 8  # scratch for a key: itself, its share of the minima, and of what is measured
 _PAIR_BYTES = 16
 _MIN_GROUPS = 256
 _GROUPS_PER_PLACE = 8
-_CONVERTED_ELEMENTS = 1 << 22  # in float64, and up to three times at once
 
 
 class JointRows:
@@ -132,7 +131,7 @@ def _largest(values: Array) -> float:
 
 def _converted(joint: JointRows, factors: Array) -> Iterator[tuple[slice, Array]]:
     """Yield (place, rows of the joint set in float64, times their factors), some at a time."""
-    step = max(1, _CONVERTED_ELEMENTS // joint.depth)
+    step = max(1, CONVERTED_ELEMENTS // joint.depth)
     for first, part in ((0, joint.query), (joint.num_query, joint.gallery)):
         for start in range(0, len(part), step):
             place = slice(first + start, first + min(start + step, len(part)))

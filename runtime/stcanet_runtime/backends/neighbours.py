@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 DEFAULT_SCRATCH = 128 << 20
 """Bytes for the blocks of a neighbour search when nothing else is asked for."""
+CONVERTED_ELEMENTS = 1 << 22
+"""Values of embeddings that are float64 at a time."""
 
 _STAGE_BYTES = 32 << 20
 

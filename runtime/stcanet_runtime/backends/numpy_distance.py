@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
+from stcanet_runtime.backends.neighbours import CONVERTED_ELEMENTS, DEFAULT_SCRATCH
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import inverse_lengths
 
 CLOSE = 1e-6
 """Squared distance, in units of the longest row, below which the float64 product cancels too much."""
 _TILE_ELEMENTS = 1 << 20
-_CONVERTED_ELEMENTS = 1 << 22
 
 
 def distance_matrix(
@@ -25,7 +24,7 @@ def distance_matrix(
     """All distances, as `reference.distance_matrix` up to the bound stated in `numpy_`."""
     result = np.empty((len(query), len(gallery)), np.float32)
     meter = PairMeter(query, gallery, metric)
-    columns = min(max(1, len(gallery)), max(256, _CONVERTED_ELEMENTS // query.shape[1]))
+    columns = min(max(1, len(gallery)), max(256, CONVERTED_ELEMENTS // query.shape[1]))
     rows = max(1, _TILE_ELEMENTS // columns)
     for first in range(0, len(gallery), columns):
         g = gallery[first : first + columns].astype(np.float64)
