@@ -289,7 +289,7 @@ def test_masks_and_images_that_came_later_are_not_replaced_unasked(tmp_path: Pat
     generate(root, SMALL)
     (root / added).parent.mkdir(exist_ok=True)
     (root / added).write_text("hours of work")
-    with pytest.raises(DataError, match="was not made by this generator"):
+    with pytest.raises(DataError, match=f"holds '{Path(added).parts[0]}.* besides its dataset; replace all of it with --force"):
         generate(root, SMALL)
     assert (root / added).read_text() == "hours of work"
     generate(root, SMALL, force=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -38,11 +38,11 @@ def generate(
 
     Args:
         root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset of the same
-            configuration, or with `force` of any other, which is then replaced with all that came into its folders since.
+            configuration, which is then replaced.
         config: What to generate.
         progress: Told how far it is.
         workers: Number of processes. The pictures do not depend on it.
-        force: Replace a dataset of another configuration.
+        force: Replace a dataset whatever its configuration and what came into its folders since.
 
     Returns:
         What the folder holds.
@@ -119,10 +119,7 @@ def _check_replaceable(root: Path) -> None:
     if not content:
         return
     ours = {MARKER, MASK_FOLDER, f"{root.name}{_REFERENCE_SUFFIX}", *(split.value for split in Split)}
-    _refuse([name for name in content if name not in ours] if MARKER in content else content, root)
-
-
-def _refuse(foreign: Sequence[str], root: Path) -> None:
+    foreign = [name for name in content if name not in ours] if MARKER in content else content
     if foreign:
         raise DataError(
             f"the folder {root} is not empty and '{foreign[0]}' was not made by this generator; "
@@ -151,4 +148,5 @@ def _check_nothing_added(root: Path, config: SynthConfig) -> None:
     added += sorted(
         name for split in Split for path in (root / split).rglob("*") if (name := f"{split}/{path.name}") not in ours
     )
-    _refuse(added, root)
+    if added:
+        raise DataError(f"{root} holds '{added[0]}' besides its dataset; replace all of it with --force, or name a new folder")
