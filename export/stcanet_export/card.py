@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from stcanet.evaluation.result import protocol_text
 from stcanet_export.report import ParityReport
 from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.manifest import Manifest
@@ -101,7 +102,7 @@ def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, floa
         parts.append(_results(results))
     if metrics:
         named = {name.removeprefix("val_").replace("rank", "rank-"): value for name, value in metrics.items()}
-        values = ", ".join(f"{name} {value:.4g}" for name, value in named.items())
+        values = ", ".join(f"{name} {100 * value:.2f} %" for name, value in named.items())
         parts.append(f"On images held back from training, which chose the checkpoint: {values}.")
     return "\n\n".join(parts) or _NO_EVALUATION
 
@@ -113,13 +114,30 @@ def _results(results: Sequence[Mapping[str, Any]]) -> str:
         ranks = [result["cmc"][min(rank, len(result["cmc"])) - 1] for rank in REPORTED_RANKS]
         figures = [result["mAP"], *ranks, result["mINP"]]
         lines.append(_row([str(result["data"]), *(f"{100 * value:.2f}" for value in figures)]))
-    protocols = [f"Protocol of {result['data']}: {_plain(result['protocol'])}." for result in results]
+    protocols = [f"Protocol of {result['data']}: {protocol_text(result['protocol'])}." for result in results]
     return "\n\n".join(["\n".join(lines), *protocols])
 
 
 def _precision(manifest: Manifest) -> str:
-    details = [(name.replace("_", " "), _plain(value)) for name, value in manifest.conversion.items()]
-    return _table([("computes in", manifest.precision), *details])
+    details = "".join(f"* {line}\n" for line in conversion_lines(manifest.conversion))
+    more = f"\n\n{details}\n`conversion` in `manifest.json` has how it was done, and every figure." if details else ""
+    return f"Computes in {manifest.precision}.{more}"
+
+
+def conversion_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What a conversion kept in float32, why, and what it lost: `conversion` of a manifest, for people."""
+    if search := facts.get("search"):
+        kept = ", ".join(search["kept"]) or "nothing but the attention's products"
+        yield f"kept in fp32 by the search ({counted(search['runs'], 'run', 'runs')}): {kept}"
+    if target := facts.get("target"):
+        yield from (f"for {target['name']}: {reason}" for reason in target["reasons"])
+        if target["profile"]:
+            yield f"profile: {', '.join(f'{name} {shape}' for name, shape in target['profile'].items())}"
+        yield f"{target['name']}: {target['checked']}"
+    if evaluation := facts.get("evaluation"):
+        named = {name: values for name, values in evaluation.items() if isinstance(values, dict)}
+        figures = (f"{name} mAP {100 * row['mAP']:.2f}, rank-1 {100 * row['rank1']:.2f}" for name, row in named.items())
+        yield f"on {evaluation['data']}: {'; '.join(figures)}"
 
 
 def _parity(report: ParityReport) -> str:

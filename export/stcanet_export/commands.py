@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -298,6 +298,8 @@ def _export_facts(result: ExportResult) -> dict[str, Any]:
 
 
 def _export_summary(result: ExportResult) -> str:
+    from stcanet_export.card import conversion_lines
+
     manifest, report = result.manifest, result.report
     spec = manifest.input
     frames = "any number of frames" if spec.dynamic_time else counted(spec.clip_length or 0, "frame", "frames")
@@ -309,22 +311,7 @@ def _export_summary(result: ExportResult) -> str:
         f"{result.path}: {manifest.preset}, {takes}, {manifest.output.dim} dimensions, opset {manifest.opset}, {size:.1f} MB",
         f"parity on {counted(len(report.crops), 'crop', 'crops')}: passed, min cosine {report.min_cosine:.9f}",
     ]
-    lines += _conversion_lines(manifest.conversion)
+    lines += conversion_lines(manifest.conversion)
     if manifest.source.get("trained") is False:
         lines.append("note: the weights are random; the embeddings say nothing about people")
     return "\n".join([*lines, *(f"note: {note}" for note in report.notes)])
-
-
-def _conversion_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    if search := facts.get("search"):
-        kept = ", ".join(search["kept"]) or "nothing but the attention's products"
-        yield f"kept in fp32 by the search ({counted(search['runs'], 'run', 'runs')}): {kept}"
-    if target := facts.get("target"):
-        yield from (f"for {target['name']}: {reason}" for reason in target["reasons"])
-        if target["profile"]:
-            yield f"profile: {', '.join(f'{name} {shape}' for name, shape in target['profile'].items())}"
-        yield f"{target['name']}: {target['checked']}"
-    if evaluation := facts.get("evaluation"):
-        named = {name: values for name, values in evaluation.items() if isinstance(values, dict)}
-        figures = (f"{name} mAP {100 * row['mAP']:.2f}, rank-1 {100 * row['rank1']:.2f}" for name, row in named.items())
-        yield f"on {evaluation['data']}: {'; '.join(figures)}"

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.files import sha256_file
@@ -29,11 +30,12 @@ def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[st
         kept = {name: result[name] for name in _KEPT}
         kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
         figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]
+        protocol_text(kept["protocol"])  # the model card has it
         json.dumps(kept, allow_nan=False, ensure_ascii=False).encode()  # packages keep it
         whole = kept["cmc"] and all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
-    if not whole or not isinstance(kept["protocol"], dict):
+    if not whole:
         raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers from 0 to 1")
     judged = result.get("checkpoint_sha256")
     if judged is not None and checkpoint is not None and checkpoint.is_file() and judged != sha256_file(checkpoint):

@@ -26,7 +26,21 @@ RESULT = {
     "mINP": 0.5,
     "cmc": [0.9, 0.91, 0.92, 0.93, 0.94] + [0.95] * 45,
     "num_valid_queries": 3368,
-    "protocol": {"metric": "cosine", "flip": False, "reranking": None},
+    "protocol": {
+        "num_query": 3368,
+        "num_gallery": 15913,
+        "queries_in_gallery": 0,
+        "num_distractors": 2798,
+        "num_junk": 0,
+        "data": {},
+        "same_camera_rule": "off",
+        "ap_rule": "rectangle",
+        "metric": "cosine",
+        "frames": "single image",
+        "clip_length": None,
+        "averaged": None,
+        "flip": False,
+    },
 }
 MANIFEST = Manifest(
     "stcanet-video",
@@ -59,21 +73,24 @@ def result(tmp_path: Path) -> Path:
 
 def test_everything_is_there(result: Path) -> None:
     source = {**MANIFEST.source, "evaluation": [read_evaluation(result)]}
-    card = model_card(replace(MANIFEST, source=source), REPORT)
+    figures = {"fp32": {"mAP": 0.875, "rank1": 0.9}, "int8": {"mAP": 0.87, "rank1": 0.89, "delta_mAP": -0.005}}
+    lowered = {"precision": "int8", "conversion": {"evaluation": {"data": "Market-1501", **figures}}}
+    card = model_card(replace(MANIFEST, source=source, **lowered), REPORT)
     for text in (
         "# stcanet-video",
         "CC-BY-4.0",
         "any, any, 256, 128, 3",
         "4 recommended",
         "| Market-1501 | 87.50 | 90.00 |",
-        "Protocol of Market-1501: metric cosine, flip False.",
-        "mAP 0.5, rank-1 0.75.",
+        "Protocol of Market-1501: 3368 queries, 15913 in the gallery (2798 distractors); camera rule: off; AP rectangle;",
+        "mAP 50.00 %, rank-1 75.00 %.",
         "| epochs | 7 |",
         "| training samples | 12 |",
         "| queries held back for validation | 8 |",
         "0.9999991",
         "* something",
-        "| computes in | fp32 |",
+        "Computes in int8.",
+        "* on Market-1501: fp32 mAP 87.50, rank-1 90.00; int8 mAP 87.00, rank-1 89.00\n",
     ):
         assert text in card
     assert "/home/somebody" not in card
@@ -105,7 +122,8 @@ def test_converted_weights_are_trained_for_nobody_knows_how_long() -> None:
         json.dumps({**RESULT, "mAP": "high"}),
         json.dumps({**RESULT, "cmc": []}),
         json.dumps({**RESULT, "mINP": float("nan")}),
-        json.dumps({**RESULT, "protocol": {"camera rule": float("nan")}}),
+        json.dumps({**RESULT, "protocol": {}}),
+        json.dumps({**RESULT, "protocol": {**RESULT["protocol"], "metric": float("nan")}}),
         json.dumps({**RESULT, "data": "no text: \ud800"}),
         '{"mAP": 1',
         "[" * 100_000,

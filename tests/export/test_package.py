@@ -66,7 +66,16 @@ def test_from_a_checkpoint(image_model: STCANet, traced: None, tmp_path: Path) -
     save_checkpoint(checkpoint, tmp_path / "best.pt")
     out = tmp_path / "market.stcanet"
     signer, public_key = _signer(tmp_path)
-    origin = {"evaluation": [{"data": "drawn", "mAP": 0.5, "mINP": 0.5, "cmc": [1.0], "protocol": {}}]}
+    counts = dict.fromkeys(("num_query", "num_gallery", "queries_in_gallery", "num_distractors", "num_junk", "clip_length"), 1)
+    rules = {
+        "data": {},
+        "same_camera_rule": "off",
+        "ap_rule": "rectangle",
+        "metric": "cosine",
+        "frames": "single image",
+        "flip": False,
+    }
+    origin = {"evaluation": [{"data": "drawn", "mAP": 0.5, "mINP": 0.5, "cmc": [1.0], "protocol": {**counts, **rules}}]}
     result = export_package(tmp_path / "best.pt", out, origin=origin, licence="CC0-1.0", signer=signer)
     manifest = load_manifest(out)
     assert (result.path, result.manifest, manifest.licence) == (out, manifest, "CC0-1.0")
