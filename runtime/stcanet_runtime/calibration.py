@@ -66,9 +66,11 @@ class Calibration:
         """One line."""
         which = "across cameras" if self.cross_camera else "cameras ignored"
         margin = "" if self.same_camera_margin is None else f"; within a camera {self.same_camera_margin:.4f} less"
+        asked = "searches" if self.kind == "search" else self.kind
+        far, frr, eer = (f"{100 * rate:.3g} %" for rate in (self.far, self.frr, self.eer))  # "1 of 1,400" would be all of them
         return (
-            f"threshold {self.threshold:.4f} ({self.metric}): FAR {self.far:.3g} of {self.impostor:,}, FRR {self.frr:.3g} of "
-            f"{self.genuine:,} ({self.kind}, {which}; {self.identities:,} identities); EER {self.eer:.3g}{margin}"
+            f"threshold {self.threshold:.4f} ({self.metric}): FAR {far} of {self.impostor:,} {asked}, FRR {frr} of "
+            f"{self.genuine:,} ({which}; {self.identities:,} identities); EER {eer}{margin}"
         )
 
 

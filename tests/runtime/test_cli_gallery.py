@@ -327,7 +327,7 @@ def test_calibrate(filled: Path, tmp_path: Path, cli: Run) -> None:
     status, out, err = cli("calibrate", source, "--far", "0.05", *[x for pair in places.items() for x in pair])
     assert (status, err) == (0, "")
     written = json.loads((tmp_path / "t.json").read_text())
-    assert out.startswith(f"threshold {written['threshold']:.4f} (cosine): FAR {written['far']:.3g} of 240, ")
+    assert out.startswith(f"threshold {written['threshold']:.4f} (cosine): FAR {100 * written['far']:.3g} % of 240 searches, ")
     assert out.splitlines()[1:] == [f"wrote {places[name]}" for name in ("--picture", "--out", "--gallery")]
     assert (written["impostor"], written["cross_camera"], written["kind"]) == (240, True, "search")
     assert (tmp_path / "curves.png").stat().st_size > 5000

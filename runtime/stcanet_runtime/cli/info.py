@@ -80,6 +80,7 @@ def _print_choices(title: str, reasons: dict[str, str | None]) -> None:
 
     console = Console(highlight=False)
     console.print(f"[bold]{title}[/]")
+    width = max(map(len, reasons))
     for name, reason in reasons.items():
         state = "[green]available[/]" if reason is None else f"[dim]not here: {escape(reason)}[/]"
-        console.print(f"  {name:<10} {state}", soft_wrap=True)
+        console.print(f"  {name:<{width}}  {state}", soft_wrap=True)
