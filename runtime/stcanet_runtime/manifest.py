@@ -145,7 +145,6 @@ class Manifest:
 
     def __post_init__(self) -> None:
         _typed("schema_version", self.schema_version, int)
-        _refuse_other_version({"schema_version": self.schema_version})
         for name in ("preset", "created", "generator"):
             _typed(name, getattr(self, name), str)
         _choice("precision", self.precision, ("fp32", "fp16", "int8"))

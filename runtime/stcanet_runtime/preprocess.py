@@ -75,7 +75,8 @@ def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
         with _explained("given as a PIL image"):  # Pillow decodes when it has to
             return _to_rgb(source, "given as a PIL image")
     if isinstance(source, (str, Path)):
-        return _from_file(Path(source))
+        with open_image(Path(source)) as image:
+            return _to_rgb(image, source)
     raise ImageError(f"of type {type(source).__name__}", "expected a path, a PIL image or a uint8 array [H, W, 3]")
 
 
@@ -146,11 +147,6 @@ def _check_array(array: NDArray[Any]) -> None:
         raise ShapeError(f"an image array must be uint8 [H, W, 3], got {array.dtype} {list(array.shape)}")
     if array.size == 0:
         raise ShapeError(f"an image must have at least one pixel, got {list(array.shape)}")
-
-
-def _from_file(path: Path) -> UInt8Array:
-    with open_image(path) as image:
-        return _to_rgb(image, path)
 
 
 @contextmanager

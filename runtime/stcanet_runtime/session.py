@@ -146,7 +146,10 @@ def open_session(
             failures.append(error)
         else:
             return Session(session, name, nodes, _why(providers, failures), resources.threads)
-    raise failures[0] if len(failures) == 1 else _none_can_run(failures)
+    if len(failures) == 1:
+        raise failures[0]
+    reasons = "; ".join(f"{error.provider}: {error.reason}" for error in failures)
+    raise ProviderError(", ".join(names), reasons, failures[0].hint)
 
 
 def _requested(providers: str | Sequence[str], resources: Resources) -> tuple[str, ...]:
@@ -161,11 +164,6 @@ def _requested(providers: str | Sequence[str], resources: Resources) -> tuple[st
 def _why(providers: str | Sequence[str], failures: Sequence[ProviderError]) -> str:
     chosen = "chosen by auto" if providers == "auto" else "asked for"
     return "; ".join([chosen, *(f"not {error.provider}: {error.reason}" for error in failures)])
-
-
-def _none_can_run(failures: Sequence[ProviderError]) -> StcanetError:
-    names = ", ".join(error.provider for error in failures)
-    return ProviderError(names, "; ".join(f"{error.provider}: {error.reason}" for error in failures), failures[0].hint)
 
 
 def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, int]]:

@@ -127,7 +127,7 @@ class TrainingProgress:
         from rich.progress import Progress as Bar
 
         self._epochs = epochs
-        self._console = Console(stderr=True, highlight=False, markup=False)
+        self._console = Console(stderr=True, highlight=False, markup=False, emoji=False)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         live = (*columns, TextColumn("loss {task.fields[loss]:.3f}  acc {task.fields[acc]:.3f}  {task.fields[rate]:.0f} img/s"))
         self._bar = Bar(*live, console=self._console, disable=not self._console.is_terminal, transient=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -192,6 +193,14 @@ def test_a_bad_image_is_an_error_or_listed(run: Run, package: Path, crops: Path,
         assert file["pids"].tolist() == [1, 1, 2, 3, 3]
     assert [entry["path"] for entry in json.loads(run(package, crops, "--skip-bad", "--json").stdout)["skipped"]] == [str(bad)]
     fails(run(package, bad, "--skip-bad"), "none of 1 image can be read")
+
+
+def test_names_are_printed_as_they_are(run: Run, package: Path, crops: Path) -> None:
+    shutil.copy(crops / "0002_c1s1_000000_00.png", crops / ":cat:.png")  # that is an emoji to rich
+    (crops / "x:cat:.png").write_bytes(b"")
+    done = run(package, crops, "--gallery", crops, "--skip-bad", "-o", ":dog:.npz")
+    for text in (f"skipped {crops}/x:cat:.png: ", "no evaluation: :cat:.png does not", "wrote :dog:.npz"):
+        assert text in done.stdout
 
 
 @pytest.mark.parametrize(

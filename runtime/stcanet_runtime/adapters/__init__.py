@@ -6,8 +6,6 @@ packages.
 
 from __future__ import annotations
 
-import numpy as np
-
 from stcanet_runtime.arrays import Float32Array
 from stcanet_runtime.encoder import BoxEmbeddings
 
@@ -19,4 +17,4 @@ def rows_of_unit_length(found: BoxEmbeddings) -> Float32Array:
     """
     rows = found.embeddings.copy()
     rows[~found.valid, 0] = 1
-    return np.ascontiguousarray(rows)
+    return rows

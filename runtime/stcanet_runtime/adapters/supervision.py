@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.frames import FrameSource
 
@@ -22,9 +21,7 @@ class HasBoxes(Protocol):
 AnyDetections = TypeVar("AnyDetections", bound=HasBoxes)
 
 
-def embed_detections(
-    encoder: Encoder, frame: FrameSource | UInt8Array, detections: AnyDetections, format: str = "bgr"
-) -> AnyDetections:
+def embed_detections(encoder: Encoder, frame: FrameSource, detections: AnyDetections, format: str = "bgr") -> AnyDetections:
     """Put an embedding beside each box: ``data["embeddings"]`` [N, D] and ``data["embedding_valid"]`` [N].
 
     They go with the detections through filters, slices and merges.

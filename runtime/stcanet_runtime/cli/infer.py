@@ -110,12 +110,10 @@ def infer(
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
-        reranking = Reranking() if rerank else None
         others = sources.embed(encoder, [gallery], batch_size, skip_bad)
-        found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking)
+        found = ranked_lists.rank(queries, others, top_k, same_camera, metric, Reranking() if rerank else None)
         if sheet is not None:
-            how = f"{metric} distance" + (f" · {reranking}" if reranking else "")
-            ranked_lists.draw(found, sheet, sheet_rows, f"{how} · {encoder.manifest.preset}")
+            ranked_lists.draw(found, sheet, sheet_rows, metric, encoder.manifest.preset)
     what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
     _report(encoder, queries, what, found, out, sheet, as_json)
 
@@ -152,17 +150,11 @@ def _report(
 
 def _show(facts: Mapping[str, Any], what: tuple[str, str]) -> None:
     """Print what was done to one or many of `what`."""
-    from rich.console import Console
-
-    from stcanet_runtime.cli.text import printable
+    from stcanet_runtime.cli.text import printable, say_written
     from stcanet_runtime.wording import counted
 
-    def say(text: str) -> None:
-        Console(highlight=False).print(printable(text), markup=False, soft_wrap=True)
-
     for item in facts["skipped"]:
-        say(f"skipped {item['path']}: {item['reason']}")
-    say(f"{counted(facts['images'], *what)} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}")
-    for name in ("out", "sheet"):
-        if facts[name]:
-            say(f"wrote {facts[name]}")
+        typer.echo(printable(f"skipped {item['path']}: {item['reason']}"))
+    done = f"{counted(facts['images'], *what)} → {facts['dim']} dimensions with {facts['model']} on {facts['provider']}"
+    typer.echo(printable(done))
+    say_written(facts["out"], facts["sheet"])

@@ -45,7 +45,7 @@ def rank(
     with progress_bar("re-ranking" if rerank else "ranking") as progress:
         found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking, progress)
     if sheet is not None:
-        ranked_lists.draw(found, sheet, sheet_rows, f"{metric} distance" + (f" · {reranking}" if reranking else ""))
+        ranked_lists.draw(found, sheet, sheet_rows, metric)
     if as_json:
         print_json(ranked_lists.to_dict(found))
     else:

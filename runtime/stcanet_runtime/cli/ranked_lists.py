@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend
@@ -149,7 +150,7 @@ def _label(crops: Crops, index: int) -> str:
     return f"id {crops.pids[index]} · c{crops.camids[index] + 1}"
 
 
-def draw(found: RankedLists, out: Path, rows: int, subtitle: str) -> None:
+def draw(found: RankedLists, out: Path, rows: int, metric: str, model: str | None = None) -> None:
     """Write the ranked-list picture, of queries that are evenly picked so that several people are on it."""
     sheet = [
         SheetRow(
@@ -162,7 +163,8 @@ def draw(found: RankedLists, out: Path, rows: int, subtitle: str) -> None:
         )
         for query in pick_evenly(range(len(found.queries.paths)), rows)
     ]
-    ranked_sheet(sheet, out, "Ranked matches", subtitle)
+    facts = f"{metric} distance", found.reranking, model
+    ranked_sheet(sheet, out, "Ranked matches", " · ".join(str(fact) for fact in facts if fact is not None))
 
 
 def to_dict(found: RankedLists) -> dict[str, Any]:
@@ -187,15 +189,12 @@ def to_dict(found: RankedLists) -> dict[str, Any]:
 
 def show(found: RankedLists) -> None:
     """Print the table of matches, and the figures where there are some."""
-    from rich.console import Console
-
     _show_table(found)
-    console = Console(highlight=False)
     if found.evaluation:
         how = f", {found.reranking}" if found.reranking else ""
-        console.print(f"Market protocol{how}: {found.evaluation.summary()}", markup=False, soft_wrap=True)
+        typer.echo(f"Market protocol{how}: {found.evaluation.summary()}")
     if found.evaluation_note:
-        console.print(f"no evaluation: {found.evaluation_note}", markup=False, soft_wrap=True)
+        typer.echo(printable(f"no evaluation: {found.evaluation_note}"))
 
 
 def _show_table(found: RankedLists) -> None:
@@ -216,4 +215,4 @@ def _show_table(found: RankedLists) -> None:
             table.add_row(Text(name), "–", "", Text("nothing left: the gallery is all of its own camera"), "")
     console.print(table)
     if (rest := len(found.queries.paths) - _TABLE_QUERIES) > 0:
-        console.print(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)", soft_wrap=True)
+        typer.echo(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)")

@@ -34,7 +34,7 @@ def say(facts: Mapping[str, Any], as_json: bool, text: str) -> None:
         typer.echo("\n".join(map(printable, text.split("\n"))))
 
 
-def say_written(*paths: Path | None) -> None:
+def say_written(*paths: Path | str | None) -> None:
     """A line for each file that was asked for."""
     for path in paths:
         if path is not None:

@@ -50,16 +50,17 @@ def embed(
         if not source:
             first = "first frame" if max_frames == 1 else f"first {max_frames} frames"
             raise DataError(f"{name}: there are no boxes in its {first}")
+    last = max_frames if isinstance(source, Detector) else max(source)
     with progress_bar("embedding") as progress:
         if isinstance(source, Detector) or each_box:
             people: list[Person] = []
             for number, found in embed_each_box(encoder, video, source, every, max_frames):
                 people += found
-                progress(number, max_frames or number)
+                progress(number, last or number)
             return _boxes(encoder, name, people)
-        seen, last = dict[int, Appearance](), max(source)
+        seen = dict[int, Appearance]()
         for number in follow_tracks(encoder, video, source, every, seen):
-            progress(number, last)
+            progress(number, last or number)
         return _tracks(encoder, name, seen)
 
 

@@ -41,11 +41,11 @@ class SqliteStore:
         self._connection = self._opened.connection
         self._lock, self._closed = threading.RLock(), False
         try:
-            self._space = self._read_space()
+            self.space = self._read_space()
         except BaseException:
             self._connection.close()
             raise
-        self._follower = Follower(self.path, self._connection, self._space)
+        self._follower = Follower(self.path, self._connection, self.space)
 
     @classmethod
     def create(cls, path: str | Path, space: Space, timeout: float = 10.0) -> SqliteStore:
@@ -54,11 +54,6 @@ class SqliteStore:
         with database.explained(path):
             database.create(path, {"space": json.dumps(asdict(space)), "edits": "0"})
         return cls(path, timeout=timeout)
-
-    @property
-    def space(self) -> Space:
-        """Which embeddings it takes."""
-        return self._space
 
     @property
     def revision(self) -> int:
@@ -111,7 +106,7 @@ class SqliteStore:
 
     def add(self, entries: Sequence[Entry], embeddings: NDArray[np.float32]) -> list[int]:
         """Keep entries; see `Store`."""
-        rows = np.ascontiguousarray(embeddings, self._space.dtype)
+        rows = np.ascontiguousarray(embeddings, self.space.dtype)
         ids = []
         with self._writing(edit=False) as connection:
             for entry, row in zip(entries, rows, strict=True):
@@ -233,7 +228,7 @@ class SqliteStore:
             elif chosen is not None:
                 q_groups, g_groups = np.zeros(len(queries), np.int64), np.zeros(len(ids), np.int64)
                 g_groups[chosen] = 1
-            found = ranking.search_checked(queries, rows, k, self._space.metric, q_groups, g_groups, get_backend())
+            found = ranking.search_checked(queries, rows, k, self.space.metric, q_groups, g_groups, get_backend())
             return found.distances, np.where(found.indices < 0, 0, np.append(ids, 0)[found.indices])
 
     def entries(self, ids: Sequence[int]) -> dict[int, Entry]:
