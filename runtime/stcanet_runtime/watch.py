@@ -50,13 +50,15 @@ class _Camera:
         """Why it gives no frames; None while it does, and of a file that was read to its end."""
         self.unwritten: str | None = None
         """Why its last line was lost; None once one is written again."""
+        self.lost = 0
+        """Frames of which lines were lost."""
         self._live = live
         self.thread = threading.Thread(target=self._run, name=f"stcanet-{name}", daemon=True)
 
     def facts(self) -> dict[str, Any]:
         ended = not self._live and not self.thread.is_alive()  # a live camera without a thread is lost, and not at its end
         state = {"last_done": self.last_done, "ended": ended, "error": self.error, "unwritten": self.unwritten}
-        return {**state, **asdict(self.stream.counts)}
+        return {**state, "lost": self.lost, **asdict(self.stream.counts)}
 
     def _run(self) -> None:
         wait = _FIRST_WAIT
@@ -110,7 +112,7 @@ class _Camera:
             self._watch.end(error)
             return
         except (StcanetError, OSError) as error:
-            self.unwritten = str(error)
+            self.unwritten, self.lost = str(error), self.lost + 1
             _logger.warning("%s: %s", self.name, error, extra={"event": "unwritten", "camera": self.name, "frame": number})
         if self.unwritten is None:  # frames without people write nothing, and say nothing about a full disk
             self.last_done = time.time()
@@ -167,7 +169,7 @@ class Watch:
         Returns:
             What became of each camera: its frames by outcome, ``last_done`` (when one was, or the camera came back),
             ``ended`` (files only), ``error``, why it gave no more: where a file has one it could not be read, or not to its
-            end; and ``unwritten``, why its last line was lost.
+            end; ``unwritten``, why its last line was lost, and ``lost``, of how many frames lines were.
 
         Raises:
             BrokenPipeError: Nobody reads any more what is written.

@@ -315,7 +315,25 @@ def test_stdout_gets_whole_lines_of_a_full_disk(package: Path, detector: Path, c
     lines = (tmp_path / "out.jsonl").read_text().splitlines(keepends=True)
     assert [json.loads(line)["frame"] for line in lines] == list(range(1, len(lines) + 1))
     assert lines[-1].endswith("\n")
-    assert done.stderr.endswith("error: door: [Errno 27] File too large: 'stdout'\n")
+    *_, reason, error = done.stderr.splitlines()
+    assert reason.endswith("door: [Errno 27] File too large: 'stdout'")
+    assert error == f"error: door: lines of {FRAMES - len(lines)} frames were lost"
+
+
+def test_a_file_of_which_a_line_was_lost_is_not_whole(
+    package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    written: list[int] = []
+
+    def write(line: dict[str, Any]) -> None:
+        if line["frame"] == 2:
+            raise OSError(errno.ENOSPC, "no room")
+        written.append(line["frame"])
+
+    monkeypatch.setattr(watch_module, "append_lines", lambda _: write)
+    assert call("watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu") == 1
+    assert written == [1, 3, 4]
+    assert capfd.readouterr().err.splitlines()[-1] == "error: door: lines of 1 frame were lost"
 
 
 def test_a_frame_whose_line_is_lost_is_not_done(

@@ -48,6 +48,7 @@ def watch(
     from stcanet_runtime.manifest import package_sha256
     from stcanet_runtime.metrics import Metrics
     from stcanet_runtime.watch import Watch, append_lines, report_loading
+    from stcanet_runtime.wording import counted
 
     sources = _sources(cameras)
     if threshold is not None and gallery is None:
@@ -74,8 +75,14 @@ def watch(
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
-    whys = {name: facts["error"] or facts["unwritten"] for name, facts in ends.items() if facts["ended"]}
-    if failed := [f"{name}: {why}" for name, why in whys.items() if why]:
+    files = {name: facts for name, facts in ends.items() if facts["ended"]}
+    failed = [f"{name}: {facts['error']}" for name, facts in files.items() if facts["error"]]
+    failed += [
+        f"{name}: lines of {counted(facts['lost'], 'frame', 'frames')} were lost"
+        for name, facts in files.items()
+        if facts["lost"]
+    ]
+    if failed:
         raise DataError("; ".join(failed))
 
 
