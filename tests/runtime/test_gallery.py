@@ -278,6 +278,8 @@ def test_the_calibrated_threshold_is_taken(filled: Gallery, path: Path) -> None:
 def test_expire(filled: Gallery) -> None:
     x, _ = make_people()
     before = filled.store.rows(Where())
+    with pytest.raises(OptionError, match="before must be a time in seconds, got None"):
+        filled.expire(before=None)  # type: ignore[arg-type]
     assert filled.expire(before=40) == 40
     assert filled.expire(before=40) == 0
     np.testing.assert_array_equal(before.embeddings, x)  # a copy: what has gone from memory is overwritten there

@@ -301,6 +301,8 @@ class Gallery:
 
     def expire(self, before: float) -> int:
         """Delete entries whose time is before `before`, in seconds; how many. Their place in the file is overwritten."""
+        if before is None:  # no limit, to a filter: all would go
+            raise OptionError("before", before, "a time in seconds")
         self._prepared = None
         count = self.store.remove(Where(before=before))
         self.store.finish()
