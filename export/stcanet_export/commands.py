@@ -12,7 +12,7 @@ from rich.console import Console
 
 from stcanet.commands.options import preset_option
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, check_choice, check_value, parse_size
+from stcanet_runtime.cli.options import JSON, check_apart, check_choice, check_value, parse_size
 from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -198,6 +198,7 @@ def parity(
     from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.files import check_writable, write_text
 
+    check_apart([package, checkpoint, against], ("--out", out), ("--html", html))
     for file in (out, html):
         if file is not None:
             check_writable(file)

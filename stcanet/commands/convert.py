@@ -10,6 +10,7 @@ import typer
 from stcanet.commands.options import BLOCKS, parse_blocks, preset_option
 from stcanet.config import preset_config
 from stcanet_runtime.cli.examples import examples
+from stcanet_runtime.cli.options import check_apart
 
 
 @examples("""
@@ -35,6 +36,7 @@ def convert(
     from stcanet.engine.foreign import convert as convert_weights
     from stcanet_runtime.cli.text import say
 
+    check_apart([weights], ("--out", out))
     overrides = {} if blocks is None else {"blocks": parse_blocks(blocks)}
     checkpoint, report = convert_weights(weights, preset_config(preset, **overrides))
     save_checkpoint(checkpoint, out)

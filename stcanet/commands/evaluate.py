@@ -21,7 +21,7 @@ from stcanet.commands.options import (
     read_dataset,
 )
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
 
 if TYPE_CHECKING:
     from stcanet.evaluation import Result
@@ -75,6 +75,7 @@ def evaluate(
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, metric, ap, rerank, k1, k2, lambda_value, batch_size)
     check_place([model], device, provider)
+    check_apart([model, data], ("--out", out))
     for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
         if file:
             check_writable(file)

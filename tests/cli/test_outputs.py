@@ -43,6 +43,34 @@ def test_outputs_are_checked_first(
     assert "none" not in line
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [
+        ("calibrate a.npz", "--out", "a.npz"),
+        ("calibrate a.npz --gallery a.gallery", "--out", "a.gallery"),
+        ("infer a.zip a.png --gallery b.png", "--sheet", "a.png"),
+        ("gallery search a.gallery b.png --package a.zip", "--sheet", "b.png"),
+        ("gallery export a.gallery", "--out", "a.gallery"),
+        ("bench a.zip", "--out", "a.zip"),
+        ("watch a.zip door=a.mp4 --detector a.onnx", "--out", "a.mp4"),
+        ("watch a.zip door=a.mp4 --detector a.onnx", "--health", "a.onnx"),
+        ("evaluate a.pt --data a.csv", "--out", "a.pt"),
+        ("cross a.pt --data a.csv", "--out", "a.csv"),
+        ("convert a.pt", "--out", "a.pt"),
+        ("parity a.zip --against b.zip", "--html", "b.zip"),
+    ],
+)
+def test_no_input_is_written_over(
+    stcanet: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for input_ in ("a.npz", "a.gallery", "a.zip", "b.zip", "a.png", "b.png", "a.mp4", "a.onnx", "a.pt", "a.csv"):
+        (tmp_path / input_).touch()
+    done = stcanet(*command.split(), option, name)
+    message = f"error: Invalid value for '{option}': {name} is an input and would be written over; take another place\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_an_output_that_is_closed_is_no_error() -> None:
     command = ["sh", "-c", 'exec "$0" -m stcanet_runtime info >&-', sys.executable]

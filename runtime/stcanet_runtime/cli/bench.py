@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, THREADS, check_providers, provider_option
+from stcanet_runtime.cli.options import JSON, THREADS, check_apart, check_providers, provider_option
 
 if TYPE_CHECKING:
     from stcanet_runtime.errors import ProviderError
@@ -40,6 +40,7 @@ def bench(
     from stcanet_runtime.cli.text import print_json, printable, say_written
     from stcanet_runtime.files import check_writable, write_json
 
+    check_apart(packages, ("--out", out))
     if out is not None:
         check_writable(out)
     with progress_bar("measuring") as progress:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_choice
+from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_apart, check_choice
 
 if TYPE_CHECKING:
     from stcanet_runtime.crop_embeddings import Crops
@@ -57,6 +57,7 @@ def calibrate(
     from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
 
+    check_apart([*sources, package, gallery], ("--out", out), ("--picture", picture))
     if picture is not None:
         check_picture(picture)
     if out is not None:

@@ -9,7 +9,7 @@ import typer
 
 from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
-from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_value
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_value
 from stcanet_runtime.cli.text import say, say_written
 
 app = typer.Typer(
@@ -172,6 +172,7 @@ def search(
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.rerank import Reranking
 
+    check_apart([gallery, package, *sources], ("--sheet", sheet))
     if sheet is not None:
         check_picture(sheet)
     which = gallery_options.where(identity, camera, after, before, meta)
@@ -256,6 +257,7 @@ def export(
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
+    check_apart([gallery], ("--out", out))
     check_writable(out)
     with Gallery.open(gallery, read_only=True) as made:
         count = gallery_entries.export(made, out, gallery_options.where(identity, camera, after, before, meta))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS
+from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS, check_apart
 
 if TYPE_CHECKING:
     from stcanet_runtime.identities import Travel
@@ -60,7 +59,8 @@ def identify(
     pictures = [video / f"{source.stem}.mp4" for source, _ in pairs] if video is not None else []
     if video is not None and (pipe := next((source for source, _ in pairs if source.exists() and not source.is_file()), None)):
         raise typer.BadParameter(f"{pipe} is no file, and would be read twice", param_hint="'--video'")
-    _check_outputs([out, *pictures], [path for pair in pairs for path in pair] + [package, *([gallery] if gallery else [])])
+    drawn = [("--video", picture) for picture in pictures]
+    check_apart([package, gallery, *(path for pair in pairs for path in pair)], ("--out", out), *drawn)
     for file in (out, *pictures):
         check_writable(file)
     sources = [recordings.Recording.load(*pair) for pair in pairs]
@@ -90,17 +90,6 @@ def _pair(text: str) -> tuple[Path, Path]:
     if not sign or not video or not boxes:
         raise typer.BadParameter(f"'{without_login(text)}' must be VIDEO=BOXES", param_hint="'VIDEO=BOXES'")
     return Path(video), Path(boxes)
-
-
-def _check_outputs(outputs: Sequence[Path], inputs: Sequence[Path]) -> None:
-    """Footage is not made twice: nothing that is read may be written over, under whatever name."""
-    present = [path for path in inputs if path.exists()]
-    for index, path in enumerate(outputs):
-        hint = "'--video'" if index else "'--out'"
-        if path.exists() and any(path.samefile(one) for one in present):
-            raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
-        if os.path.realpath(path) in map(os.path.realpath, outputs[:index]):
-            raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
 
 
 def _travel(texts: Sequence[str], cameras: Sequence[str]) -> Travel:

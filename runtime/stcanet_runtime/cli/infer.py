@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, THREADS
+from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, THREADS, check_apart
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranked_lists import RankedLists
@@ -94,6 +94,7 @@ def infer(
         raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
+    check_apart([package, *images, gallery, boxes, detector], ("--sheet", sheet))
     if gallery is None or out is not None:
         out = out or _DEFAULT_OUTPUT
         crop_embeddings.check_output(out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -61,6 +62,26 @@ def check_metric(name: str) -> str:
     from stcanet_runtime.distance import METRICS
 
     return check_choice(name, METRICS)
+
+
+def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path | None]) -> None:
+    """See that nothing that is read would be written over, under whatever name, and nothing written twice.
+
+    Args:
+        inputs: What is read: paths, and other names, which are no files.
+        outputs: Options, each with the file that it names.
+    """
+    read = [path for path in inputs if path is not None and os.path.exists(path)]  # noqa: PTH110  (Path raises for long names)
+    written: set[str] = set()
+    for option, path in outputs:
+        if path is None:
+            continue
+        hint, place = f"'{option}'", os.path.realpath(path)
+        if path.exists() and any(path.samefile(one) for one in read):
+            raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
+        if place in written:
+            raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
+        written.add(place)
 
 
 def parse_size(text: str) -> tuple[int, int]:

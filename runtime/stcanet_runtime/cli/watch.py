@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER, THREADS
+from stcanet_runtime.cli.options import PROVIDER, THREADS, check_apart
 
 
 @examples("""
@@ -55,6 +55,7 @@ def watch(
         raise typer.BadParameter("needs --gallery: without it nobody is known", param_hint="'--threshold'")
     if metrics_address is not None and metrics_port is None:
         raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
+    check_apart([package, detector, gallery, *sources.values()], ("--out", out), ("--health", health))
     metrics = Metrics() if metrics_port is not None else None
     with ExitStack() as stack:
         stack.enter_context(report_loading(health))
