@@ -89,8 +89,10 @@ def as_frame(source: FrameSource, format: str) -> Frame:
         raise _unfit(planes, format)
     if len({is_on_gpu(plane) for plane in planes}) > 1:
         raise ShapeError("the planes of a frame must all be in the memory of the same device")
-    if any(not _is_array(plane) or plane.dtype != np.uint8 for plane in planes):
-        raise ShapeError(f"a frame must be uint8, got {', '.join(str(getattr(p, 'dtype', type(p))) for p in planes)}")
+    if others := [type(plane).__name__ for plane in planes if not (isinstance(plane, np.ndarray) or is_on_gpu(plane))]:
+        raise ShapeError(f"a frame must be an array of NumPy or of a GPU, or its planes, got {others[0]}")
+    if any(plane.dtype != np.uint8 for plane in planes):
+        raise ShapeError(f"a frame must be uint8, got {', '.join(str(plane.dtype) for plane in planes)}")
     if format in ("rgb", "bgr"):
         shapes_fit = len(planes) == 1 and planes[0].ndim == 3 and planes[0].shape[2] == 3
     else:
@@ -101,10 +103,6 @@ def as_frame(source: FrameSource, format: str) -> Frame:
     if not shapes_fit or planes[0].size == 0:
         raise _unfit(planes, format)
     return Frame(format, tuple(_rows_only(plane) for plane in planes))
-
-
-def _is_array(source: object) -> bool:
-    return isinstance(source, np.ndarray) or is_on_gpu(source)
 
 
 def _of_cupy(plane: UInt8Array) -> UInt8Array:
