@@ -51,13 +51,22 @@ def main() -> NoReturn:
     """Entry point of `stcanet`."""
     try:
         runtime.run(app)
-    except ModuleNotFoundError as error:
-        package, part, _ = (error.name or "").partition(".")
-        if package not in EXTRA_OF:
+    except Exception as error:
+        problem = _problem(error)
+        if problem is None:
             raise
-        if part:  # the package is there, and another wants more of it
-            problem = f"{package} has no {error.name}: its version does not fit the others; pip install --upgrade {package}"
-        else:
-            problem = str(MissingDependencyError(package, "this command", EXTRA_OF[package]))
         print(f"error: {problem}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _problem(error: Exception) -> str | None:
+    """What a user can do something about, of what libraries raise; None for a bug."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for its sake
+        needed = ". ".join(str(error).split(". ")[:2])
+        return f"{needed}; take smaller batches: with --batch-size, or of 'train' with --set identities=N"
+    package, part, _ = (getattr(error, "name", None) or "").partition(".")
+    if not isinstance(error, ModuleNotFoundError) or package not in EXTRA_OF:
+        return None
+    if part:  # the package is there, and another wants more of it
+        return f"{package} has no {error.name}: its version does not fit the others; pip install --upgrade {package}"
+    return str(MissingDependencyError(package, "this command", EXTRA_OF[package]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from stcanet.commands.train import TrainingProgress
@@ -224,3 +225,14 @@ def test_resume_of_what_is_no_run(stcanet, tmp_path: Path) -> None:
 def test_unknown_setting(stcanet, people: Path, tmp_path: Path) -> None:
     done = stcanet("train", "--out", tmp_path / "run", "--data", people, "--set", "optim.rate=3")
     assert_one_line_error(done, "optim.rate")
+
+
+def test_a_gpu_without_memory_is_told_in_one_line(stcanet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 1.20 GiB is free."
+
+    def train(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError(said)
+
+    monkeypatch.setattr("stcanet.engine.trainer.train", train)
+    done = stcanet("train", "--data", "none", "--out", tmp_path / "run")
+    assert_one_line_error(done, "CUDA out of memory. Tried to allocate 2.00 GiB; take smaller batches")
