@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from stcanet_export.probes import drawn_inputs
-from stcanet_export.sides import Side
+from stcanet_export.sides import TorchSide
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.golden import EMBEDDINGS, JPEG, PIXELS
@@ -21,7 +21,7 @@ _MAX_CLIPS = 4
 _SIZE = (64, 32, 3)
 
 
-def write_golden(path: Path, reference: Side) -> None:
+def write_golden(path: Path, reference: TorchSide) -> None:
     """Write procedural crops (drawn, no real people) with the reference's embeddings, each computed by itself.
 
     Arrays: the input under its name, uint8 ``[N, H, W, 3]`` or ``[N, T, H, W, 3]``; "embeddings" ``[N, D]``; and "norms"
@@ -32,10 +32,9 @@ def write_golden(path: Path, reference: Side) -> None:
     if spec.clip_length is not None:
         inputs = inputs[-_MAX_CLIPS:]
     rows = [reference.embed(inputs[index : index + 1]) for index in range(len(inputs))]
-    arrays: dict[str, Any] = {spec.name: inputs, EMBEDDINGS: np.concatenate([embeddings for embeddings, _ in rows])}
-    arrays[JPEG], arrays[PIXELS] = _decoded()
-    if norms := [norm for _, norm in rows if norm is not None]:
-        arrays[NORMS] = np.concatenate(norms)
+    embeddings, norms = map(np.concatenate, zip(*rows, strict=True))
+    file, pixels = _decoded()
+    arrays: dict[str, Any] = {spec.name: inputs, EMBEDDINGS: embeddings, NORMS: norms, JPEG: file, PIXELS: pixels}
     with atomic_path(path) as temporary:
         np.savez_compressed(temporary, **arrays)
 

@@ -73,7 +73,7 @@ class TorchSide:
         self._embedder = Embedder(self.model, unit=False).eval()
 
     @torch.inference_mode()
-    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array]:
         """See :meth:`Side.embed`."""
         features = self._embedder(torch.from_numpy(np.ascontiguousarray(batch)))
         return F.normalize(features, dim=-1).numpy(), features.norm(dim=-1).numpy()

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,21 +61,17 @@ class Verification:
     crops: int
     min_cosine: float
     bound: float
-    length_error: float = 0.0
+    length_error: float
     """Largest relative error of a feature's length, by which clips are averaged; 0 where the package gives none."""
-    pixel_error: float | None = None
-    """Mean difference of the pixels of a decoded JPEG, of 255; None where the package, an older one, holds none."""
+    pixel_error: float
+    """Mean difference of the pixels of a decoded JPEG, of 255."""
 
     @property
     def passed(self) -> bool:
         """Whether the worst embedding and length, and the pixels, are near enough; NaN never is."""
         # Unit vectors of that cosine are δ apart; rounding changes a feature as much along itself as across.
         computes = self.min_cosine >= self.bound and self.length_error <= 1.5 * math.sqrt(2 - 2 * self.bound)
-        return bool(computes and self._decodes)
-
-    @property
-    def _decodes(self) -> bool:
-        return (self.pixel_error or 0.0) <= MAX_PIXEL_ERROR
+        return bool(computes and self.pixel_error <= MAX_PIXEL_ERROR)
 
     def raise_if_failed(self) -> None:
         """Do nothing if it passed.
@@ -84,7 +79,7 @@ class Verification:
         Raises:
             ParityError: It failed.
         """
-        if not self._decodes:
+        if not self.pixel_error <= MAX_PIXEL_ERROR:
             raise ParityError(
                 f"this machine decodes JPEG files otherwise than the exporting one: pixels are off by {self.pixel_error:.2f} "
                 f"of 255 on average, must be <= {MAX_PIXEL_ERROR}; install Pillow as a wheel, with its own libjpeg-turbo"
@@ -120,59 +115,47 @@ def verify_package(
     """
     with opened(package) as folder:
         encoder = Encoder.load(folder, providers, public_key=public_key)
-        inputs, expected, lengths = _read(folder / GOLDEN_NAME, encoder)
+        inputs, expected, lengths, pixel_error = _read(folder / GOLDEN_NAME, encoder)
         verify_whole(folder, encoder.manifest)
-        pixel_error = _pixel_error(folder / GOLDEN_NAME)
     cosines, errors = [], [0.0]
     for size in sorted({1, len(inputs), largest_batch(encoder.manifest.input)}):
         again = np.arange(max(size, len(inputs))) % len(inputs)
         for run in np.split(again, range(size, len(again), size)):
             rows, norms = encoder.embed_batch(inputs[run])
             cosines += unit_cosines(rows, expected[run]).tolist()
-            if norms is not None and lengths is not None:
+            if norms is not None:
                 errors += np.abs(norms / lengths[run] - 1.0).tolist()
     provider = encoder.session.provider
     bound = MIN_COSINE[precision_under(provider, encoder.manifest.precision)]
     return Verification(provider, len(inputs), float(np.min(cosines)), bound, float(np.max(errors)), pixel_error)
 
 
-def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32] | None]:
-    """Inputs, their embeddings, and the lengths of their features, which older packages of images do not have."""
-    name = encoder.manifest.input.name
-    with _explained(path):
-        arrays = read_npz(path, (name, EMBEDDINGS, NORMS), LIMITS[GOLDEN_NAME])
-        inputs, expected, lengths = arrays[name], arrays[EMBEDDINGS], arrays.get(NORMS)
+def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32], float]:
+    """Inputs, their embeddings, the lengths of their features, and how far the pixels of the JPEG are off here."""
+    names = (encoder.manifest.input.name, EMBEDDINGS, NORMS, JPEG, PIXELS)
+    try:
+        arrays = read_npz(path, names, LIMITS[GOLDEN_NAME])
+        if missing := [name for name in names if name not in arrays]:
+            raise ValueError(f"it has no array '{missing[0]}'")
+    except FileNotFoundError:
+        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
+    except (ValueError, OSError) as error:
+        raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
+    inputs, expected, lengths, file, pixels = (arrays[name] for name in names)
     rows = inputs.shape[0] if inputs.shape else 0
+    of = counted(rows, "input", "inputs")
     if rows == 0 or expected.shape != (rows, encoder.dim) or expected.dtype != np.float32:
-        of = counted(rows, "input", "inputs")
         raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {of}")
-    if lengths is not None and (lengths.shape != (rows,) or lengths.dtype != np.float32 or not (lengths > 0).all()):
-        of = counted(rows, "input", "inputs")
+    if lengths.shape != (rows,) or lengths.dtype != np.float32 or not (lengths > 0).all():
         raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {of}")
-    return inputs, expected, lengths
+    here = _decode(file)
+    if pixels.shape != here.shape or pixels.dtype != np.uint8:
+        raise PackageError(f"{path}: {pixels.dtype} {list(pixels.shape)} are not the pixels of {list(here.shape)}")
+    return inputs, expected, lengths, float(np.abs(here.astype(np.int16) - pixels).mean())
 
 
-def _pixel_error(path: Path) -> float | None:
-    with _explained(path):
-        arrays = read_npz(path, (JPEG, PIXELS), LIMITS[GOLDEN_NAME])
-        if not arrays:
-            return None
-        file, expected = arrays[JPEG], arrays[PIXELS]
+def _decode(file: NDArray[Any]) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "golden.jpg"
         image.write_bytes(file.tobytes())
-        pixels = load_image(image)
-    if expected.shape != pixels.shape or expected.dtype != np.uint8:
-        raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the pixels of {list(pixels.shape)}")
-    return float(np.abs(pixels.astype(np.int16) - expected).mean())
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Whatever reading the golden vectors raises is a PackageError."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
-    except (ValueError, KeyError, OSError) as error:
-        raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None
+        return load_image(image)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from goldens import write_golden
 
 from stcanet_runtime import Encoder, ManifestError, PackageError, load_manifest
 from stcanet_runtime.archive import LIMITS, opened, pack
@@ -25,8 +26,7 @@ Entries = list[tuple[zipfile.ZipInfo | str, bytes]]
 @pytest.fixture
 def whole(package: Path) -> Path:
     """A package with golden vectors and the hashes of its files."""
-    embeddings = Encoder.load(package, "cpu").embed_batch(CROPS)[0]
-    np.savez(package / "golden.npz", images=CROPS, embeddings=embeddings)
+    write_golden(package)
     manifest = replace(load_manifest(package), checksums={"golden.npz": sha256_file(package / "golden.npz")})
     (package / "manifest.json").write_text(manifest.to_json())
     return package

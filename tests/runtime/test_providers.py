@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from goldens import write_golden
 
 from stcanet_runtime import Encoder, OptionError, ProviderError, providers
 from stcanet_runtime.golden import MIN_COSINE, precision_under, verify_package
@@ -79,6 +80,7 @@ def test_bfloat16_here(package: Path) -> None:
     (rows, _), (expected, _) = lowered.embed_batch(crops), exact.embed_batch(crops)
     assert not np.allclose(rows, expected, atol=1e-6)  # else it computed in float32
     assert np.sum(rows * expected, axis=1).min() > 0.99
+    write_golden(package)
     assert verify_package(package, BFLOAT16).bound == MIN_COSINE["bf16"]
 
 

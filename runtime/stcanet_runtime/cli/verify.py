@@ -32,11 +32,10 @@ def verify(
 
     result = verify_package(package, provider, public_key)
     signed = "" if public_key is None else "signature right, "
-    pixels = "no JPEG" if result.pixel_error is None else f"pixels of a JPEG {result.pixel_error:.2f} of 255 off"
     embeddings = counted(result.crops, "golden embedding", "golden embeddings")
     text = (
-        f"{package}: {embeddings} on '{result.provider}', min cosine {result.min_cosine:.9f} "
-        f"(at least {result.bound}), {pixels}: {signed}{'verified' if result.passed else 'FAILED'}"
+        f"{package}: {embeddings} on '{result.provider}', min cosine {result.min_cosine:.9f} (at least {result.bound}), "
+        f"pixels of a JPEG {result.pixel_error:.2f} of 255 off: {signed}{'verified' if result.passed else 'FAILED'}"
     )
     say({"passed": result.passed, **asdict(result)}, as_json, text)
     result.raise_if_failed()
