@@ -7,14 +7,13 @@ from typing import Any
 
 from stcanet.data.datasets import load_dataset
 from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
-from stcanet_runtime.errors import OptionError
 
 
 def measure_loss(models: dict[str, Path], data: str) -> dict[str, Any]:
     """Evaluate single-file models by the Market protocol, under the CPU provider.
 
     Args:
-        models: By name; the first is the one that the others are compared with.
+        models: By name, one at least; the first is the one that the others are compared with.
         data: A data set, as `stcanet evaluate --data` takes it.
 
     Returns:
@@ -24,8 +23,6 @@ def measure_loss(models: dict[str, Path], data: str) -> dict[str, Any]:
         DataError: No such data set, or no query or gallery in it.
     """
     dataset, settings = load_dataset(data), EvaluationSettings()
-    if not models:
-        raise OptionError("models", models, "at least one")
     figures: dict[str, Any] = {}
     for name, path in models.items():
         model = open_model(path, provider="cpu")

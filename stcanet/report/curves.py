@@ -19,8 +19,8 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
         ("loss", "Loss", lambda name: name == "loss" or name.endswith("_loss")),
         ("accuracy", "Accuracy on training batches", lambda name: name == "accuracy"),
         ("validation", "Validation", lambda name: name.startswith("val_")),
-        ("part_iou", "Part maps on part masks: IoU", lambda name: "iou" in name and not name.startswith("val_")),
-        ("lr", "Learning rate", lambda name: name == "lr" or name.startswith("lr_")),
+        ("part_iou", "Part maps on part masks: IoU", lambda name: name == "part_iou"),
+        ("lr", "Learning rate", lambda name: name == "lr"),
     ):
         if chosen := [name for name in names if belongs(name)]:
             charts[kind] = line_chart(title, {_label(name): _points(metrics, name) for name in chosen}, epochs)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stcanet.data.datasets import cuhk03, dukemtmcreid, dukemtmcvidreid, manifest, market1501, mars, msmt17
 from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
-from stcanet.data.datasets.layout import Layout, count_notes, plain, subfolders
+from stcanet.data.datasets.layout import Layout, count_notes, subfolders
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
 __all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "cameras_known", "find_layout", "load_dataset", "parse_source"]
@@ -37,15 +37,15 @@ def load_dataset(source: Path | str) -> ReIDDataset:
     found, folder = _recognise(path, layout)
     chosen = found.resolve(variant)
     dataset = found.read(folder, chosen)
-    if layout is None and not found.claimed_by(folder):
+    if layout is None and not found.is_called(folder.resolve().name):
         return dataset  # some other data in this layout
     dataset = replace(dataset, name=found.name)
     return replace(dataset, notes=dataset.notes + count_notes(dataset, found.published.get(chosen, {})))
 
 
 def find_layout(name: str) -> Layout | None:
-    """The layout of this name or alias, in any case and punctuation."""
-    return next((lay for lay in LAYOUTS if plain(name) in {plain(known) for known in (lay.name, *lay.aliases)}), None)
+    """The layout that :meth:`Layout.is_called` so."""
+    return next((layout for layout in LAYOUTS if layout.is_called(name)), None)
 
 
 def parse_source(source: str) -> tuple[Layout | None, str, Path]:

@@ -49,9 +49,9 @@ class Layout:
             raise OptionError(f"variant of {self.name}", variant, choices)
         return variant or self.default
 
-    def claimed_by(self, folder: Path) -> bool:
-        """Whether a folder bears the name of this data set."""
-        return plain(folder.resolve().name) in {plain(name) for name in (self.name, *self.aliases)}
+    def is_called(self, name: str) -> bool:
+        """Whether that is its name or an alias, in any case and punctuation."""
+        return plain(name) in map(plain, (self.name, *self.aliases))
 
 
 def plain(name: str) -> str:
