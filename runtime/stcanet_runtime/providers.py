@@ -43,6 +43,8 @@ _HINTS = {
     "tensorrt": "install onnxruntime-gpu as for cuda, and TensorRT in the version that it was built for",
 }
 
+_MAX_THREADS = 1024  # where the system grants no more, ONNX Runtime waits for ever for those that it did not get
+
 Shape = tuple[int, ...]
 
 
@@ -64,6 +66,8 @@ class Resources:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise OptionError(name, value, "at least 1")
+        if self.threads is not None and self.threads > _MAX_THREADS:
+            raise OptionError("threads", self.threads, f"at most {_MAX_THREADS:,}")
 
 
 def auto_order(resources: Resources) -> tuple[str, ...]:

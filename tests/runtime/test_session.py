@@ -39,8 +39,9 @@ def test_cpu(package: Path) -> None:
 def test_threads_do_not_change_the_result(package: Path) -> None:
     one = open_session(package / "model.onnx", "cpu", Resources(threads=1))
     assert_allclose(embed(one), embed(open_session(package / "model.onnx", "cpu")), atol=1e-6)
-    with pytest.raises(OptionError, match="threads must be at least 1, got 0"):
-        Resources(threads=0)
+    for threads, expected in ((0, "at least 1, got 0"), (100_000, "at most 1,024, got 100000")):
+        with pytest.raises(OptionError, match=f"threads must be {expected}"):
+            Resources(threads=threads)
 
 
 def test_threads_beyond_the_cores_do_not_wait_in_loops(package: Path) -> None:
