@@ -15,14 +15,14 @@ def draw_curves(metrics: Sequence[Mapping[str, Any]]) -> dict[str, Image.Image]:
     names = list(dict.fromkeys(name for row in metrics for name in row))
     epochs = [float(row["epoch"]) for row in metrics]
     charts = {}
-    for kind, title, belongs in (
-        ("loss", "Loss", lambda name: name == "loss" or name.endswith("_loss")),
-        ("accuracy", "Accuracy on training batches", lambda name: name == "accuracy"),
-        ("validation", "Validation", lambda name: name.startswith("val_")),
-        ("part_iou", "Part maps on part masks: IoU", lambda name: name == "part_iou"),
-        ("lr", "Learning rate", lambda name: name == "lr"),
+    for kind, title, wanted in (
+        ("loss", "Loss", [name for name in names if name == "loss" or name.endswith("_loss")]),
+        ("accuracy", "Accuracy on training batches", ["accuracy"]),
+        ("validation", "Validation", [name for name in names if name.startswith("val_")]),
+        ("part_iou", "Part maps on part masks: IoU", ["part_iou"]),
+        ("lr", "Learning rate", ["lr"]),
     ):
-        if chosen := [name for name in names if belongs(name)]:
+        if chosen := [name for name in wanted if name in names]:
             charts[kind] = line_chart(title, {_label(name): _points(metrics, name) for name in chosen}, epochs)
     return charts
 
