@@ -25,6 +25,8 @@ class Track:
     end: float
 
     def __post_init__(self) -> None:
+        if not (isinstance(self.camera, str) and isinstance(self.id, str)):  # a number in a tensor is equal to none as a key
+            raise OptionError("id", self.key, "text, as the camera is")
         if not -math.inf < as_number(self.start) <= as_number(self.end) < math.inf:
             raise OptionError("end", self.end, f"a time in seconds, at or after the start, {self.start}")
 
@@ -44,6 +46,9 @@ class Travel:
     """Of pairs that are not named; None: no limit, since their views may overlap. 0: not in both at once."""
 
     def __post_init__(self) -> None:
+        for pair in self.seconds:
+            if not isinstance(pair, tuple) or len(pair) != 2:
+                raise OptionError("seconds", pair, "between two cameras, as ('door', 'yard')")
         for value in (*self.seconds.values(), self.default):
             if value is not None and not as_number(value) >= 0:  # NaN is not either, and would keep everybody apart
                 raise OptionError("seconds", value, "a time of 0 or more")

@@ -284,6 +284,11 @@ def test_what_is_refused() -> None:
         identifier.update(Track("door", "2", 0, 5), np.zeros(8))
     with pytest.raises(ShapeError, match=r"one vector of 8 dimensions that is not zero, got \[1, 8\]"):
         identifier.update(Track("door", "2", 0, 5), A[None])  # a row, as `encode` gives it
+    for name in (2, np.ones(1)):
+        with pytest.raises(OptionError, match="id must be text, as the camera is"):
+            Track("door", name, 5, 6)  # type: ignore[arg-type]
+    with pytest.raises(OptionError, match="seconds must be between two cameras"):
+        Travel({"door,yard": 20})  # type: ignore[dict-item]
     for end in (4, np.inf, datetime.now(UTC)):
         with pytest.raises(OptionError, match="end must be a time"):
             Track("door", "2", 5, end)  # type: ignore[arg-type]
