@@ -15,7 +15,7 @@ from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.golden import largest_batch
-from stcanet_runtime.wording import counted
+from stcanet_runtime.wording import counted, one_line
 
 _OTHER_TIMES = (1, 2, 7, 16)
 _TIME_CLIPS = 2
@@ -230,7 +230,7 @@ def _in_batches(side: Side, inputs: UInt8Array, size: int) -> Outputs:
 
 
 def _did_not_run(name: str, error: Exception) -> Check:
-    return Check(f"{name}: min cosine", False, None, 1.0, ">=", " ".join(str(error).split())[:300])
+    return Check(f"{name}: min cosine", False, None, 1.0, ">=", one_line(error)[:300])
 
 
 def _spread(embeddings: Float32Array) -> float:

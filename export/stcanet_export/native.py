@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.errors import ProviderError
 from stcanet_runtime.session import Tensor
+from stcanet_runtime.wording import one_line
 
 NATIVE = "openvino-native"
 """Name of it where a provider is asked for."""
@@ -37,7 +38,7 @@ class NativeSession:
         try:
             self._model: Any = openvino.Core().compile_model(path, "CPU", config)
         except RuntimeError as error:
-            raise ProviderError(NATIVE, " ".join(str(error).split())[:300]) from error
+            raise ProviderError(NATIVE, one_line(error)[:300]) from error
         self.provider = NATIVE
         self.nodes: dict[str, int] = {}
         self.threads: int | None = None

@@ -22,7 +22,6 @@ from stcanet_runtime.errors import ConfigError, OptionError
 if TYPE_CHECKING:
     from PIL import Image
 
-_CHUNK = 1 << 20
 _STEM = 40
 """Signs of a name in its temporary one: names have at most 255 bytes, and a sign up to four."""
 _LOCK, _FRESH, _OLD = "lock", "fresh", "old"
@@ -265,11 +264,8 @@ def _flush_to_disk(path: Path) -> None:
 
 def sha256_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import ImageError, OptionError, ShapeError, StcanetError
+from stcanet_runtime.wording import one_line
 
 Color = Literal["rgb", "bgr"]
 """Channel order of an array. It cannot be seen in the values, so it is stated, never guessed."""
@@ -181,7 +182,7 @@ def _explained(source: object, formats: Sequence[str] = ()) -> Iterator[None]:
     # Pillow's decoders raise nearly anything on a damaged file (SyntaxError for a bad PNG chunk, struct.error,
     # IndexError, …), and one damaged file must not end a service with a type that nobody catches.
     except Exception as error:
-        raise ImageError(source, _one_line(error)) from error
+        raise ImageError(source, one_line(error)) from error
 
 
 def _to_rgb(image: Image.Image, source: object) -> UInt8Array:
@@ -197,7 +198,3 @@ def _check_pixels(image: Image.Image, source: object) -> None:
         raise ImageError(source, f"{width}×{height} is more than {MAX_PIXELS} pixels")
     if width * height == 0:
         raise ImageError(source, "it has no pixels")
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

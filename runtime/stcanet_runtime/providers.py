@@ -16,6 +16,7 @@ from stcanet_runtime.errors import MissingDependencyError, OptionError, quote_ch
 from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.machine import processor
+from stcanet_runtime.wording import one_line
 
 BFLOAT16 = "openvino-bf16"
 """OpenVINO, computing in bfloat16 what the package has in float32."""
@@ -133,7 +134,7 @@ def openvino_reason() -> str | None:
     try:
         return None if openvino_devices() else "OpenVINO finds no CPU device here"
     except Exception as error:  # a C++ library that does not load raises types of its own
-        return " ".join(str(error).split())
+        return one_line(error)
 
 
 def bfloat16_reason() -> str | None:

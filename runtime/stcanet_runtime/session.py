@@ -30,6 +30,7 @@ from stcanet_runtime.providers import (
     hint,
     import_onnxruntime,
 )
+from stcanet_runtime.wording import one_line
 
 __all__ = ["Session", "available_providers", "open_session"]
 
@@ -87,8 +88,7 @@ class Session:
                 values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
         except Exception as error:  # onnxruntime's own types
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            reason = " ".join(str(error).split())
-            raise PackageError(f"the model does not run {shapes} on provider '{self.provider}': {reason}") from error
+            raise PackageError(f"the model does not run {shapes} on provider '{self.provider}': {one_line(error)}") from error
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
 
     def _run_bound(self, inputs: Mapping[str, Any], names: Sequence[str]) -> list[NDArray[Any]]:
@@ -191,7 +191,7 @@ def _open(path: Path, name: str, resources: Resources) -> tuple[Any, dict[str, i
 
 
 def _failed(path: Path, name: str, error: Exception) -> StcanetError:
-    reason = " ".join(str(error).split())
+    reason = one_line(error)
     # The CPU provider is the specification of what is a model: what it refuses is the file's fault.
     return PackageError(f"{path} cannot be loaded: {reason}") if name == "cpu" else ProviderError(name, reason, hint(name))
 

@@ -5,7 +5,6 @@ Training, evaluation and deployment all call these functions; they bring the mod
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -188,13 +187,13 @@ def _read_batches(
             reading = {key: pool.submit(read_frame, *key) for key in sorted(wanted)}
             return [[reading[owner, index] for index in indices] for owner, indices in batch]
 
-        ahead: deque[list[list[Future[UInt8Array]]]] = deque()
+        ahead = None
         for first in range(0, len(clips), size):
-            ahead.append(start(clips[first : first + size]))
-            if len(ahead) > 1:
-                yield _collect(ahead.popleft())
-        while ahead:
-            yield _collect(ahead.popleft())
+            ready, ahead = ahead, start(clips[first : first + size])
+            if ready is not None:
+                yield _collect(ready)
+        if ahead is not None:
+            yield _collect(ahead)
 
 
 def _collect(batch: list[list[Future[UInt8Array]]]) -> UInt8Array:

@@ -1,4 +1,4 @@
-"""Words beside numbers."""
+"""Words beside numbers, and errors of others in one line."""
 
 from __future__ import annotations
 
@@ -6,3 +6,8 @@ from __future__ import annotations
 def counted(number: int, one: str, many: str, form: str = "") -> str:
     """``1 query`` and ``2 queries``; the number is formatted as `form` says."""
     return f"{number:{form}} {one if number == 1 else many}"
+
+
+def one_line(error: Exception) -> str:
+    """What it says, or what it is called."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON
 from stcanet_runtime.wording import counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PACKAGES = ("numpy", "pillow", "onnxruntime", "onnxruntime-gpu", "onnxruntime-ep-openvino", "numba", "torch")
 
@@ -64,21 +67,19 @@ def _print(facts: dict[str, Any]) -> None:
     if cpu["features"]:
         console.print("  " + " ".join(cpu["features"]), soft_wrap=True)
     backends, providers = facts["backends"], facts["providers"]
-    _print_choices("compute backends", backends["available"])
+    _print_choices(console, "compute backends", backends["available"])
     console.print(f"  auto: {backends['auto']}", markup=False, soft_wrap=True)
     if versions["torch"]:
-        _print_choices("attention while training", {"eager": None, "sdpa": None, "fused": facts["cuda_kernels"]})
+        _print_choices(console, "attention while training", {"eager": None, "sdpa": None, "fused": facts["cuda_kernels"]})
         console.print("  auto: eager, until the fused kernels have been measured on a GPU", soft_wrap=True)
-    _print_choices("execution providers", providers["available"])
+    _print_choices(console, "execution providers", providers["available"])
     order = ", ".join(providers["order"])
     console.print(f"  auto: {providers['auto'] or 'nothing'}, the first that can run of {order}", soft_wrap=True)
 
 
-def _print_choices(title: str, reasons: dict[str, str | None]) -> None:
-    from rich.console import Console
+def _print_choices(console: Console, title: str, reasons: dict[str, str | None]) -> None:
     from rich.markup import escape
 
-    console = Console(highlight=False)
     console.print(f"[bold]{title}[/]")
     width = max(map(len, reasons))
     for name, reason in reasons.items():
