@@ -85,7 +85,13 @@ class Normalize(nn.Module):
         self.register_buffer("shift", -torch.tensor(IMAGENET_MEAN) / torch.tensor(IMAGENET_STD), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Any number of leading dimensions."""
+        """Any number of leading dimensions.
+
+        Raises:
+            ShapeError: It is something else. Floats, mostly in 0..1 or normalised already, would give embeddings, too.
+        """
+        if images.dtype != torch.uint8 or images.shape[-1] != 3:
+            raise ShapeError(f"expected uint8 RGB […, H, W, 3], got {images.dtype} {list(images.shape)}")
         scaled = images.float() * self.get_buffer("scale") + self.get_buffer("shift")
         return scaled.movedim(-1, -3)
 

@@ -300,6 +300,12 @@ def test_embedder_gives_unit_vectors_and_the_norms_of_clips() -> None:
     torch.testing.assert_close(embeddings * norms[:, None], features, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("crops", [torch.rand(2, 64, 32, 3), torch.zeros(2, 3, 64, 32, dtype=torch.uint8)])
+def test_the_embedder_refuses_what_it_would_normalise_wrongly(crops: torch.Tensor) -> None:
+    with pytest.raises(ShapeError, match=r"expected uint8 RGB \[…, H, W, 3\]"):
+        Embedder(stcanet.build_model("stcanet-tiny", **TINY).eval())(crops)
+
+
 def test_the_first_weights_of_a_seed_never_depend_on_the_classes() -> None:
     torch.manual_seed(7)
     one = stcanet.build_model("stcanet-tiny", num_classes=3)
