@@ -18,6 +18,7 @@ from stcanet_runtime.distance import check_metric, form_pair
 from stcanet_runtime.kreciprocal import Reranking, Settings, variant_power
 from stcanet_runtime.ranking import SearchResult, as_groups
 from stcanet_runtime.rerank_memory import Task
+from stcanet_runtime.rerank_output import as_place
 from stcanet_runtime.rerank_sources import EmbeddingSource, MatrixSource
 from stcanet_runtime.rerank_steps import Request, Run
 
@@ -142,7 +143,7 @@ def rerank(
     source = EmbeddingSource(*form_pair(query, gallery, chosen), check_metric(metric), chosen)
     settings = Settings(k1, k2, lambda_value, variant_power(variant, _METRIC_POWERS[metric]))
     groups = as_groups(q_camids, g_camids, source.num_query, source.num_gallery)
-    request = Request.checked(top, groups, out, max_memory, progress)
+    request = Request(top, groups, as_place(out), max_memory, progress)
     return Run(source, settings, request, name).run()
 
 
@@ -197,7 +198,7 @@ def rerank_distances(
     source = MatrixSource(q_g, q_q, g_g, get_backend(backend))
     settings = Settings(k1, k2, lambda_value, variant_power(variant, _MATRIX_POWER))
     groups = as_groups(q_camids, g_camids, source.num_query, source.num_gallery)
-    request = Request.checked(top, groups, out, max_memory, progress)
+    request = Request(top, groups, as_place(out), max_memory, progress)
     return Run(source, settings, request, resolve(backend)[0]).run()
 
 

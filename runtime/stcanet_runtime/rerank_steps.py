@@ -17,7 +17,7 @@ from stcanet_runtime.files import check_writable
 from stcanet_runtime.kreciprocal import Settings, encode
 from stcanet_runtime.ranking import SearchResult, best_of, check_count
 from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch, shortlist_length
-from stcanet_runtime.rerank_output import as_place, check_array, save_blocks
+from stcanet_runtime.rerank_output import check_array, save_blocks
 from stcanet_runtime.rerank_sources import EmbeddingSource, Source
 
 Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
@@ -27,7 +27,7 @@ _OVERLAP_BYTES = 24  # an entry with its temporaries
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What shall come out, and within which bounds."""
+    """What shall come out, and within which bounds; that `out` has the shape is seen later."""
 
     top: int | None
     groups: Groups
@@ -35,23 +35,14 @@ class Request:
     max_memory: int | None
     progress: Progress | None
 
-    @classmethod
-    def checked(
-        cls,
-        top: int | None,
-        groups: Groups,
-        out: NDArray[np.float32] | str | Path | None,
-        max_memory: int | None,
-        progress: Progress | None,
-    ) -> Request:
-        """Check what a caller gave, but for the shape of `out`."""
-        if top is None and groups[0] is not None:
+    def __post_init__(self) -> None:
+        if self.top is None and self.groups[0] is not None:
             raise OptionError("q_camids", "cameras", "left out without top; `evaluate` applies the camera rule to a matrix")
-        if top is not None and out is not None:
-            raise OptionError("out", type(out).__name__, "left out together with top, whose result is small")
-        top = None if top is None else check_count(top, "top")
-        max_memory = None if max_memory is None else check_count(max_memory, "max_memory")
-        return cls(top, groups, as_place(out), max_memory, progress)
+        if self.top is not None and self.out is not None:
+            raise OptionError("out", type(self.out).__name__, "left out together with top, whose result is small")
+        for name in ("top", "max_memory"):
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_count(value, name))
 
 
 @dataclass(frozen=True, eq=False)
