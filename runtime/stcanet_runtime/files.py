@@ -99,7 +99,8 @@ def _said_of(path: Path, temporary: Path | None) -> Iterator[None]:
         about = None if error.filename is None else Path(str(error.filename))
         inside = about is not None and temporary in about.parents and error.filename2 is None  # a rename says what is where
         if error.errno is not None and (about == temporary or inside):
-            error.filename, error.filename2 = str(path), None
+            error.filename = str(path)
+            del error.filename2  # set to None, it would be in the text: 'a.pt' -> None
         raise
 
 

@@ -421,7 +421,7 @@ def test_a_disk_that_is_full_is_told_as_such_and_keeps_the_old_checkpoint(tmp_pa
             save_checkpoint(replace(checkpoint, epoch=9), tmp_path / "a.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert caught.value.filename == str(tmp_path / "a.pt")
+    assert str(caught.value).endswith(f"File too large: '{tmp_path / 'a.pt'}'")
     assert (tmp_path / "a.pt").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
 
