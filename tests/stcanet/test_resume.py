@@ -39,12 +39,11 @@ die = lambda: os.kill(os.getpid(), signal.SIGKILL)
 save, step, record = torch.save, trainer.Learner.step, trainer.RunFolder.record
 calls = {"save": 0, "step": 0}
 
-def half_save(content, path):
+def half_save(content, file):
     calls["save"] += 1
-    save(content, path)
+    save(content, file)
     if moment == "write" and calls["save"] == 5:
-        with open(path, "r+b") as file:
-            file.truncate(1000)
+        file.truncate(1000)
         die()
 
 def counted_step(*args):
