@@ -879,6 +879,8 @@ def test_float16_says_what_it_cannot_hold(path: Path) -> None:
 def test_no_gallery(tmp_path: Path, path: Path) -> None:
     with pytest.raises(GalleryError, match="no such file"):
         Gallery.open(path)
+    with pytest.raises(GalleryError, match="it is no file"):
+        Gallery.open(tmp_path)
     path.write_bytes(b"")
     with pytest.raises(GalleryError, match="not a gallery"):
         Gallery.open(path)

@@ -228,6 +228,8 @@ def test_what_is_quickly_seen_goes_before_the_models(
         pass
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g") == 1
     assert "it has no threshold" in capfd.readouterr().err
+    assert call("watch", package, *cameras, *options, "--health", tmp_path / "g" / "health.json") == 1
+    assert "health.json: Not a directory" in capfd.readouterr().err
     assert order == []
     assert call("watch", package, *cameras, *options, "--gallery", tmp_path / "g", "--threshold", 0.5) == 0
     assert order == ["metrics", True, "warm for 2", "detector for 2"]

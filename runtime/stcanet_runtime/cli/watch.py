@@ -44,6 +44,7 @@ def watch(
     from stcanet_runtime.detector import Detector
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.errors import DataError
+    from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.manifest import package_sha256
     from stcanet_runtime.metrics import Metrics
@@ -56,6 +57,8 @@ def watch(
     if metrics_address is not None and metrics_port is None:
         raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
     check_apart([package, detector, gallery, *sources.values()], ("--out", out), ("--health", health))
+    if health is not None:
+        check_writable(health)  # later on a disk may be full, and the watch goes on
     metrics = Metrics() if metrics_port is not None else None
     with ExitStack() as stack:
         stack.enter_context(report_loading(health))

@@ -168,7 +168,7 @@ def _log_size(path: Path) -> int:
 
 def _check_header(path: Path) -> None:
     if not path.is_file():
-        raise GalleryError(path, "no such file", _CREATE_HINT)
+        raise GalleryError(path, "it is no file" if path.exists() else "no such file", _CREATE_HINT)
     with path.open("rb") as file:
         header = file.read(100)
     number = int.from_bytes(header[68:72], "big")
