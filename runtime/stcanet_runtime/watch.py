@@ -293,7 +293,8 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
             if not (alive and why):
                 found.append(_fault(f"camera {name}", why, camera, started, now, max_age))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return [f"{path} cannot be read: {error}"]
+        reason = error.strerror if isinstance(error, OSError) else error
+        return [f"{path} cannot be read: {reason}"]
     return [fault for fault in found if fault is not None]
 
 

@@ -367,7 +367,7 @@ def test_a_frame_whose_line_is_lost_is_not_done(
 def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
     monkeypatch.setattr(watch_module, "_clock_zero", lambda: 0.0)
-    assert "cannot be read" in check_health(path, 10)[0]
+    assert check_health(path, 10) == [f"{path} cannot be read: No such file or directory"]
     cameras = {
         "door": {"last_done": 95.0, "ended": False, "error": None, "unwritten": None},
         "yard": {"last_done": None, "ended": False, "error": None, "unwritten": None},
