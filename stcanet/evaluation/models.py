@@ -26,6 +26,8 @@ class RetrievalModel(Protocol):
     """Framework and device."""
     trained_on: str | None
     """Name of the data set, where the file tells."""
+    sha256: str | None
+    """Of the checkpoint or of the package's model: whose embeddings these are."""
     checkpoint_sha256: str | None
     """Of the checkpoint; of a package, of the one that it was exported from."""
     takes_clips: bool
@@ -80,7 +82,8 @@ class CheckpointModel:
         self._network = checkpoint.build().to(target)
         self.name, self.runs_on = str(path), f"torch {torch.__version__}, {target}"
         self.trained_on = _dataset(checkpoint.training)
-        self.checkpoint_sha256: str | None = sha256_file(path)
+        self.sha256: str | None = sha256_file(path)
+        self.checkpoint_sha256: str | None = self.sha256
         self._own_length = checkpoint.model_config.clip_length
         self.takes_clips = self._own_length is not None
 
@@ -105,6 +108,7 @@ class PackageModel:
 
         self._encoder = Encoder.load(path, provider)
         self.name, self.runs_on = str(path), f"onnxruntime, {self._encoder.session.provider}"
+        self.sha256: str | None = self._encoder.model_sha256
         source = self._encoder.manifest.source
         self.trained_on = _dataset(source.get("training"))
         self.checkpoint_sha256: str | None = source.get("checkpoint_sha256")

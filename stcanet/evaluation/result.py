@@ -57,6 +57,8 @@ class Embedded:
     """``[G, D]``"""
     how: dict[str, Any]
     """What was embedded, as JSON values."""
+    model_sha256: str | None
+    """Whose embeddings they are; None of a model that is in no file."""
 
 
 def embed_dataset(
@@ -90,9 +92,9 @@ def embed_dataset(
     place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}
     rows = model.embed(list(place), settings.sampling, settings.batch_size, progress)
     if len(rows) == len(dataset.query) + len(dataset.gallery):  # no copies, which may not fit into the memory
-        return Embedded(dataset, rows[: len(dataset.query)], rows[len(dataset.query) :], how)
+        return Embedded(dataset, rows[: len(dataset.query)], rows[len(dataset.query) :], how, model.sha256)
     query, gallery = (rows[[place[sample] for sample in side]] for side in (dataset.query, dataset.gallery))
-    return Embedded(dataset, query, gallery, how)
+    return Embedded(dataset, query, gallery, how, model.sha256)
 
 
 def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dict[str, Any]:
@@ -223,7 +225,8 @@ def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
     dataset, written = embedded.dataset, []
     sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))
     for name, (samples, rows) in zip(EMBEDDINGS, sides, strict=True):
-        crops = Crops([sample.path for sample in samples], rows, *identities(samples, dataset.has_cameras), skipped=[])
+        paths, whose = [sample.path for sample in samples], identities(samples, dataset.has_cameras)
+        crops = Crops(paths, rows, *whose, skipped=[], model=embedded.model_sha256)
         written.append(folder / name)
         save(crops, written[-1])
     return written

@@ -36,6 +36,7 @@ class GivenModel:
     name: str = "runs/given/best.pt"
     runs_on: str = "nowhere"
     trained_on: str | None = "home"
+    sha256: str | None = "5a"
     checkpoint_sha256: str | None = None
     takes_clips: bool = True
     noise: float = 0.5
@@ -201,6 +202,7 @@ def test_embeddings_are_saved_as_infer_does(tmp_path: Path) -> None:
     embedded = embed_dataset(model, dataset, EvaluationSettings())
     query, gallery = (load(path) for path in save_embeddings_to(embedded, tmp_path / "new"))
     np.testing.assert_array_equal(query.embeddings, embedded.query)
+    assert query.model == gallery.model == "5a"  # those of another are told apart
     assert gallery.paths == [sample.path for sample in dataset.gallery]
     found = ranked_lists.rank(query, gallery, 3, False, "cosine", None, None)
     assert found.evaluation is not None
