@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -90,9 +91,15 @@ def train(
     from stcanet.engine.trainer import train as run
     from stcanet.report import write_report
 
-    with TrainingProgress(resolved.epochs) as progress:
-        result = run(resolved, folder, progress, resume=resume is not None)
-    if os.environ.get("RANK", "0") != "0":  # under torchrun the first process speaks and writes
+    speaks = os.environ.get("RANK", "0") == "0"  # under torchrun the first process does, and writes
+    try:
+        with TrainingProgress(resolved.epochs) as progress:
+            result = run(resolved, folder, progress, resume=resume is not None)
+    except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM
+        if speaks and (folder / run_files.CONFIG).exists():
+            typer.echo(f"stopped; to go on: stcanet train --resume {shlex.quote(str(folder))}", err=True)
+        raise
+    if not speaks:
         return
     page = write_report(folder, device=resolved.device)
     if as_json:
@@ -104,11 +111,18 @@ def train(
     else:
         ran = counted(result.epochs, "epoch", "epochs")
         chosen = f"best of {ran}: {result.best_epoch}" if result.metrics else ran
-        figures = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.startswith("val_"))
         if result.was_finished:
             typer.echo(f"{folder} is finished: nothing was trained")
-        typer.echo(f"{result.checkpoint} ({chosen}; {figures or 'no validation split'}; {result.seconds / 60:.1f} min)")
+        figures = _validation(result.metrics) or "no validation split"
+        typer.echo(f"{result.checkpoint} ({chosen}; {figures}; {result.seconds / 60:.1f} min)")
         typer.echo(str(page))
+
+
+def _validation(values: dict[str, float]) -> str:
+    """In the words and percents of `stcanet evaluate`; empty where nothing was validated."""
+    if "val_mAP" not in values:
+        return ""
+    return f"validation mAP {100 * values['val_mAP']:.2f}, rank-1 {100 * values['val_rank1']:.2f}"
 
 
 def _describe_resumed(resumed: dict[str, Any]) -> str:
@@ -175,9 +189,8 @@ class TrainingProgress:
 
     def on_epoch(self, epoch: int, values: dict[str, float]) -> None:
         """Print the line of an epoch."""
-        validation = "".join(f"  {name} {values[name]:.4f}" for name in ("val_mAP", "val_rank1") if name in values)
         self._console.print(
             f"epoch {epoch:3d}/{self._epochs}  loss {values['loss']:.3f}  acc {values['accuracy']:.3f}  lr {values['lr']:.2e}  "
-            f"{values['images_per_second']:.0f} img/s  {values['seconds']:.0f} s{validation}",
+            f"{values['images_per_second']:.0f} img/s  {values['seconds']:.0f} s  {_validation(values)}".rstrip(),
             soft_wrap=True,
         )

@@ -218,6 +218,28 @@ def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
+def test_epochs_are_told_in_the_percents_of_evaluate(capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"loss": 1.5, "accuracy": 0.5, "lr": 1e-3, "images_per_second": 9.6, "seconds": 20.4}
+    for validated in ({}, {"val_mAP": 0.25074, "val_rank1": 0.3}):
+        TrainingProgress(3).on_epoch(2, {**values, **validated})
+    line = "epoch   2/3  loss 1.500  acc 0.500  lr 1.00e-03  10 img/s  20 s"
+    assert capsys.readouterr().err.splitlines() == [line, f"{line}  validation mAP 25.07, rank-1 30.00"]
+
+
+def test_interrupted_training_says_how_to_go_on(stcanet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def train(_: object, folder: Path, *__: object, **___: object) -> None:
+        if folder.name == "my run":
+            folder.mkdir()
+            (folder / "config.toml").touch()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stcanet.engine.trainer.train", train)
+    done = stcanet("train", "--out", tmp_path / "my run", "--data", "people")
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[0] == f"stopped; to go on: stcanet train --resume '{tmp_path}/my run'"
+    assert "resume" not in stcanet("train", "--out", tmp_path / "nothing", "--data", "people").stderr
+
+
 def test_resume_of_what_is_no_run(stcanet, tmp_path: Path) -> None:
     assert_one_line_error(stcanet("train", "--resume", tmp_path / "nowhere"), "must be the folder of a run")
 
