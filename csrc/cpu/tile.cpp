@@ -5,8 +5,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "halves.hpp"
 #include "isa_table.hpp"
 #include "product_loop.hpp"
+#include "row_sums.hpp"
 
 namespace stcanet::STCANET_ISA {
 namespace {
@@ -90,12 +92,57 @@ std::size_t scan(const ScanRow& row, std::uint32_t* hits) {
     return count;
 }
 
+struct Float32 {
+    using Real = float;
+    static constexpr std::size_t kPartials = kQuickPartials;
+    typedef float Wide __attribute__((vector_size(kLanes * sizeof(float))));
+
+    static Wide load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
+    static Wide load(const std::uint16_t* x) {
+#if STCANET_LANES == 16
+        // All lanes, by a mask: GCC 12 warns of what its plain form leaves undefined.
+        const __m256i halves = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x));
+        return reinterpret_cast<Wide>(_mm512_maskz_cvtph_ps(0xFFFF, halves));
+#elif STCANET_LANES == 8
+        return reinterpret_cast<Wide>(widened_8(x));
+#else
+        Wide wide;
+        for (std::size_t l = 0; l < kLanes; ++l) wide[l] = widened(x[l]);
+        return wide;
+#endif
+    }
+    static float value(float x) { return x; }
+    static float value(std::uint16_t x) { return widened(x); }
+};
+
+template <typename Term>
+void sum_row(const float* x, const Features& y, std::size_t j, float* sums) {
+    if (y.half != nullptr)
+        sum<Term, Float32>(x, y.half + j * y.cols, y.cols, sums);
+    else
+        sum<Term, Float32>(x, y.row(j), y.cols, sums);
+}
+
+QuickDots quick_dots(const float* x, const Features& y, std::size_t j) {
+    float sums[2];
+    sum_row<ProductAndSquare>(x, y, j, sums);
+    return {sums[0], sums[1]};
+}
+
+float quick_squared_distance(const float* x, const Features& y, std::size_t j) {
+    float result;
+    sum_row<SquaredDifference>(x, y, j, &result);
+    return result;
+}
+
 }  // namespace
 
 void fill_tile(Kernels& table) {
     table.accurate = {Rounding::float32, 128, 1, 128, sizeof(float), pack, multiply_tiles<Tile>};
     table.screen = table.accurate;
     table.scan = scan;
+    table.quick_dots = quick_dots;
+    table.quick_squared_distance = quick_squared_distance;
 }
 
 }  // namespace stcanet::STCANET_ISA

@@ -100,8 +100,11 @@ struct Resampling {
                        std::size_t first, std::size_t n, std::uint8_t* const* rgb);
 };
 
-struct Dots {
-    double product, square;
+// Sums in float32 with row j of y: partial sum l is one chain over the columns l, l + kQuickPartials, ...
+constexpr std::size_t kQuickPartials = 32;
+
+struct QuickDots {
+    float product, square;  // sum x * y, sum y * y
 };
 
 struct Kernels {
@@ -116,7 +119,10 @@ struct Kernels {
     // Float64 sums in the fixed order of csrc/README.md: the same bits on every instruction set.
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
     double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
-    Dots (*dots)(const float* x, const float* y, std::size_t n);                // dot(x, y) and dot(y, y), y read once
+
+    // In float32, for a first look at a row that is not packed; topk.cpp bounds the error.
+    QuickDots (*quick_dots)(const float* x, const Features& y, std::size_t j);
+    float (*quick_squared_distance)(const float* x, const Features& y, std::size_t j);
 
     void (*widen)(const std::uint16_t* x, std::size_t n, float* out);  // float16 to float32, exact; finite values only
 
