@@ -201,7 +201,7 @@ void check_stops(const char* what, const Options& options, const Call& call) {
 }
 
 void test_cancellation(const Data& data, const Options& options) {
-    const std::size_t n = data.rows, q = 8, g = n - q;
+    const std::size_t n = data.rows, q = 16, g = n - q;
     std::vector<std::int32_t> indices(n);
     std::vector<std::int64_t> found(q), start(n + 1);
     std::vector<float> distances(n), farthest(n), dense(q * g);

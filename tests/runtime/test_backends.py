@@ -22,6 +22,7 @@ from stcanet_runtime.errors import BackendError, OptionError
 Embeddings = NDArray[np.float32]
 TopK = Callable[..., tuple[Embeddings, NDArray[np.int64]]]
 METRICS = ("cosine", "euclidean")
+MANY = 20  # queries; the compiled kernels search fewer than 13 in another way
 
 AVAILABLE = backends.available()
 if AVAILABLE["compiled"] is None:
@@ -101,7 +102,7 @@ def test_reference_is_accurate(metric: str) -> None:
 def problems(draw: st.DrawFn) -> dict[str, Any]:
     """Small problems, made to have ties: few distinct values, copies, scaled copies, zero rows, near copies."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    rows, cols = draw(st.integers(0, 9)), draw(st.integers(0, 70))
+    rows, cols = draw(st.integers(0, 20)), draw(st.integers(0, 70))
     depth = draw(st.sampled_from([1, 2, 3, 7, 15, 16, 17, 33, 64]))
     kind = draw(st.sampled_from(["gaussian", "integers", "binary", "near"]))
     everything = {
@@ -140,8 +141,8 @@ def test_top_k_equals_reference(top_k: TopK, problem: dict[str, Any], scratch: i
         (0, 5, 3),
         (5, 0, 3),
         (1, 1, 1),
-        (3, 2100, 5),
-        (4, 2100, 5),
+        (12, 2100, 5),
+        (13, 2100, 5),
         (13, 31, 255),
         (12, 32, 256),
         (11, 33, 257),
@@ -174,11 +175,21 @@ def test_top_k_where_float32_cannot_order(top_k: TopK, metric: str, spread: floa
     rng = np.random.default_rng(5)
     base = rng.normal(size=512)
     g = (base + spread * rng.normal(size=(1500, 512))).astype(np.float32)
-    q = (base + spread * rng.normal(size=(6, 512)) + rng.normal(size=512)).astype(np.float32)
+    q = (base + spread * rng.normal(size=(MANY, 512)) + rng.normal(size=512)).astype(np.float32)
     expected = reference.top_k(q, g, 10, metric)
     plain = np.argsort(_float32_distances(q, g, metric), axis=1, kind="stable")[:, :10]
     assert (plain != expected[1]).any(), "the case is too easy to show anything"
     assert_same(top_k(q, g, 10, metric), expected)
+    assert_same(top_k(q[:3], g, 200, metric), reference.top_k(q[:3], g, 200, metric))
+
+
+def test_top_k_where_float32_sums_lean(top_k: TopK) -> None:
+    """All terms of a sum are the same, so each addition rounds as the one before; from row to row they differ by a bit."""
+    values = np.random.default_rng(1).permutation(1 + np.arange(300, dtype=np.float32) * np.float32(2**-23))
+    q, g = np.zeros((1, 8000), np.float32), np.repeat(values[:, None], 8000, axis=1)
+    distances, indices = reference.top_k(q, g, 60, "euclidean")
+    for k in range(30, 60):
+        assert_same(top_k(q, g, k, "euclidean"), (distances[:, :k], indices[:, :k]))
 
 
 def _float32_distances(q: Embeddings, g: Embeddings, metric: str) -> Embeddings:
@@ -211,22 +222,33 @@ def test_top_k_sums_are_not_fused(top_k: TopK, case: tuple[str, ...], depth: int
 @pytest.mark.parametrize("k", [1, 50, 2000])
 def test_top_k_of_identical_rows_is_in_index_order(top_k: TopK, metric: str, k: int) -> None:
     g = np.repeat(gaussian(6, 1, 24), 2000, axis=0)
-    distances, indices = top_k(g[:5], g, k, metric)
-    np.testing.assert_array_equal(indices, np.tile(np.arange(k), (5, 1)))
-    np.testing.assert_array_equal(distances, 0)
+    for rows in (1, MANY):
+        distances, indices = top_k(g[:rows], g, k, metric)
+        np.testing.assert_array_equal(indices, np.tile(np.arange(k), (rows, 1)))
+        np.testing.assert_array_equal(distances, 0)
 
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_top_k_with_one_huge_row(top_k: TopK, metric: str) -> None:
     """The error is absolute in units of the longest row: an outlier makes the screen blind, and must not make it wrong."""
-    q, g = gaussian(7, 6, 40), gaussian(8, 500, 40)
+    q, g = gaussian(7, MANY, 40), gaussian(8, 500, 40)
     g[123] *= 1e9
     assert_same(top_k(q, g, 5, metric), reference.top_k(q, g, 5, metric))
 
 
+@pytest.mark.parametrize("queries", [3, MANY])
+@pytest.mark.parametrize("metric", METRICS)
+def test_top_k_of_rows_of_every_magnitude(top_k: TopK, metric: str, queries: int) -> None:
+    """Their squares overflow and vanish in float32."""
+    rng = np.random.default_rng(13)
+    everything = rng.normal(size=(1500, 31)) * 10.0 ** rng.uniform(-40, 29, size=(1500, 1))
+    q, g = np.split(everything.astype(np.float32), [queries])
+    assert_same(top_k(q, g, 10, metric), reference.top_k(q, g, 10, metric))
+
+
 def test_top_k_with_every_row_invisible(top_k: TopK) -> None:
-    q, g, ones = gaussian(9, 6, 8), gaussian(10, 300, 8), np.ones(300, np.int64)
-    distances, indices = top_k(q, g, 4, "cosine", ones[:6], ones)
+    q, g, ones = gaussian(9, MANY, 8), gaussian(10, 300, 8), np.ones(300, np.int64)
+    distances, indices = top_k(q, g, 4, "cosine", ones[:MANY], ones)
     assert (indices == -1).all()
     assert np.isposinf(distances).all()
 

@@ -120,7 +120,7 @@ struct Kernels {
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
     double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
 
-    // In float32, for a first look at a row that is not packed; topk.cpp bounds the error.
+    // In float32, for a first look at a row that is not packed; csrc/README.md bounds the error.
     QuickDots (*quick_dots)(const float* x, const Features& y, std::size_t j);
     float (*quick_squared_distance)(const float* x, const Features& y, std::size_t j);
 
