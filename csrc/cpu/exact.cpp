@@ -38,6 +38,9 @@ void widen(const std::uint16_t* x, std::size_t n, float* out) {
 #ifdef __F16C__
     for (; i + 8 <= n; i += 8) _mm256_storeu_ps(out + i, widened_8(x + i));
 #endif
+#ifdef __aarch64__
+    for (; i + 4 <= n; i += 4) vst1q_f32(out + i, widened_4(x + i));
+#endif
     for (; i < n; ++i) out[i] = widened(x[i]);
 }
 

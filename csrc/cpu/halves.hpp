@@ -7,6 +7,9 @@
 #ifdef __F16C__
 #include <immintrin.h>
 #endif
+#ifdef __aarch64__
+#include <arm_neon.h>
+#endif
 
 namespace stcanet::STCANET_ISA {
 namespace {
@@ -25,11 +28,14 @@ inline float widened(std::uint16_t x) {
     return normal.value;
 }
 
-#ifdef __F16C__
 // The instructions do not heed that switch.
+#ifdef __F16C__
 inline __m256 widened_8(const std::uint16_t* x) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(x)));
 }
+#endif
+#ifdef __aarch64__
+inline float32x4_t widened_4(const std::uint16_t* x) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(x))); }
 #endif
 
 }  // namespace

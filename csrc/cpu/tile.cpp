@@ -105,6 +105,8 @@ struct Float32 {
         return reinterpret_cast<Wide>(_mm512_maskz_cvtph_ps(0xFFFF, halves));
 #elif STCANET_LANES == 8
         return reinterpret_cast<Wide>(widened_8(x));
+#elif defined(__aarch64__)
+        return reinterpret_cast<Wide>(widened_4(x));
 #else
         Wide wide;
         for (std::size_t l = 0; l < kLanes; ++l) wide[l] = widened(x[l]);

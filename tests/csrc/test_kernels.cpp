@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -64,6 +65,40 @@ void test_searches(const Data& data, std::size_t q, std::size_t k, Metric metric
         }
         for (; place < k; ++place) same = same && found[i * k + place] == -1;
         check(same, "top_k", options);
+    }
+}
+
+// Rows stored as float16 are searched as the same values in float32, whether few queries look for them or many.
+void test_halves(const Options& options) {
+    std::vector<std::uint16_t> finite;
+    std::vector<float> expected;
+    for (int bits = 0; bits < 1 << 16; ++bits) {
+        const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+        if (exponent == 31) continue;
+        const int digits = exponent == 0 ? fraction : 1024 + fraction;
+        const float value = std::ldexp(static_cast<float>(digits), std::max(exponent, 1) - 25);
+        finite.push_back(static_cast<std::uint16_t>(bits));
+        expected.push_back(bits >> 15 != 0 ? -value : value);
+    }
+    std::vector<float> wide(finite.size());
+    options.kernels->widen(finite.data(), finite.size(), wide.data());
+    check(wide == expected, "widen", options);
+    constexpr std::size_t rows = 900, cols = 67, k = 5;
+    std::mt19937 generator(17);
+    std::vector<std::uint16_t> halves(rows * cols);
+    for (std::uint16_t& half : halves) half = finite[generator() % finite.size()];
+    std::vector<float> floats(halves.size());
+    options.kernels->widen(halves.data(), halves.size(), floats.data());
+    Features gallery{nullptr, rows, cols};
+    gallery.half = halves.data();
+    for (const std::size_t q : {3, 20}) {
+        const Features queries{floats.data(), q, cols};
+        std::vector<float> distances[2] = {std::vector<float>(q * k), std::vector<float>(q * k)};
+        std::vector<std::int64_t> indices[2] = {std::vector<std::int64_t>(q * k), std::vector<std::int64_t>(q * k)};
+        for (const bool half : {false, true})
+            top_k(queries, half ? gallery : Features{floats.data(), rows, cols}, Metric::cosine, {}, options, 1,
+                  {distances[half].data(), q, k}, {indices[half].data(), q, k});
+        check(distances[0] == distances[1] && indices[0] == indices[1], "float16 rows", options);
     }
 }
 
@@ -272,6 +307,7 @@ int main(int argc, char** argv) {
             test_rerank(make_data(40, 3, 7, 2), 13, 9, options);
             test_cancellation(make_data(1500, 8, 8, 100), options);
             test_select_best(options);
+            test_halves(options);
             test_resize_boxes(options);
         }
         std::printf("%s: tested\n", kernels->name);
