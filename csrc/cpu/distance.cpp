@@ -8,17 +8,14 @@
 
 namespace stcanet {
 
-float exact_cosine(double product, double q_sq, double g_sq) {
-    // sqrt(s * s) == s in IEEE arithmetic, so a copy is at distance zero exactly; the product cannot leave the range of
-    // float64 since the rows are float32.
-    const double lengths = q_sq * g_sq;
-    return static_cast<float>(std::clamp(1.0 - (lengths > 0.0 ? product / std::sqrt(lengths) : 0.0), 0.0, 2.0));
-}
-
 float exact_distance(const Kernels& kernels, Metric metric, const float* q, const float* g, std::size_t n, double q_sq,
                      double g_sq) {
     if (metric == Metric::euclidean) return static_cast<float>(std::sqrt(kernels.squared_distance(q, g, n)));
-    return exact_cosine(kernels.dot(q, g, n), q_sq, g_sq);
+    // sqrt(s * s) == s in IEEE arithmetic, so a copy is at distance zero exactly; the product cannot leave the range of
+    // float64 since the rows are float32.
+    const double lengths = q_sq * g_sq;
+    const double cosine = lengths > 0.0 ? kernels.dot(q, g, n) / std::sqrt(lengths) : 0.0;
+    return static_cast<float>(std::clamp(1.0 - cosine, 0.0, 2.0));
 }
 
 void distance_matrix(Features query, Features gallery, Metric metric, Options options, std::size_t scratch,

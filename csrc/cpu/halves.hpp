@@ -1,7 +1,6 @@
 // float16 to float32, exact, once per instruction set: everything is in the unnamed namespace of its includer.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 #ifdef __F16C__

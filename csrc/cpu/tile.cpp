@@ -122,7 +122,7 @@ void sum_row(const float* x, const Features& y, std::size_t j, float* sums) {
     if (y.half != nullptr)
         sum<Term, Float32>(x, y.half + j * y.cols, y.cols, sums);
     else
-        sum<Term, Float32>(x, y.row(j), y.cols, sums);
+        sum<Term, Float32>(x, y.data + j * y.cols, y.cols, sums);
 }
 
 QuickDots quick_dots(const float* x, const Features& y, std::size_t j) {

@@ -48,6 +48,7 @@ class DirectQuery {
 
     // Whether the float32 distance to row j is certainly above the limit.
     bool excludes(const Features& gallery, std::size_t j, float limit) const {
+        if (limit == kInfinity) return false;
         if (metric_ == Metric::cosine) {
             const QuickDots quick = kernels_.quick_dots(quick_.data(), gallery, j);
             return in_range(quick.square) && 1.0 - quick.product / std::sqrt(double{quick.square}) > limit + margin_;
@@ -80,6 +81,7 @@ void search_directly(Features query, Features gallery, Metric metric, Groups gro
     const Kernels& kernels = *options.kernels;
     const std::size_t cols = query.cols;
     std::vector<DirectQuery> queries;
+    queries.reserve(query.rows);
     std::vector<float> room(cols);
     for (std::size_t i = 0; i < query.rows; ++i)
         queries.emplace_back(kernels, metric, kernels.floats(query, i, 0, cols, room.data()), cols);

@@ -144,12 +144,12 @@ def test_top_k_equals_reference(top_k: TopK, problem: dict[str, Any], scratch: i
         (12, 2100, 5),
         (13, 2100, 5),
         (13, 31, 255),
-        (12, 32, 256),
-        (11, 33, 257),
+        (13, 32, 256),
+        (14, 33, 257),
         (191, 255, 3),
         (192, 256, 2),
         (193, 257, 1),
-        (7, 300, 2048),
+        (17, 300, 2048),
         (20, 4099, 4),
     ],
 )
@@ -190,6 +190,29 @@ def test_top_k_where_float32_sums_lean(top_k: TopK) -> None:
     distances, indices = reference.top_k(q, g, 60, "euclidean")
     for k in range(30, 60):
         assert_same(top_k(q, g, k, "euclidean"), (distances[:, :k], indices[:, :k]))
+
+
+# Nearly the worst for sums of float32: in half of the partial sums every product is too small to be added, and every square
+# is just large enough to be rounded up. Without seven tenths of the bound the second row is lost.
+@pytest.mark.parametrize("metric", METRICS)
+def test_top_k_where_float32_sums_are_as_wrong_as_can_be(top_k: TopK, metric: str) -> None:
+    rows = np.zeros((3, 250, 32))
+    rows[0, :, :16], rows[1:, :, :16] = 2.0**-12 * (1 - 4e-3), 2.0**-12 * (1 + 2e-3)
+    rows[:, 0, :16] = 1
+    rows[0, 0, 15], rows[1, 0, 18] = 0.99, 2.0**-10.5
+    if metric == "euclidean":
+        rows[0], rows[1] = 0, rows[2]
+        rows[1, 0, 18] = np.sqrt(16 * 2.0**-22)
+    q, g = np.split(rows.reshape(3, 8000).astype(np.float32), [1])
+    assert reference.top_k(q, g, 1, metric)[1] == 1
+    assert_same(top_k(q, g, 1, metric), reference.top_k(q, g, 1, metric))
+
+
+def test_top_k_where_squares_round_to_subnormal(top_k: TopK) -> None:
+    value = np.sqrt(3.51 * 2.0**-149)
+    q, g = np.zeros((1, 32), np.float32), np.repeat(np.float32([[value * (1 + 1e-5)], [value]]), 32, axis=1)
+    assert reference.top_k(q, g, 1, "euclidean")[1] == 1
+    assert_same(top_k(q, g, 1, "euclidean"), reference.top_k(q, g, 1, "euclidean"))
 
 
 def _float32_distances(q: Embeddings, g: Embeddings, metric: str) -> Embeddings:

@@ -21,9 +21,6 @@ struct Options {
 float exact_distance(const Kernels& kernels, Metric metric, const float* q, const float* g, std::size_t n, double q_sq,
                      double g_sq);
 
-// The cosine distance of two rows with this sum of products and these squared lengths.
-float exact_cosine(double product, double q_sq, double g_sq);
-
 // out[i, j] = distance(query i, gallery j), [Q, G], from float32 tiles; pairs that are very close come from
 // exact_distance, since the tile formula cancels there. Error bound: Screen::error in screen.hpp. At most about
 // `scratch` bytes of packed rows are held at a time.

@@ -100,7 +100,8 @@ struct Resampling {
                        std::size_t first, std::size_t n, std::uint8_t* const* rgb);
 };
 
-// Sums in float32 with row j of y: partial sum l is one chain over the columns l, l + kQuickPartials, ...
+// Sums in float32 with row j of y, which is one array: partial sum l is one chain over the columns l, l +
+// kQuickPartials, ...
 constexpr std::size_t kQuickPartials = 32;
 
 struct QuickDots {
