@@ -8,8 +8,6 @@
 namespace stcanet {
 namespace {
 
-constexpr double kUnit32 = 0x1p-24;  // unit roundoff of float32
-constexpr double kUnit64 = 0x1p-53;
 // Below this squared distance (in units of the longest row) the tile formula has lost too many digits to cancellation.
 constexpr float kClose = 0x1p-8F;
 

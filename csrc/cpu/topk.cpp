@@ -13,7 +13,6 @@
 namespace stcanet {
 namespace {
 
-constexpr double kUnit32 = 0x1p-24, kUnit64 = 0x1p-53;  // unit roundoffs
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::size_t kDirectRows = 13;   // with fewer queries packing the gallery costs more than it saves
 constexpr std::size_t kMinStripe = 1024;  // gallery rows below which a unit is not worth handing out

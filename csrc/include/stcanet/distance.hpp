@@ -11,6 +11,8 @@ namespace stcanet {
 
 enum class Metric { cosine, euclidean };
 
+constexpr double kUnit32 = 0x1p-24, kUnit64 = 0x1p-53;  // unit roundoffs of float32 and float64: u and v of the proofs
+
 struct Options {
     const Kernels* kernels;   // which instruction set
     std::size_t threads = 0;  // 0: as many as this process may use
