@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+JOBS := $(shell getconf _NPROCESSORS_ONLN)
 # Tests import ONNX Runtime as they like; the packages themselves tell it so (providers.py).
 export ORT_DISABLE_TELEMETRY := 1
 CXX_FILES := $(shell find csrc tests runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
@@ -38,13 +39,13 @@ bench: $(READY)  ## measurements that need nothing but this machine; the other s
 sanitize:  ## C++ tests of the kernels under the address, undefined-behaviour and thread sanitizers
 	for kind in address,undefined thread; do \
 		cmake -S . -B build/sanitize-$$kind -DSTCANET_SANITIZE=$$kind -DSTCANET_CUDA=OFF && \
-		cmake --build build/sanitize-$$kind --parallel && \
+		cmake --build build/sanitize-$$kind --parallel $(JOBS) && \
 		setarch -R build/sanitize-$$kind/kernel_tests || exit 1; \
 	done
 
 cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
 	PATH="$(abspath $(BIN)):$$PATH" cmake -S . -B build/cuda -DSTCANET_CUDA=ON -DPython_EXECUTABLE="$(abspath $(BIN))/python"
-	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel
+	PATH="$(abspath $(BIN)):$$PATH" cmake --build build/cuda --parallel $(JOBS)
 	PATH="$(abspath $(BIN)):$$PATH" cmake --install build/cuda --prefix runtime
 
 gpu-test: cuda  ## tests that need a GPU, and only those

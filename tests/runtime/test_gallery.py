@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
 from stcanet_runtime.gallery import database, erasure
+from stcanet_runtime.gallery import templates as template_making
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces, needles
 from stcanet_runtime.gallery.gallery import Reranking
@@ -189,6 +191,38 @@ def test_templates_follow_the_gallery(filled: Gallery) -> None:
     filled.forget("p0")
     assert filled.search(x[:1], 99, templates="mean")[0][0].identity == "new"
     assert {hit.identity for hit in filled.search(x[:1], 99, Where(cameras=("c1",)), templates="mean")[0]} == {"p1", "p3", "p5"}
+
+
+@pytest.mark.parametrize("templates", ["mean", 2])
+@pytest.mark.parametrize("where", [Where(), Where(cameras=("c0", "c1"))])
+def test_templates_are_made_anew_of_those_who_changed(
+    filled: Gallery, path: Path, templates: str | int, where: Where, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_people(20, seed=5)
+    made = mock.Mock(side_effect=template_making._of_one)
+    monkeypatch.setattr(template_making, "_of_one", made)
+
+    def found(gallery: Gallery) -> list[tuple[float, Entry]]:
+        made.reset_mock()
+        return [(hit.distance, hit.entry) for hit in gallery.search(x[:1], 99, where, templates=templates)[0]]
+
+    with Gallery.open(path) as other:
+        changes: list[tuple[Callable[[], object], int]] = [
+            (lambda: filled.search(x, templates="all"), 6),
+            (lambda: filled.enrol(x[1:2], "p1", "c1"), 1),
+            (lambda: other.enrol(x[2:4], ["p2", "new"], "c0"), 2),
+            (lambda: other.enrol(x[4:5], "p2", "c9"), 0 if where.cameras else 1),
+            (lambda: other.rename([62], "p4"), 2),
+            (lambda: other.forget("p3"), 0),
+            (lambda: other.expire(7), 4 if where.cameras else 5),
+            (lambda: filled.search(x, templates="all"), 0),
+        ]
+        for change, changed in changes:
+            change()
+            kept, count = found(filled), made.call_count
+            with Gallery.open(path) as fresh:
+                assert kept == found(fresh)
+            assert count == changed
 
 
 def test_templates_are_those_of_the_filter(gallery: Gallery) -> None:

@@ -102,6 +102,20 @@ def test_images_of_the_same_name_cannot_share_a_mask(folder: Path) -> None:
         masks.check([f"a/{NAME}.jpg", f"b/{NAME}.jpg"])
 
 
+@pytest.mark.parametrize("layout", ["indexed", "reference"])
+def test_masks_without_any_part_teach_nothing(tmp_path: Path, parts: np.ndarray, layout: str) -> None:
+    def save(stem: str, content: np.ndarray) -> None:
+        save_indexed(content, tmp_path / f"{stem}.png") if layout == "indexed" else save_reference(content, tmp_path / stem)
+
+    for stem in ("0001", "0002"):
+        save(stem, np.zeros_like(parts))
+    images = ["0001.jpg", "0002.jpg"]
+    with pytest.raises(DataError, match=r"hold no parts: of 2 that were looked at all are background, first .*0001"):
+        MaskFolder(tmp_path).check(images)
+    save("0003", parts)
+    MaskFolder(tmp_path).check([*images, "0003.jpg"])
+
+
 @pytest.mark.parametrize("name", [*PARTS, "foreground"])
 def test_all_five_files_of_the_reference_must_exist(tmp_path: Path, parts: np.ndarray, name: str) -> None:
     for stem in ("0001", "0002"):

@@ -20,7 +20,7 @@ from stcanet_runtime.gallery.enrolment import Names, check_name, make_entries
 from stcanet_runtime.gallery.entry import EVERYTHING, Decision, Entry, Hit, Space, Where
 from stcanet_runtime.gallery.sqlite import SqliteStore
 from stcanet_runtime.gallery.store import Ids, Rows, Store
-from stcanet_runtime.gallery.templates import Templates, check_templates, make_templates
+from stcanet_runtime.gallery.templates import Made, Templates, check_templates, make_templates
 from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.wording import counted
 
@@ -53,11 +53,11 @@ class _Prepared(NamedTuple):
     where: str
     """As text: True is equal to 1, but not the same to a filter, and a mapping may change in place."""
     templates: Templates
-    rows: Rows
+    made: Made
 
     def pick(self, ids: Ids) -> Rows:
         """The templates of these entries."""
-        return self.rows.take(np.isin(self.rows.ids, ids))
+        return self.made.rows.take(np.isin(self.made.rows.ids, ids))
 
 
 class Gallery:
@@ -171,7 +171,7 @@ class Gallery:
             where: Which entries are searched.
             cameras: [Q] the camera of each query, to leave out entries of the same camera; with all entries only.
             templates: What stands for an identity: ``"all"``, ``"mean"`` or a number; see `templates.make_templates`. They are
-                kept until the gallery changes or another `where` is asked for.
+                kept, and those of an identity made anew when its entries change, or another `where` is asked for.
             reranking: Re-rank the shortlist of each query by k-reciprocal neighbours, each query by itself.
             shortlist: Places that are re-ranked.
 
@@ -190,17 +190,18 @@ class Gallery:
         for camera in cameras if cameras is not None else ():
             if camera is not None:
                 check_name(camera, "cameras")  # a number is no camera's name, and would leave out nothing
-        if self._prepared is not None and self._prepared.revision != self.store.revision:
-            self._prepared = None  # of people who may be forgotten
         if check_templates(templates) == "all":
+            if self._prepared is not None and self._prepared.revision != self.store.revision:
+                self._prepared = None  # of people who may be forgotten
             distances, ids = self.store.nearest(q, wanted, where, cameras)
             pick = self.store.pick
         elif cameras is not None:
             raise OptionError("templates", templates, "'all' where cameras are left out: a template may be of several cameras")
         else:
             prepared = self._templates(where, templates)
-            found = ranking.search_checked(q, prepared.rows.embeddings, wanted, self.space.metric, None, None, get_backend())
-            distances, ids = found.distances, prepared.rows.ids[found.indices]
+            rows = prepared.made.rows
+            found = ranking.search_checked(q, rows.embeddings, wanted, self.space.metric, None, None, get_backend())
+            distances, ids = found.distances, rows.ids[found.indices]
             pick = prepared.pick
         ranked = list(zip(distances, ids, strict=True))
         if reranking:
@@ -351,9 +352,11 @@ class Gallery:
 
     def _templates(self, where: Where, templates: Templates) -> _Prepared:
         kept, revision, text = self._prepared, self.store.revision, repr(where)
-        if kept is None or (kept.revision, kept.where, kept.templates) != (revision, text, templates):
-            rows = make_templates(self.store.rows(where), templates, self.space.metric)
-            self._prepared = kept = _Prepared(revision, text, templates, rows)
+        if kept is not None and (kept.where, kept.templates) != (text, templates):
+            kept = None
+        if kept is None or kept.revision != revision:
+            made = make_templates(self.store.rows(where), templates, self.space.metric, kept and kept.made)
+            self._prepared = kept = _Prepared(revision, text, templates, made)
         return kept
 
     def _rerank(self, query: NDArray[np.float32], rows: Rows, reranking: Reranking, k: int) -> tuple[NDArray[np.float32], Ids]:

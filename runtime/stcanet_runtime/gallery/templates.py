@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,23 +25,43 @@ def check_templates(templates: Templates) -> Templates:
     return check_count(templates, "templates")
 
 
-def make_templates(rows: Rows, templates: Templates, metric: str) -> Rows:
+class Made(NamedTuple):
+    """Templates of all identities."""
+
+    rows: Rows
+    """Templates [M, D], each with the id of an entry: itself, or the nearest to the mean; ordered by id."""
+    entries: dict[str, Ids]
+    """Of which entries each identity's were made. An entry's embedding never changes, so they need not be made again."""
+
+
+def make_templates(rows: Rows, templates: Templates, metric: str, before: Made | None = None) -> Made:
     """The templates of all identities.
 
     ``"mean"`` is the mean of an identity's embeddings, for the cosine of their directions. A number n takes the embedding that
     is nearest to that mean, and then up to n - 1 times the one that is farthest from those taken, copies left out (Gonzalez,
     1985: Clustering to minimize the maximum intercluster distance).
 
-    Returns:
-        Templates [M, D], each with the id of an entry: itself, or the nearest to the mean; ordered by id.
+    Args:
+        rows: The entries.
+        templates: ``"mean"`` or n.
+        metric: ``"cosine"`` or ``"euclidean"``.
+        before: What this made of the same gallery earlier: only identities that have other entries now are computed.
     """
-    parts = [_of_one(rows.embeddings[own], rows.ids[own], templates, metric) for own in _by_identity(rows.identities)]
+    kept = {} if before is None else {before.rows.identities[at[0]]: at for at in _by_identity(before.rows.identities)}
+    parts, entries = [], {}
+    for own in _by_identity(rows.identities):
+        name, ids = rows.identities[own[0]], rows.ids[own]
+        if before is not None and name in kept and np.array_equal(before.entries[name], ids):
+            parts.append((before.rows.embeddings[kept[name]], before.rows.ids[kept[name]]))
+        else:
+            parts.append(_of_one(rows.embeddings[own], ids, templates, metric))
+        entries[name] = ids
     if not parts:
-        return rows
+        return Made(rows, {})
     ids = np.concatenate([part[1] for part in parts])
     order = np.argsort(ids)
     whose = rows.identities[np.searchsorted(rows.ids, ids[order])]
-    return Rows(ids[order], whose, np.concatenate([part[0] for part in parts])[order])
+    return Made(Rows(ids[order], whose, np.concatenate([part[0] for part in parts])[order]), entries)
 
 
 def _by_identity(identities: NDArray[np.object_]) -> list[NDArray[np.int64]]:

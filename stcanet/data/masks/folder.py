@@ -11,11 +11,13 @@ from PIL import Image
 
 from stcanet.data.masks.layout import FOREGROUND, PARTS
 from stcanet_runtime.errors import DataError, ImageError, OptionError
+from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import open_image
 from stcanet_runtime.wording import counted
 
 _FILES = tuple(f"{name}.png" for name in (*PARTS, FOREGROUND))
 _LAYOUTS = f"'<image stem>.png' (one indexed PNG), or '<image stem>/' with {', '.join(_FILES)}"
+_TRIED = 32  # part maps of which one must have a part
 _HALF = 128  # of 255: where a grey mask of the reference counts as the part; the reference itself keeps it grey
 
 
@@ -55,7 +57,8 @@ class MaskFolder:
 
         Raises:
             DataError: Some have none; the message says how many, and names the first one and the place looked at. Or two
-                images in different folders have the same name, and would share one map.
+                images in different folders have the same name, and would share one map. Or of some maps all over the data
+                set all are background, from which nothing is learned.
         """
         images = list(images)
         owners: dict[str, Path] = {}
@@ -69,6 +72,12 @@ class MaskFolder:
         if missing:
             which = f"of {counted(len(images), 'image', 'images')}, {counted(len(missing), 'has', 'have')} no part mask"
             raise DataError(f"{which}, first {self._missing(missing[0])}")
+        tried = pick_evenly(images, _TRIED)
+        if tried and not any(self._parts(image).any() for image in tried):
+            raise DataError(
+                f"the part masks in {self.root} hold no parts: of {len(tried)} that were looked at all are background, first "
+                f"{self.path(tried[0])}. A part map has the values 1 ({PARTS[0]}) to {len(PARTS)} ({PARTS[-1]}) where they are"
+            )
 
     def read(self, image: str | Path, height: int, width: int) -> NDArray[np.uint8]:
         """The part map of an image.
@@ -90,14 +99,15 @@ class MaskFolder:
             raise OptionError("size", (height, width), "at least 1 pixel high and wide")
         if not all(path.is_file() for path in self.files(image)):
             raise DataError(f"no part mask of {self._missing(image)}")
-        path = self.path(image)
-        parts = read_indexed(path) if self.indexed else _read_reference(path)
-        return np.array(Image.fromarray(parts).resize((width, height), Image.Resampling.NEAREST))
+        return np.array(Image.fromarray(self._parts(image)).resize((width, height), Image.Resampling.NEAREST))
 
     def files(self, image: str | Path) -> list[Path]:
         """The files that the part map of an image is made of, whether they are there or not."""
         path = self.path(image)
         return [path] if self.indexed else [path / name for name in _FILES]
+
+    def _parts(self, image: str | Path) -> NDArray[np.uint8]:
+        return read_indexed(self.path(image)) if self.indexed else _read_reference(self.path(image))
 
     def _missing(self, image: str | Path) -> str:
         absent = next(path for path in self.files(image) if not path.is_file())

@@ -64,7 +64,7 @@ def make_masks(
 
 
 def draw_masks(images: Path, masks: Path, out: Path) -> None:
-    """A picture of a few images beside their part maps, evenly picked among those that have one.
+    """A picture of a few images above their part maps, evenly picked among those that have one.
 
     Raises:
         DataError: None has one, or one holds other values than those of parts.
@@ -81,4 +81,5 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
             crop = resize(crop, *parts.shape)
         top.append(resize(crop, _SHEET_HEIGHT, _SHEET_WIDTH))
         bottom.append(resize(overlay(crop, parts), _SHEET_HEIGHT, _SHEET_WIDTH))
-    save_picture(sheet([top, bottom], [image.stem[-12:] for image in picked], ["image", "parts"], 1.0), out)
+    titles = [f"{image.stem[-24:-12]}\n{image.stem[-12:]}" for image in picked]
+    save_picture(sheet([top, bottom], titles, ["image", "parts"], 1.0, legend=True), out)

@@ -42,7 +42,11 @@ def overlay(crop: UInt8Array, parts: NDArray[np.uint8]) -> UInt8Array:
 
 
 def sheet(
-    rows: Sequence[Sequence[UInt8Array | None]], columns: Sequence[str], labels: Sequence[str], scale: float
+    rows: Sequence[Sequence[UInt8Array | None]],
+    columns: Sequence[str],
+    labels: Sequence[str],
+    scale: float,
+    legend: bool = False,
 ) -> Image.Image:
     """Pictures in rows and columns.
 
@@ -51,15 +55,17 @@ def sheet(
         columns: A heading for each column; a line feed makes a second line.
         labels: A text for each row, before it; empty texts take no room.
         scale: Factor of the pictures.
+        legend: Whether a line below them says which part has which colour.
     """
     height, width = next(picture.shape[:2] for row in rows for picture in row if picture is not None)
     height, width = round(height * scale), round(width * scale)
     letters = font(_TEXT)
     left = _MARGIN + max((letters.getlength(label) + 12 for label in labels if label), default=0)
     top = _MARGIN + 18 * (1 + max(column.count("\n") for column in columns)) + 4
+    right = left + max(len(columns) * (width + _GAP) - _GAP, _legend_width() if legend else 0)
     size = (
-        round(left + len(columns) * (width + _GAP) - _GAP + _MARGIN),
-        round(top + len(rows) * (height + _GAP) - _GAP + _MARGIN),
+        round(right + _MARGIN),
+        round(top + len(rows) * (height + _GAP) - _GAP + _MARGIN + legend * 2 * _TEXT),
     )
     image = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(image)
@@ -74,4 +80,21 @@ def sheet(
             if picture is not None:
                 shown = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
                 image.paste(shown, (round(left + column * (width + _GAP)), y))
+    if legend:
+        _draw_legend(draw, left, size[1] - _MARGIN - _TEXT)
     return image
+
+
+def _entry_width(title: str) -> float:
+    return _TEXT + _GAP + font(_TEXT).getlength(title)
+
+
+def _legend_width() -> float:
+    return sum(_entry_width(title) + _MARGIN for title in TITLES) - _MARGIN
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, left: float, top: float) -> None:
+    for title, color in zip(TITLES, COLORS[1:], strict=True):
+        draw.rectangle((left, top, left + _TEXT, top + _TEXT), color)
+        draw.text((left + _TEXT + _GAP, top + _TEXT / 2), title, INK, font(_TEXT), anchor="lm")
+        left += _entry_width(title) + _MARGIN
