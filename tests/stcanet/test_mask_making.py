@@ -15,6 +15,7 @@ from PIL import Image
 from stcanet.data.masks import MaskFolder
 from stcanet.data.masks.grouping import ParserSpec, load_grouping
 from stcanet.data.masks.labels import read_label_map, read_names
+from stcanet.data.masks.layout import COLORS
 from stcanet.data.masks.making import draw_masks, make_masks
 from stcanet.data.masks.parser import HumanParser
 from stcanet.data.matlab import load_mat
@@ -226,9 +227,11 @@ def test_the_sheet_shows_images_with_masks(tmp_path: Path, picture: Path) -> Non
     make_masks([tmp_path / "0001.png"], read_label_map, load_grouping(), tmp_path / "masks")
     draw_masks(picture.parent, tmp_path / "masks", tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
-        x, y = sheet.width - 16 - 64, sheet.height - 16 - 192  # in the upper half of the lower picture
+        x, y = 130, sheet.height - 16 - 28 - 192  # in the upper half of the lower picture, which is above the legend
         assert sheet.getpixel((x, y - 256 - 6)) == pytest.approx((200, 200, 30), abs=5)
         assert sheet.getpixel((x, y)) == pytest.approx((220, 122, 56), abs=5)  # 0.65 of the colour of heads
+        row = [sheet.getpixel((x, sheet.height - 16 - 7)) for x in range(sheet.width)]
+        assert [color for color in dict.fromkeys(row) if color in COLORS] == list(COLORS[1:])  # the legend, whole
     with pytest.raises(DataError, match="holds the value 13; a part map has"):
         draw_masks(picture.parent, tmp_path, tmp_path / "sheet.png")
 

@@ -81,5 +81,5 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
             crop = resize(crop, *parts.shape)
         top.append(resize(crop, _SHEET_HEIGHT, _SHEET_WIDTH))
         bottom.append(resize(overlay(crop, parts), _SHEET_HEIGHT, _SHEET_WIDTH))
-    titles = [f"{image.stem[-24:-12]}\n{image.stem[-12:]}" for image in picked]
+    titles = [f"{image.stem[-24:-12]}\n{image.stem[-12:]}".strip() for image in picked]
     save_picture(sheet([top, bottom], titles, ["image", "parts"], 1.0, legend=True), out)
