@@ -1,14 +1,15 @@
-"""What callers give, as arrays of NumPy that mean the same: no mask is dropped and no number wraps around on the way."""
+"""What callers give, as arrays and numbers that mean the same: no mask is dropped and no number wraps around on the way."""
 
 from __future__ import annotations
 
 import math
+import operator
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.errors import ShapeError
+from stcanet_runtime.errors import OptionError, ShapeError
 
 UInt8Array = NDArray[np.uint8]
 Float32Array = NDArray[np.float32]
@@ -39,6 +40,25 @@ def as_number(x: Any) -> float:
         return math.nan if isinstance(x, str | bytes | np.datetime64 | np.timedelta64) else float(x)
     except (TypeError, ValueError, OverflowError):
         return math.nan
+
+
+def check_count(value: int, option: str) -> int:
+    """Return the value as a Python integer, or raise OptionError when it is not an integer of at least 1."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = 0
+    if number < 1:
+        raise OptionError(option, value, "an integer of at least 1")
+    return number
+
+
+def check_not_negative(value: Any, option: str) -> float:
+    """Return the value as a float, or raise OptionError when it is no finite number of at least 0."""
+    number = as_number(value)
+    if not 0 <= number < math.inf:
+        raise OptionError(option, value, "a finite number that is not negative")
+    return number
 
 
 def as_list(x: ArrayLike, length: int, name: str) -> NDArray[Any]:

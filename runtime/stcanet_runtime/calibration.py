@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.arrays import as_list
+from stcanet_runtime.arrays import as_list, check_count
 from stcanet_runtime.distance import check_metric, distance_matrix
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
-from stcanet_runtime.ranking import check_count
 
 KINDS = ("pairs", "search")
 _BLOCK = 512  # rows whose distances are held at a time
@@ -117,6 +116,12 @@ class Scores:
         return float(far[best] + frr[best]) / 2
 
 
+def check_far(rate: float) -> None:
+    """Raise OptionError where it is no rate that can be asked for."""
+    if not 0 < rate < 1:
+        raise OptionError("far", rate, "above 0 and below 1")
+
+
 def calibrate(
     embeddings: ArrayLike,
     identities: ArrayLike,
@@ -154,8 +159,7 @@ def calibrate(
     """
     x = as_embeddings(embeddings, "embeddings")
     people, places = _codes(identities, len(x), "identities"), None
-    if not 0 < far < 1:
-        raise OptionError("far", far, "above 0 and below 1")
+    check_far(far)
     if cameras is not None and cross_camera:
         places = _codes(cameras, len(x), "cameras")
     if kind not in KINDS:

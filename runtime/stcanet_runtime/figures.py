@@ -21,9 +21,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from stcanet_runtime.arrays import check_count
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
 from stcanet_runtime.ground_truth import GroundTruth
-from stcanet_runtime.ranking import check_count
 from stcanet_runtime.wording import counted
 
 DISTRACTOR_PID = 0

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from stcanet_runtime.arrays import Float32Array, as_array, as_number
+from stcanet_runtime.arrays import Float32Array, as_array, as_number, check_not_negative
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import OptionError, ShapeError
 from stcanet_runtime.gallery import Gallery
@@ -78,8 +78,7 @@ class Identifier:
         age = 0.0 if max_age is None else max_age
         numbers = {"threshold": threshold, "hysteresis": hysteresis, "max_age": age, "same_camera_margin": margin}
         for option, value in numbers.items():
-            if not 0 <= as_number(value) < math.inf:
-                raise OptionError(option, value, "a number that is not negative")
+            check_not_negative(value, option)
         if gallery is not None and gallery.space.metric != "cosine":
             raise OptionError("gallery", gallery.space.metric, "one of cosine distance, as the threshold is")
         self.threshold, self.hysteresis, self.same_camera_margin = float(threshold), float(hysteresis), float(margin)

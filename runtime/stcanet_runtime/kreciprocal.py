@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
+from stcanet_runtime.arrays import check_count
 from stcanet_runtime.backends import Backend
 from stcanet_runtime.backends.neighbours import Neighbours, PairDistances, Sparse
 from stcanet_runtime.errors import OptionError, quote_choices
-from stcanet_runtime.ranking import check_count
 
 _POWERS = {"zhong": 1, "torchreid": 2}
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.arrays import as_ids
+from stcanet_runtime.arrays import as_ids, check_count
 from stcanet_runtime.backends import Backend, get_backend
 from stcanet_runtime.distance import as_pair, check_metric
-from stcanet_runtime.errors import OptionError, ShapeError
+from stcanet_runtime.errors import ShapeError
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,17 +110,6 @@ def best_of(
         distances[q_groups[:, None] == g_groups] = np.inf
     values, columns = backend.smallest(distances, k)
     return SearchResult(values, np.where(np.isinf(values), -1, columns.astype(np.int64)))
-
-
-def check_count(value: int, option: str) -> int:
-    """Return the value as a Python integer, or raise OptionError when it is not an integer of at least 1."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = 0
-    if number < 1:
-        raise OptionError(option, value, "an integer of at least 1")
-    return number
 
 
 def as_groups(

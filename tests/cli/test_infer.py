@@ -237,7 +237,9 @@ def test_bad_input(run: Run, package: Path, crops: Path, tmp_path: Path) -> None
     fails(run(package, tmp_path / "empty"), "no images found")
     fails(run(package, tmp_path / "none"), "no such file or folder")
     fails(run(package, tmp_path / "text.jpg"), "text.jpg: not an image of a known format")
-    fails(run(package, crops, "--gallery", tmp_path / "empty"), "no images found")
+    fails(run(package, crops, "--gallery", tmp_path / "empty", "-o", "crops.npz"), "no images found")
+    fails(run(package, crops, "--gallery", tmp_path / "gone", "-o", "crops.npz"), "gone: no such file or folder")
+    assert not (tmp_path / "crops.npz").exists()  # said before the work
     fails(run(tmp_path / "none", crops), "no such file or folder")
     fails(run(tmp_path / "text.jpg", crops), "text.jpg is not an ONNX model")
     fails(run(crops, crops), "no manifest.json")

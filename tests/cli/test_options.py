@@ -45,13 +45,29 @@ COMMANDS = {
     "--mask-layout": ["synth people"],
     "--kind": ["calibrate none.npz"],
     "--templates": ["gallery search none none.npz"],
+    "--far": ["calibrate none.npz"],
+    "--threshold": [
+        "gallery search none none.npz",
+        "identify none none.mp4=none.txt",
+        "watch none door=none.mp4 --detector none.onnx --gallery none",
+    ],
+    "--same-camera-margin": ["identify none none.mp4=none.txt"],
     "--input": ["export none.pt"],
     "--opset": ["export none.pt"],
     "--precision": ["export none.pt"],
     "--target": ["export none.pt"],
     "--calibration-method": ["export none.pt"],
 }
-WRONG = {"--provider": "tpu", "--metric": "manhattan", "--device": "gpu", "--blocks": "2,9", "--templates": "median"}
+WRONG = {
+    "--provider": "tpu",
+    "--metric": "manhattan",
+    "--device": "gpu",
+    "--blocks": "2,9",
+    "--templates": "median",
+    "--far": "5.0",
+    "--threshold": "-1.0",
+    "--same-camera-margin": "nan",
+}
 """Else 9, which is no value of any of them."""
 CHOICES = {
     "--provider": ("auto", *EP_NAMES),

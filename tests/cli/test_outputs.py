@@ -49,6 +49,8 @@ def test_outputs_are_checked_first(
         ("calibrate a.npz", "--out", "a.npz"),
         ("calibrate a.npz --gallery a.gallery", "--out", "a.gallery"),
         ("infer a.zip a.png --gallery b.png", "--sheet", "a.png"),
+        ("infer a.zip a.png --gallery a.npz", "--out", "a.npz"),
+        ("rank a.npz a.png", "--sheet", "a.png"),
         ("gallery search a.gallery b.png --package a.zip", "--sheet", "b.png"),
         ("gallery export a.gallery", "--out", "a.gallery"),
         ("bench a.zip", "--out", "a.zip"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stcanet_runtime import Gallery
+from stcanet_runtime import Encoder, Gallery
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.cli.gallery_entries import describe
 from stcanet_runtime.cli.gallery_options import age_limit, parse_time
@@ -137,14 +137,29 @@ def test_filters(filled: Path, package: Path, crops: Path, cli: Run, options: li
     assert len(query["hits"]) == count
 
 
+def test_names_that_do_not_tell_enough_are_seen_before_the_work(
+    filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(next(crops.iterdir()), tmp_path / "query.png")
+    np.savez(tmp_path / "query.npz", embeddings=np.ones((1, 8), np.float32), paths=np.array(["query.png"]))
+    monkeypatch.setattr(Encoder, "load", lambda _: pytest.fail("a model is opened"))
+    commands = {
+        ("gallery", "enrol", filled): "who they are is not known",
+        ("gallery", "search", filled, "--other-cameras"): "the cameras of the queries are not known",
+        ("calibrate",): "the identities are not known",
+    }
+    for command, message in commands.items():
+        for source in (crops, tmp_path / "query.png"), (tmp_path / "query.npz",):
+            status, out, err = cli(*command, *source, *(() if len(source) == 1 else ("--package", package)))
+            assert (status, out) == (1, "")
+            assert message in err
+
+
 def test_names_from_folders(site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
     for number, crop in enumerate(sorted(crops.iterdir())):
         folder = tmp_path / "people" / ("anna", "ben")[number // 3]
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(crop, folder / f"{number}.png")
-    status, out, err = cli("gallery", "enrol", site, tmp_path / "people", "--package", package)
-    assert (status, out) == (1, "")
-    assert "who they are is not known" in err
     cli("gallery", "enrol", site, tmp_path / "people", "--package", package, "--by-folder", "--camera", "door")
     facts = json.loads(cli("gallery", "stats", site, "--json", "--check")[1])
     assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, {"anna": 3, "ben": 3}, ["door"])
@@ -190,11 +205,8 @@ def test_one_of_everything(site: Path, package: Path, crops: Path, tmp_path: Pat
     assert cli("gallery", "expire", site, "--before", "2999-01-01")[1] == f"deleted 1 entry from {site}\n"
 
 
-def test_other_cameras_have_to_be_known(filled: Path, package: Path, crops: Path, tmp_path: Path, cli: Run) -> None:
-    query = shutil.copy(next(crops.iterdir()), tmp_path / "query.png")
-    status, _, err = cli("gallery", "search", filled, query, "--package", package, "--other-cameras")
-    assert (status, "the cameras of the queries are not known" in err) == (1, True)
-    status, _, err = cli("gallery", "search", filled, query, "--package", package, "--meta", f"n={2**63}")
+def test_a_number_that_metadata_cannot_have(filled: Path, package: Path, crops: Path, cli: Run) -> None:
+    status, _, err = cli("gallery", "search", filled, crops, "--package", package, "--meta", f"n={2**63}")
     assert (status, "64 bits" in err) == (1, True)
 
 
@@ -340,6 +352,5 @@ def test_calibrate_refuses(filled: Path, tmp_path: Path, cli: Run) -> None:
     source = write_embeddings(tmp_path / "labelled.npz", model=np.array("f" * 64))
     assert "needs at least 1,000,000 comparisons" in cli("calibrate", source, "--far", "1e-6")[2]
     assert "embeddings of model" in cli("calibrate", source, "--far", "0.1", "--gallery", filled)[2]
-    assert "far must be above 0" in cli("calibrate", source, "--far", "2")[2]
     with Gallery.open(filled) as gallery:
         assert gallery.calibration is None

@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_apart, check_choice
+from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_apart, check_choice, check_value
 
 if TYPE_CHECKING:
     from stcanet_runtime.crop_embeddings import Crops
+
+
+_UNKNOWN = "the identities are not known: file names must be like 0001_c1s1_000004_00.jpg, or the .npz hold pids"
 
 
 def _check_kind(name: str) -> str:
     from stcanet_runtime.calibration import KINDS
 
     return check_choice(name, KINDS)
+
+
+def _check_far(rate: float) -> float:
+    from stcanet_runtime.calibration import check_far
+
+    return check_value(rate, check_far)
 
 
 @examples("""
@@ -30,7 +39,9 @@ def calibrate(
         list[Path],
         typer.Argument(help="Embeddings written by infer (.npz), or folders of crops with names like 0001_c1s1_….jpg."),
     ],
-    far: Annotated[float, typer.Option(help="False accept rate that can be borne, such as 0.001.")] = 0.001,
+    far: Annotated[
+        float, typer.Option(callback=_check_far, help="False accept rate that can be borne, such as 0.001.")
+    ] = 0.001,
     kind: Annotated[
         str,
         typer.Option(
@@ -51,7 +62,7 @@ def calibrate(
     import numpy as np
 
     from stcanet_runtime.calibration import calibrate as find
-    from stcanet_runtime.cli.sources import check_gallery, load_sources
+    from stcanet_runtime.cli.sources import check_gallery, check_names, load_sources
     from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.curves import draw_calibration
     from stcanet_runtime.files import check_picture, check_writable, write_json
@@ -64,6 +75,7 @@ def calibrate(
         check_writable(out)
     if gallery is not None:
         check_gallery(gallery, sources, package, metric)
+    check_names(sources, _UNKNOWN)
     crops = _labelled(load_sources(sources, package))
     found, scores = find(
         crops.embeddings,
@@ -93,5 +105,5 @@ def _labelled(crops: Crops) -> Crops:
     from stcanet_runtime.errors import DataError
 
     if crops.pids is None:
-        raise DataError("the identities are not known: file names must be like 0001_c1s1_000004_00.jpg, or the .npz hold pids")
+        raise DataError(_UNKNOWN)
     return crops.people()

@@ -9,7 +9,7 @@ import typer
 
 from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
-from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_value
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_threshold, check_value
 from stcanet_runtime.cli.text import say, say_written
 
 app = typer.Typer(
@@ -110,8 +110,9 @@ def enrol(
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
     moment, extra = gallery_options.parse_time(at), gallery_options.parse_pairs(meta)
-    given = gallery_entries.load(gallery, sources, package, skip_bad)
-    crops = given if identity is not None or by_folder else gallery_entries.people(given)
+    named = identity is not None or by_folder
+    given = gallery_entries.load(gallery, sources, package, skip_bad, None if named else gallery_entries.UNKNOWN)
+    crops = given if named else gallery_entries.people(given)
     nobody = len(given.paths) - len(crops.paths)
     names = gallery_entries.identities(crops, identity, by_folder)
     with Gallery.open(gallery, crops.model) as made:
@@ -147,7 +148,8 @@ def search(
     package: PACKAGE = None,
     top_k: Annotated[int, typer.Option(min=1, help="Places per query.")] = 5,
     threshold: Annotated[
-        float | None, typer.Option(help="Distance up to which it is that person. Default: the calibrated.")
+        float | None,
+        typer.Option(callback=check_threshold, help="Distance up to which it is that person. Default: the calibrated."),
     ] = None,
     camera: CAMERAS = None,
     identity: IDENTITIES = None,
@@ -176,7 +178,7 @@ def search(
     if sheet is not None:
         check_picture(sheet)
     which = gallery_options.where(identity, camera, after, before, meta)
-    crops = gallery_entries.load(gallery, sources, package)
+    crops = gallery_entries.load(gallery, sources, package, unknown=gallery_search.NO_CAMERAS if other_cameras else None)
     with Gallery.open(gallery, crops.model, read_only=True) as made:
         found = gallery_search.find(
             made,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from stcanet_runtime.cli.sources import check_gallery, load_sources
+from stcanet_runtime.cli.sources import check_gallery, check_names, load_sources
 from stcanet_runtime.cli.text import printable
 from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, quote_choices
@@ -24,9 +24,19 @@ SHOWN = 20
 """Identities that statistics name."""
 
 
-def load(path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
-    """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after."""
+UNKNOWN = "who they are is not known: give --identity or --by-folder, or name files like 0001_c1s1_000004_00.jpg"
+
+
+def load(
+    path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False, unknown: str | None = None
+) -> Crops:
+    """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after.
+
+    So is `unknown`, where that is an error: the name of an image does not tell who is on it.
+    """
     check_gallery(path, sources, package, read_only=True)
+    if unknown is not None and not skip_bad:  # one that is skipped need not tell
+        check_names(sources, unknown)
     return load_sources(sources, package, skip_bad=skip_bad)
 
 
@@ -37,7 +47,7 @@ def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]
     if by_folder:
         return [path.resolve().parent.name for path in crops.paths]
     if crops.pids is None:
-        raise DataError("who they are is not known: give --identity or --by-folder, or name files like 0001_c1s1_000004_00.jpg")
+        raise DataError(UNKNOWN)
     return [str(pid) for pid in crops.pids.tolist()]
 
 

@@ -20,6 +20,7 @@ from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 from stcanet_runtime.wording import counted
 
+NO_CAMERAS = "the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg"
 _SHEET_ROWS, _TABLE_QUERIES = 8, 10
 
 
@@ -45,7 +46,7 @@ def find(
 ) -> Found:
     """Search, and decide where there is a threshold."""
     if other_cameras and crops.camids is None:
-        raise DataError("the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg")
+        raise DataError(NO_CAMERAS)
     own = cameras(crops, None) if other_cameras else None
     tell_what_is_not_there(gallery, where, own or ())
     hits = gallery.search(crops.embeddings, top_k, where, own, templates, reranking)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS, check_apart
+from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS, check_apart, check_threshold
 
 if TYPE_CHECKING:
     from stcanet_runtime.identities import Travel
@@ -28,10 +28,16 @@ def identify(
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="JSON lines to write, one for each box.")] = Path("identities.jsonl"),
     threshold: Annotated[
-        float | None, typer.Option(help="Mean distance up to which tracks are one person. Default: the gallery's, else 0.3.")
+        float | None,
+        typer.Option(
+            callback=check_threshold, help="Mean distance up to which tracks are one person. Default: the gallery's, else 0.3."
+        ),
     ] = None,
     same_camera_margin: Annotated[
-        float | None, typer.Option(help="How much nearer tracks of one camera must be. Default: the gallery's, else 0.")
+        float | None,
+        typer.Option(
+            callback=check_threshold, help="How much nearer tracks of one camera must be. Default: the gallery's, else 0."
+        ),
     ] = None,
     travel: Annotated[
         list[str] | None, typer.Option(metavar="A,B=SECONDS", help="Least time between two cameras; several times.")

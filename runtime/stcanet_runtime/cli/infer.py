@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,34 +72,23 @@ def infer(
     """Embed crops of people, and find them again in a gallery."""
     from stcanet_runtime import crop_embeddings
     from stcanet_runtime.cli import ranked_lists, sources, videos
+    from stcanet_runtime.crops import list_images
     from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
-    from stcanet_runtime.video import is_url, is_video
 
-    if rerank and gallery is None:
-        raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
-    if boxes is not None and detector is not None:
-        raise typer.BadParameter("one of the two is enough", param_hint="'--boxes', '--detector'")
-    if each_box and boxes is None:
-        raise typer.BadParameter("needs --boxes", param_hint="'--each-box'")
     video = boxes is not None or detector is not None
-    if any(map(is_video, images)) and not video:
-        raise typer.BadParameter("a video or camera needs --boxes or --detector", param_hint="'IMAGES'")
-    if video and len(images) > 1:
-        raise typer.BadParameter("with --boxes or --detector one video or camera at a time", param_hint="'IMAGES'")
-    if detector is not None and is_url(images[0]) and max_frames is None:
-        raise typer.BadParameter("is needed with a URL: a camera has no end", param_hint="'--max-frames'")
-    if sheet is not None and video:
-        raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
-    if sheet is not None and gallery is None:
-        raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
-    check_apart([package, *images, gallery, boxes, detector], ("--sheet", sheet))
-    if gallery is None or out is not None:
-        out = out or _DEFAULT_OUTPUT
+    _check_video(images, boxes, detector, each_box, max_frames)
+    _check_ranking(gallery, rerank, sheet, video)
+    out = _DEFAULT_OUTPUT if out is None and gallery is None else out
+    check_apart([package, *images, gallery, boxes, detector], ("--out", out), ("--sheet", sheet))
+    if out is not None:
         crop_embeddings.check_output(out)
     if sheet is not None:
         check_picture(sheet)
+    # A slip in the last name is told before hours of work on the first.
+    for source in [*([] if video else images), *([] if gallery is None else [gallery])]:
+        list_images(source)
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
@@ -117,6 +106,33 @@ def infer(
             ranked_lists.draw(found, sheet, sheet_rows, metric, encoder.manifest.preset)
     what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
     _report(encoder, queries, what, found, out, sheet, as_json)
+
+
+def _check_video(
+    images: Sequence[str], boxes: Path | None, detector: Path | None, each_box: bool, max_frames: int | None
+) -> None:
+    from stcanet_runtime.video import is_url, is_video
+
+    if boxes is not None and detector is not None:
+        raise typer.BadParameter("one of the two is enough", param_hint="'--boxes', '--detector'")
+    if each_box and boxes is None:
+        raise typer.BadParameter("needs --boxes", param_hint="'--each-box'")
+    video = boxes is not None or detector is not None
+    if any(map(is_video, images)) and not video:
+        raise typer.BadParameter("a video or camera needs --boxes or --detector", param_hint="'IMAGES'")
+    if video and len(images) > 1:
+        raise typer.BadParameter("with --boxes or --detector one video or camera at a time", param_hint="'IMAGES'")
+    if detector is not None and is_url(images[0]) and max_frames is None:
+        raise typer.BadParameter("is needed with a URL: a camera has no end", param_hint="'--max-frames'")
+
+
+def _check_ranking(gallery: Path | None, rerank: bool, sheet: Path | None, video: bool) -> None:
+    if rerank and gallery is None:
+        raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
+    if sheet is not None and video:
+        raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
+    if sheet is not None and gallery is None:
+        raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
 
 
 def _report(

@@ -20,7 +20,7 @@ def check_choice(name: Value, choices: Iterable[str]) -> Value:
     """The name, or None where none was given; BadParameter where it is none of the choices."""
     known = list(choices)
     if name is not None and name not in known:
-        raise _unknown(name, quote_choices(known))
+        raise typer.BadParameter(f"'{name}' is not known; take {quote_choices(known)}")
     return name
 
 
@@ -30,12 +30,8 @@ def check_value(value: Value, check: Callable[[Any], object]) -> Value:
         if value is not None:
             check(value)
     except OptionError as error:
-        raise _unknown(value, error.expected) from None
+        raise typer.BadParameter(f"'{value}' is not {error.expected}") from None
     return value
-
-
-def _unknown(value: object, expected: str) -> typer.BadParameter:
-    return typer.BadParameter(f"'{value}' is not known; take {expected}")
 
 
 def check_provider(name: str) -> str:
@@ -62,6 +58,13 @@ def check_metric(name: str) -> str:
     from stcanet_runtime.distance import METRICS
 
     return check_choice(name, METRICS)
+
+
+def check_threshold(value: float | None) -> float | None:
+    """The value; BadParameter where it can be no distance."""
+    from stcanet_runtime.arrays import check_not_negative
+
+    return check_value(value, lambda given: check_not_negative(given, "threshold"))
 
 
 def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path | None]) -> None:

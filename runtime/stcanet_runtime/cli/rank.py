@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
 
 
 @examples("""
@@ -38,6 +38,7 @@ def rank(
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.rerank import Reranking
 
+    check_apart([query, gallery], ("--sheet", sheet))
     if sheet is not None:
         check_picture(sheet)
     reranking = Reranking(k1, k2, lambda_value) if rerank else None

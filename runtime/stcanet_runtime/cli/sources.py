@@ -9,6 +9,7 @@ from pathlib import Path
 from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.crop_embeddings import Crops
+from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
@@ -47,6 +48,17 @@ def embed(encoder: Encoder, sources: Sequence[Path], batch_size: int, skip_bad: 
     more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
     with progress_bar(f"embedding {sources[0].name or sources[0]}{more}") as progress:
         return crop_embeddings.embed(encoder, sources, batch_size, skip_bad, progress)
+
+
+def check_names(sources: Sequence[Path], problem: str) -> None:
+    """Raise now, before images are embedded, that a name does not tell who is on one; what is stored tells that itself.
+
+    Raises:
+        DataError: The `problem`; or a source is not there, or holds no image.
+    """
+    images = (image for source in sources if not _is_stored(source) for image in list_images(source))
+    if any(parse_name(image) is None for image in images):
+        raise DataError(problem)
 
 
 def check_gallery(

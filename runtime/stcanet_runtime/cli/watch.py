@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import PROVIDER, THREADS, check_apart
+from stcanet_runtime.cli.options import PROVIDER, THREADS, check_apart, check_threshold
 
 
 @examples("""
@@ -27,7 +27,9 @@ def watch(
     gallery: Annotated[
         Path | None, typer.Option(help="Gallery of people who are known. Without: embeddings are written.")
     ] = None,
-    threshold: Annotated[float | None, typer.Option(help="Distance up to which it is them. Default: the gallery's.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(callback=check_threshold, help="Distance up to which it is them. Default: the gallery's.")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to append JSON lines to. Default: stdout.")] = None,
     health: Annotated[Path | None, typer.Option(help="File that says every 5 seconds how it goes; see `health`.")] = None,
     metrics_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Serve metrics for Prometheus there.")] = None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import ranking
-from stcanet_runtime.arrays import as_number
+from stcanet_runtime.arrays import check_count, check_not_negative
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
@@ -25,17 +24,10 @@ from stcanet_runtime.rerank import Reranking, rerank
 from stcanet_runtime.wording import counted
 
 
-def _check_distance(value: Any, option: str = "threshold") -> float:
-    number = as_number(value)
-    if not 0 <= number < math.inf:
-        raise OptionError(option, value, "a finite number that is not negative")
-    return number
-
-
 def _check_calibration(value: Mapping[str, Any]) -> dict[str, Any]:
-    checked = {"threshold": _check_distance(value.get("threshold"))}
+    checked = {"threshold": check_not_negative(value.get("threshold"), "threshold")}
     if (margin := value.get("same_camera_margin")) is not None:
-        checked["same_camera_margin"] = _check_distance(margin, "same_camera_margin")
+        checked["same_camera_margin"] = check_not_negative(margin, "same_camera_margin")
     return {**value, **checked}
 
 
@@ -183,8 +175,8 @@ class Gallery:
             OptionError: A value out of its range, or a camera that is no name.
         """
         q = self._checked(queries, "queries")
-        places = ranking.check_count(k, "k")
-        wanted = max(places, ranking.check_count(shortlist, "shortlist")) if reranking else places
+        places = check_count(k, "k")
+        wanted = max(places, check_count(shortlist, "shortlist")) if reranking else places
         if cameras is not None and (isinstance(cameras, str) or len(cameras) != len(q)):
             raise ShapeError(f"cameras must be {counted(len(q), 'name', 'names')}, one of each query")
         for camera in cameras if cameras is not None else ():
@@ -243,7 +235,7 @@ class Gallery:
             GalleryError: There is neither.
             OptionError: It is negative or not finite.
         """
-        limit = self.threshold if threshold is None else _check_distance(threshold)
+        limit = self.threshold if threshold is None else check_not_negative(threshold, "threshold")
         if limit is None:
             raise GalleryError(self.store.path, "it has no threshold", "give one, or run `stcanet calibrate`")
         return limit

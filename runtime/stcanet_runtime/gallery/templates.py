@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.arrays import check_count
 from stcanet_runtime.distance import distance_matrix
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.gallery.store import Embeddings, Ids, Rows
-from stcanet_runtime.ranking import check_count
 
 Templates = str | int
 """``"all"``, ``"mean"``, or how many of the most distinct embeddings."""
