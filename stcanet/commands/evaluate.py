@@ -24,7 +24,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
 
 if TYPE_CHECKING:
-    from stcanet.evaluation import Result
+    from stcanet.evaluation import Embedded, Result
 
 
 @examples("""
@@ -66,7 +66,8 @@ def evaluate(
     What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`.
     """
     from stcanet.evaluation import embed_dataset, judge, open_model
-    from stcanet.evaluation.result import EMBEDDINGS, markdown_header, save_embeddings_to
+    from stcanet.evaluation.embedded import EMBEDDINGS
+    from stcanet.evaluation.result import markdown_header
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.files import check_writable, write_json
@@ -83,18 +84,29 @@ def evaluate(
     opened = open_model(model, device, provider)
     with progress_bar("embedding") as progress:
         embedded = embed_dataset(opened, dataset, settings, progress)
+    # Before they are judged, which may need more memory than there is.
+    written, unsaved = _save(embedded, save_embeddings) if save_embeddings else ([], None)
     result = judge(opened, embedded, settings)
     lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
     say(result.to_dict(), as_json, "\n".join(lines))
     # After the figures, which may have taken hours: a file that cannot be written must not take them along.
     keep_in_run(model, result)
-    written: list[Path] = []
     if out:
         write_json(out, result.to_dict())
-    if save_embeddings:
-        written = save_embeddings_to(embedded, save_embeddings)
+    if unsaved:
+        raise unsaved
     if not as_json and not as_markdown:
         say_written(out, *written)
+
+
+def _save(embedded: Embedded, folder: Path) -> tuple[list[Path], OSError | None]:
+    """The files that were written, and why they could not be, which can wait for the figures."""
+    from stcanet.evaluation.embedded import save_embeddings_to
+
+    try:
+        return save_embeddings_to(embedded, folder), None
+    except OSError as error:
+        return [], error
 
 
 def keep_in_run(model: Path, result: Result) -> None:

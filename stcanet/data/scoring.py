@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,25 @@ from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
 from stcanet_runtime.figures import APRule
 from stcanet_runtime.rerank import Reranking
+
+
+def embed_sides(
+    embed: Callable[[Sequence[Sample]], NDArray[np.float32]], query: Sequence[Sample], gallery: Sequence[Sample]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Embeddings of both sides, ``[Q, D]`` and ``[G, D]``.
+
+    Samples that are in both (MARS keeps its queries in the gallery, and so does validation) are embedded once.
+
+    Args:
+        embed: From N samples to ``[N, D]``, in order.
+        query: Q samples.
+        gallery: G samples.
+    """
+    place = {sample: index for index, sample in enumerate(dict.fromkeys((*query, *gallery)))}
+    rows = embed(list(place))
+    if len(rows) == len(query) + len(gallery):  # no copies, which may not fit into the memory
+        return rows[: len(query)], rows[len(query) :]
+    return rows[[place[sample] for sample in query]], rows[[place[sample] for sample in gallery]]
 
 
 def score(

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
-from stcanet.data.scoring import score
+from stcanet.data.scoring import embed_sides, score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
 from stcanet_runtime.arrays import UInt8Array
@@ -74,5 +74,5 @@ def evaluate_model(
     sampling: Sampling = QUICK,
 ) -> Evaluation:
     """Embed both sides and evaluate; of tracklets one clip each, unless `sampling` says otherwise."""
-    embeddings = embed(model, [*query, *gallery], batch_size, progress, sampling)
-    return score(query, gallery, embeddings[: len(query)], embeddings[len(query) :])
+    sides = embed_sides(lambda samples: embed(model, samples, batch_size, progress, sampling), query, gallery)
+    return score(query, gallery, *sides)

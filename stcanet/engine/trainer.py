@@ -19,7 +19,7 @@ import torch
 from stcanet.config import NO_WEIGHTS, TrainConfig
 from stcanet.data.datasets import Sample, load_dataset
 from stcanet.data.loader import label_map
-from stcanet.data.scoring import score
+from stcanet.data.scoring import embed_sides, score
 from stcanet.engine import run_files
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -201,13 +201,14 @@ class _Run:
         return epoch > self.config.half_size_epochs and epoch % self.config.eval_every == 0
 
     def _validate(self) -> dict[str, float]:
-        model, samples = self.learner.model, [*self.query, *self.gallery]
+        model = self.learner.model
         self.world.agree_on_buffers(model)
         images = max(1, BATCH_SIZE // (model.config.clip_length or 1))
-        embeddings = self.world.embed(partial(embed, model, batch_size=BATCH_SIZE), samples, images)
+        mine = partial(embed, model, batch_size=BATCH_SIZE)
+        sides = embed_sides(lambda samples: self.world.embed(mine, samples, images), self.query, self.gallery)
         if not self.world.is_main:
             return self.world.broadcast(None)
-        result = score(self.query, self.gallery, embeddings[: len(self.query)], embeddings[len(self.query) :])
+        result = score(self.query, self.gallery, *sides)
         return self.world.broadcast({"val_mAP": result.mAP, "val_rank1": result.rank(1)})
 
     def _save(self, folder: RunFolder | None, values: dict[str, float]) -> None:

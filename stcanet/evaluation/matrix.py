@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from stcanet.data.datasets import ReIDDataset
+from stcanet.evaluation.embedded import embed_dataset
 from stcanet.evaluation.models import RetrievalModel
-from stcanet.evaluation.result import EvaluationSettings, Result, embed_dataset, judge
+from stcanet.evaluation.result import Result, judge
+from stcanet.evaluation.settings import EvaluationSettings
 from stcanet_runtime.errors import StcanetError
 from stcanet_runtime.tracklets import Progress
 

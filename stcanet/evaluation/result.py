@@ -7,104 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from stcanet.data.datasets import ReIDDataset, load_dataset
-from stcanet.data.scoring import identities, score
+from stcanet.data.datasets import load_dataset
+from stcanet.data.scoring import score
+from stcanet.evaluation.embedded import Embedded, embed_dataset
 from stcanet.evaluation.models import RetrievalModel, open_model
+from stcanet.evaluation.settings import EvaluationSettings, flip_text
 from stcanet_runtime import Evaluation
-from stcanet_runtime.errors import DataError
-from stcanet_runtime.figures import REPORTED_RANKS, APRule
+from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling
+from stcanet_runtime.tracklets import Progress
 from stcanet_runtime.wording import counted
-
-EMBEDDINGS = ("query.npz", "gallery.npz")
-"""What :func:`save_embeddings_to` writes."""
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How a model is tested."""
-
-    sampling: Sampling = ALL_FRAMES
-    """What of a tracklet is embedded, and whether mirror images count."""
-    metric: str = "cosine"
-    """'cosine' or 'euclidean'."""
-    reranking: Reranking | None = None
-    """Re-rank as well, with these parameters."""
-    batch_size: int = 64
-    """Images or frames per forward pass; changes no figure."""
-    ap_rule: APRule = "rectangle"
-    """'rectangle' or 'trapezoid'."""
-
-    def __str__(self) -> str:
-        clips = f" in clips of {self.sampling.clip_length}" if self.sampling.clip_length else ""
-        frames = f"all frames of tracklets{clips}" if self.sampling.frames == "all" else f"one clip of each tracklet{clips}"
-        reranked = str(self.reranking or "not re-ranked")
-        return "; ".join([f"AP {self.ap_rule}", f"{self.metric} distance", frames, _flip_text(self.sampling.flip), reranked])
-
-
-@dataclass(frozen=True, eq=False)
-class Embedded:
-    """A data set's query and gallery as one model sees them."""
-
-    dataset: ReIDDataset
-    query: NDArray[np.float32]
-    """``[Q, D]``"""
-    gallery: NDArray[np.float32]
-    """``[G, D]``"""
-    how: dict[str, Any]
-    """What was embedded, as JSON values."""
-    model_sha256: str | None
-    """Whose embeddings they are; None of a model that is in no file."""
-
-
-def embed_dataset(
-    model: RetrievalModel, dataset: ReIDDataset, settings: EvaluationSettings, progress: Progress | None = None
-) -> Embedded:
-    """Embed query and gallery.
-
-    Samples that are in both (MARS keeps its queries in the gallery) are embedded once.
-
-    Raises:
-        DataError: The data set has no query or no gallery, or queries in the gallery that no camera rule keeps from finding
-            themselves.
-        OptionError: The model does not take clips of that length.
-        ImageError: An image cannot be read.
-    """
-    if not dataset.query or not dataset.gallery:
-        raise DataError(
-            f"{dataset.root} has {len(dataset.query)} query and {len(dataset.gallery)} gallery samples; both are needed"
-        )
-    within = len({*dataset.query} & {*dataset.gallery})
-    if within and not dataset.has_cameras:
-        raise DataError(
-            f"{counted(within, 'query is', 'queries are')} in the gallery of {dataset.name} too, and would find themselves, "
-            "since the camera of each is not known; leave them out of the gallery"
-        )
-    how = {
-        "data": dict(dataset.protocol),
-        "queries_in_gallery": within,
-        **_how(model, dataset, settings.sampling),
-    }
-    place = {sample: index for index, sample in enumerate(dict.fromkeys((*dataset.query, *dataset.gallery)))}
-    rows = model.embed(list(place), settings.sampling, settings.batch_size, progress)
-    if len(rows) == len(dataset.query) + len(dataset.gallery):  # no copies, which may not fit into the memory
-        return Embedded(dataset, rows[: len(dataset.query)], rows[len(dataset.query) :], how, model.sha256)
-    query, gallery = (rows[[place[sample] for sample in side]] for side in (dataset.query, dataset.gallery))
-    return Embedded(dataset, query, gallery, how, model.sha256)
-
-
-def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dict[str, Any]:
-    length = model.clip_length(sampling)
-    return {
-        "frames": sampling.frames if dataset.tracklets else "single image",
-        "clip_length": length if model.takes_clips else None,
-        "averaged": _averaged(model) if dataset.tracklets and sampling.frames == "all" else None,
-        "flip": sampling.flip,
-    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,7 +86,7 @@ def protocol_text(protocol: Mapping[str, Any]) -> str:
             f"AP {protocol['ap_rule']}",
             f"{protocol['metric']} distance",
             _frames_text(protocol),
-            _flip_text(protocol["flip"]),
+            flip_text(protocol["flip"]),
         ]
     )
 
@@ -186,11 +98,7 @@ def markdown_header() -> list[str]:
 
 
 def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSettings) -> Result:
-    """Rank the gallery for each query and measure; with re-ranking too where the settings say so.
-
-    Raises:
-        DataError: No query has a true match.
-    """
+    """Rank the gallery for each query and measure; with re-ranking too where the settings say so."""
     dataset, sides = embedded.dataset, (embedded.query, embedded.gallery)
     rules = (settings.metric, settings.ap_rule)
     plain = score(dataset.query, dataset.gallery, *sides, None, *rules)
@@ -202,7 +110,7 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
 def evaluate(
     model: str | Path,
     data: str | Path,
-    settings: EvaluationSettings = EvaluationSettings(),
+    settings: EvaluationSettings = EvaluationSettings(),  # noqa: B008  (it is frozen)
     device: str = "auto",
     provider: str = "auto",
     progress: Progress | None = None,
@@ -218,24 +126,6 @@ def evaluate(
     return judge(opened, embed_dataset(opened, dataset, settings, progress), settings)
 
 
-def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
-    """Write :data:`EMBEDDINGS` into a folder as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
-    from stcanet_runtime.crop_embeddings import Crops, save
-
-    dataset, written = embedded.dataset, []
-    sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))
-    for name, (samples, rows) in zip(EMBEDDINGS, sides, strict=True):
-        paths, whose = [sample.path for sample in samples], identities(samples, dataset.has_cameras)
-        crops = Crops(paths, rows, *whose, skipped=[], model=embedded.model_sha256)
-        written.append(folder / name)
-        save(crops, written[-1])
-    return written
-
-
-def _averaged(model: RetrievalModel) -> str:
-    return "features of clips" if model.takes_clips else "unit embeddings of frames"
-
-
 def _frames_text(how: Mapping[str, Any]) -> str:
     clip = f"a clip of {how['clip_length']}" if how["clip_length"] else "a single frame"
     if how["frames"] == "single image":
@@ -244,10 +134,6 @@ def _frames_text(how: Mapping[str, Any]) -> str:
         return f"of each tracklet {clip}"
     clips = f" in clips of {how['clip_length']}" if how["clip_length"] else ""
     return f"all frames{clips}, mean of {how['averaged']}"
-
-
-def _flip_text(flip: bool) -> str:
-    return "mirror images averaged" if flip else "no mirror images"
 
 
 def _percent(evaluation: Evaluation) -> list[str]:

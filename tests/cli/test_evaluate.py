@@ -228,6 +228,26 @@ def test_figures_are_printed_before_a_file_fails(
         assert "No space left" in line
 
 
+def test_embeddings_are_saved_whatever_becomes_of_the_figures(
+    stcanet, package: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(embeddings: object, path: Path) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    def large(*_: object) -> None:
+        raise MemoryError("Unable to allocate")
+
+    arguments = ("evaluate", package, "--data", people, "--save-embeddings", tmp_path / "saved")
+    with monkeypatch.context() as patch:
+        patch.setattr("stcanet_runtime.crop_embeddings.save", full)
+        done = stcanet(*arguments)
+        assert (done.returncode, done.stdout[:4]) == (1, "mAP ")
+        assert "No space left" in done.stderr
+    monkeypatch.setattr("stcanet.evaluation.judge", large)
+    assert stcanet(*arguments).returncode == 1
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["gallery.npz", "query.npz"]
+
+
 @pytest.mark.parametrize(
     ("command", "option", "name", "word"),
     [

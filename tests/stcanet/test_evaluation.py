@@ -17,8 +17,9 @@ from PIL import Image
 from stcanet.data.datasets import ReIDDataset, Sample
 from stcanet.data.scoring import score
 from stcanet.evaluation import EvaluationSettings, Matrix, Result, embed_dataset, fill_matrix, judge, open_model
+from stcanet.evaluation.embedded import save_embeddings_to
 from stcanet.evaluation.heatmap import draw_heatmap, heatmap
-from stcanet.evaluation.result import markdown_header, protocol_text, save_embeddings_to
+from stcanet.evaluation.result import markdown_header, protocol_text
 from stcanet_runtime import evaluate, rerank_distances
 from stcanet_runtime.cli import ranked_lists
 from stcanet_runtime.crop_embeddings import load
@@ -213,6 +214,25 @@ def test_a_data_set_needs_both_sides() -> None:
     for side, counts in (("gallery", "8 query and 0 gallery"), ("query", "0 query and 23 gallery")):
         with pytest.raises(DataError, match=counts):
             embed_dataset(GivenModel(), replace(make_dataset(), **{side: ()}), EvaluationSettings())
+
+
+def test_where_no_query_has_a_match_nothing_is_embedded() -> None:
+    model, dataset = GivenModel(), make_dataset()
+    for gallery, cameras in ((dataset.query, True), (dataset.gallery[-7:], False)):
+        known = [replace(sample, camid=sample.camid if cameras else -1) for sample in gallery]
+        alone = replace(
+            dataset, query=tuple(replace(sample, camid=known[0].camid) for sample in dataset.query), gallery=tuple(known)
+        )
+        with pytest.raises(DataError, match="none of 8 queries has a true match") as caught:
+            embed_dataset(model, alone, EvaluationSettings())
+        assert ("by another camera" in str(caught.value)) == cameras
+    assert not model.calls
+
+
+@pytest.mark.parametrize("wrong", [{"metric": "manhattan"}, {"ap_rule": "voc"}])
+def test_settings_that_there_are_not_are_refused_where_they_are_made(wrong: dict[str, str]) -> None:
+    with pytest.raises(OptionError, match=f"{next(iter(wrong))} must be "):
+        EvaluationSettings(**wrong)  # type: ignore[arg-type]
 
 
 def test_a_clip_length_that_the_model_does_not_take() -> None:

@@ -51,6 +51,13 @@ class ReIDDataset:
         """Whether the same-camera rule of the Market protocol can be applied."""
         return cameras_known((*self.query, *self.gallery))
 
+    def unmatched(self) -> list[Sample]:
+        """Queries without an image of their identity that they may find: from another camera, where there are cameras."""
+        cameras, seen = self.has_cameras, dict[int, set[int]]()
+        for sample in self.gallery:
+            seen.setdefault(sample.pid, set()).add(sample.camid)
+        return [sample for sample in self.query if not seen.get(sample.pid, set()) - ({sample.camid} if cameras else set())]
+
     def describe(self) -> dict[str, dict[str, int]]:
         """Samples, images, identities and cameras of each split; of the gallery distractors too, which are no identity."""
         splits = {"train": self.train, "val": self.val, "query": self.query, "gallery": self.gallery}

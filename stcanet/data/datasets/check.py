@@ -40,7 +40,7 @@ def check_dataset(dataset: ReIDDataset, progress: Callable[[int, int], None] | N
     leaks = [(a, b) for a, b in copies if "train" in (held := {*listed[a], *listed[b]}) and held & {"query", "gallery"}]
     within = [pair for pair in copies if pair not in leaks]
     lonely = _lonely(dataset.train) if cameras_known(dataset.train) else []
-    unmatched = _unmatched(dataset)
+    unmatched = [str(sample.path) for sample in dataset.unmatched()]
     trained = set() if dataset.counts_apart else {sample.pid for sample in (*dataset.train, *dataset.val)}
     common = trained & {sample.pid for sample in dataset.query}
     findings = [
@@ -115,15 +115,3 @@ def _lonely(samples: Sequence[Sample]) -> list[int]:
     for sample in samples:
         cameras.setdefault(sample.pid, set()).add(sample.camid)
     return sorted(pid for pid, seen in cameras.items() if len(seen) == 1)
-
-
-def _unmatched(dataset: ReIDDataset) -> list[str]:
-    """Queries without an image of their identity that they may find: from another camera, where there are cameras."""
-    seen: dict[int, set[int]] = {}
-    for sample in dataset.gallery:
-        seen.setdefault(sample.pid, set()).add(sample.camid)
-    return [
-        str(sample.path)
-        for sample in dataset.query
-        if not (seen.get(sample.pid, set()) - ({sample.camid} if dataset.has_cameras else set()))
-    ]
