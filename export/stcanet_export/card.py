@@ -35,7 +35,7 @@ _FACTS = {
     "precision": "trained in",
 }
 """What facts of a run are called, where their names do not say it."""
-_NO_EVALUATION = "None is in the package: `stcanet export --evaluation result.json` puts results of `stcanet evaluate` here."
+_NO_EVALUATION = "None is in the package: `stcanet export --result result.json` puts results of `stcanet evaluate` here."
 
 
 def model_card(manifest: Manifest, report: ParityReport) -> str:

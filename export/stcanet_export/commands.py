@@ -85,7 +85,7 @@ def _check_method(name: str | None) -> str | None:
     stcanet export runs/market/best.pt -o int8/ --precision int8 --calibration market1501/
     stcanet export runs/market/best.pt -o trt/ --target tensorrt --evaluate market1501/
     stcanet export runs/market/best.pt -o boxmot/ --input float32   (normalised NCHW, as trackers feed it)
-    stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --evaluation result.json --sign ours.key
+    stcanet export runs/market/best.pt -o market.stcanet --licence CC-BY-4.0 --result result.json --sign ours.key
     stcanet export --preset stcanet-video -o video/ --clip-length 8   (untrained, to measure speed)
 """)
 def export(
@@ -107,9 +107,8 @@ def export(
     clip_length: Annotated[int | None, typer.Option(min=1, help="Frames of a clip.", show_default="the preset's")] = None,
     fixed_time: Annotated[bool, typer.Option("--fixed-time", help="Take clips of exactly that length, not of any.")] = False,
     size: Annotated[str | None, typer.Option(help="Crops, HEIGHTxWIDTH.", show_default="as trained")] = None,
-    as_zip: Annotated[bool, typer.Option("--zip", help="One file, as with a name that ends with .zip or .stcanet.")] = False,
     licence: Annotated[str | None, typer.Option(help="Of the weights, for manifest and model card.")] = None,
-    evaluation: Annotated[
+    result: Annotated[
         list[Path] | None, typer.Option(help="Result of 'stcanet evaluate --out' for the model card; may be repeated.")
     ] = None,
     sign: Annotated[Path | None, typer.Option(help="Sign the package with this minisign secret key.")] = None,
@@ -141,22 +140,22 @@ def export(
     numbers = _precision(precision, place, calibration, {"crops": calibration_crops, "method": calibration_method})
     default = DEFAULT_OPSET if place is None else place.opset
     with Console(stderr=True).status("reading") as status:
-        result = export_package(
+        made = export_package(
             checkpoint if checkpoint is not None else _untrained(str(preset)),
-            _archive_name(out) if as_zip else out,
-            _list(images),
-            default if opset is None else opset,
-            Contract(takes, not no_l2, part_maps, batch, not fixed_time),
-            clip_length,
-            height_width,
-            force,
-            origin=_origin(checkpoint, evaluation or []),
+            out,
+            images=_list(images),
+            opset=default if opset is None else opset,
+            contract=Contract(takes, not no_l2, part_maps, batch, not fixed_time),
+            clip_length=clip_length,
+            size=height_width,
+            force=force,
+            origin=_origin(checkpoint, result or []),
             progress=status.update,
             variant=Variant(numbers, place, evaluate),
             licence=licence,
             signer=signer,
         )
-    say(_export_facts(result), as_json, _export_summary(result))
+    say(_export_facts(made), as_json, _export_summary(made))
 
 
 @examples("""
@@ -230,18 +229,11 @@ def _precision(name: str | None, target: Target | None, source: str | None, how:
     return Precision(name or target.precision, calibration, target.scheme)
 
 
-def _archive_name(out: Path) -> Path:
-    from stcanet_export.package import named
-    from stcanet_runtime.archive import is_archive_name
-
-    return out if is_archive_name(out) else named(out).with_name(f"{named(out).name}.zip")
-
-
-def _origin(checkpoint: Path | None, evaluation: list[Path]) -> dict[str, Any]:
+def _origin(checkpoint: Path | None, results: list[Path]) -> dict[str, Any]:
     from stcanet_export.evaluations import read_evaluation
 
-    results = [read_evaluation(path, checkpoint) for path in evaluation]
-    return ({} if checkpoint is not None else {"trained": False}) | ({"evaluation": results} if results else {})
+    read = [read_evaluation(path, checkpoint) for path in results]
+    return ({} if checkpoint is not None else {"trained": False}) | ({"evaluation": read} if read else {})
 
 
 def _signer(secret_key: Path) -> Signer:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -34,7 +36,9 @@ from stcanet_runtime.files import replacing_folder, sha256_file, temporary_folde
 from stcanet_runtime.manifest import Manifest
 
 FILES = frozenset(LIMITS)
-"""Everything that a package holds. A folder with anything else in it is never replaced."""
+"""Everything that a package holds. A folder or zip with anything else in it is never replaced."""
+_FAILED = "failed_export"
+"""Key that marks the report of a failed gate: what else has its name is somebody's own."""
 
 Signer = Callable[[Path], None]
 """Signs a package folder; see :func:`stcanet_runtime.signature.sign`."""
@@ -58,6 +62,7 @@ class ExportResult:
 def export_package(
     source: STCANet | str | Path,
     out: str | Path,
+    *,
     images: Sequence[str | Path] = (),
     opset: int = DEFAULT_OPSET,
     contract: Contract = OWN,
@@ -74,7 +79,7 @@ def export_package(
     """Export a network, verify the result, and put the package in place.
 
     There is no way around the parity gate: where it fails, nothing is left under `out`, and the report is beside it as
-    ``<out>.parity.json``.
+    ``<out>.failed.json``.
 
     Args:
         source: A checkpoint file of ``stcanet train``, or a network.
@@ -98,7 +103,7 @@ def export_package(
     Raises:
         CheckpointError: The checkpoint cannot be read.
         ParityError: The exported model does not agree with the network.
-        PackageError: There is something at `out` already, or the export went wrong.
+        PackageError: There is something at `out` already, or where the report would go, or the export went wrong.
         OptionError: An option is out of range.
         DataError: Crops to calibrate with or data to evaluate on are missing.
         ImageError: One of `images` is no image.
@@ -106,12 +111,12 @@ def export_package(
     tell = progress or (lambda _: None)
     out = named(out)
     check_replaceable(out, force)
+    failed = _failure_place(out)
     if licence is not None and not licence.isprintable():
         raise OptionError("licence", licence, "one line of text")
     variant.check_data()
     model, known = (source, {}) if isinstance(source, STCANet) else _read(source)
     model = with_input(model, clip_length, size)
-    failed = out.with_name(f"{out.name}.{PARITY_NAME}")
     with (_archiving if is_archive_name(out) else replacing)(out, force) as folder:
         tell("exporting to ONNX")
         manifest = export_onnx(model, folder / MODEL_NAME, opset, contract, {**known, **(origin or {})}, licence)
@@ -120,25 +125,38 @@ def export_package(
         write_text(folder / MANIFEST_NAME, manifest.to_json() + "\n")
         tell("comparing with PyTorch")
         report = check_parity(model, folder, images, tolerance=tolerance or TOLERANCES[manifest.precision])
-        write_json(folder / PARITY_NAME if report.passed else failed, report.to_dict())
-        report.raise_if_failed()
+        if not report.passed:
+            write_json(failed, {_FAILED: out.name, **report.to_dict()})
+            report.raise_if_failed()
+        write_json(folder / PARITY_NAME, report.to_dict())
         write_golden(folder / GOLDEN_NAME, TorchSide(model))
         manifest = _close(folder, manifest, report)
         if signer is not None:
             tell("signing")
             signer(folder)
-    _forget_failure(failed)
+    if _is_failure(failed):  # of an earlier attempt
+        failed.unlink()
     return ExportResult(out, manifest, report)
 
 
-def _forget_failure(path: Path) -> None:
-    """Remove what an earlier attempt left. Anything else may have that name."""
+def _failure_place(out: Path) -> Path:
+    """Where the report goes if the gate fails.
+
+    Raises:
+        PackageError: There is something else.
+    """
+    place = out.with_name(f"{out.name}.failed.json")
+    if os.path.lexists(place) and not _is_failure(place):
+        raise PackageError(f"{place} is there, which a failed export would write over; move it, or name another package")
+    return place
+
+
+def _is_failure(path: Path) -> bool:
     try:
-        stale = json.loads(path.read_text(encoding="utf-8"))["passed"] is False
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return
-    if stale:
-        path.unlink()
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and _FAILED in content
 
 
 def _close(folder: Path, manifest: Manifest, report: ParityReport) -> Manifest:
@@ -196,21 +214,25 @@ def check_replaceable(out: Path, force: bool) -> None:
     Raises:
         PackageError: There is something else, or a package and not `force`.
     """
-    if is_archive_name(out):
-        if out.is_symlink() or out.is_dir():
-            raise PackageError(f"{out} is not a file; name a new one")
-        if out.exists() and not force:
-            raise PackageError(f"{out} is there already; replace it with --force or name a new file")
+    archive = is_archive_name(out)
+    kind = "file" if archive else "folder"
+    if out.is_symlink() or (out.exists() and out.is_dir() == archive):
+        raise PackageError(f"{out} is not a {kind}; name a new one")
+    if not out.exists():
         return
-    if out.is_symlink() or (out.exists() and not out.is_dir()):
-        raise PackageError(f"{out} is not a folder; name a new one")
-    names = {item.name for item in out.iterdir()} if out.is_dir() else set()
-    if not names:
-        return
+    names = _names_in_archive(out) if archive else {item.name for item in out.iterdir()}
     if foreign := sorted(names - FILES):
-        raise PackageError(f"{out} holds '{foreign[0]}', which is not part of a model package; name a new folder")
-    if not force:
-        raise PackageError(f"{out} is there already; replace it with --force or name a new folder")
+        raise PackageError(f"{out} holds '{foreign[0]}', which is not part of a model package; name a new {kind}")
+    if (names or archive) and not force:
+        raise PackageError(f"{out} is there already; replace it with --force or name a new {kind}")
+
+
+def _names_in_archive(path: Path) -> set[str]:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return set(file.namelist())
+    except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError, EOFError):
+        raise PackageError(f"{path} is there already, and is no model package; name a new file") from None
 
 
 @contextmanager

@@ -76,8 +76,9 @@ def evaluate(
         raise typer.BadParameter("take one of --json and --markdown", param_hint="'--markdown'")
     settings = make_settings(frames, clip_length, flip, metric, ap, rerank, k1, k2, lambda_value, batch_size)
     check_place([model], device, provider)
-    check_apart([model, data], ("--out", out))
-    for file in (out, *(save_embeddings / name for name in EMBEDDINGS if save_embeddings)):
+    saved = [save_embeddings / name for name in EMBEDDINGS] if save_embeddings else []
+    check_apart([model, data], ("--out", out), *(("--save-embeddings", file) for file in saved))
+    for file in (out, *saved):
         if file:
             check_writable(file)
     dataset = read_dataset(data)

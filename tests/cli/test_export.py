@@ -39,8 +39,8 @@ def test_json(exported: subprocess.CompletedProcess[str]) -> None:
 
 
 def test_an_untrained_preset(stcanet: Callable, tmp_path: Path) -> None:
-    options = ("--input", "float32", "--part-maps", "--zip", "--licence", "CC0-1.0")
-    done = stcanet("export", "--preset", "stcanet-tiny", "-o", tmp_path / "package", *options)
+    options = ("--input", "float32", "--part-maps", "--licence", "CC0-1.0")
+    done = stcanet("export", "--preset", "stcanet-tiny", "-o", tmp_path / "package.zip", *options)
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["package.zip"]
     assert "the weights are random" in done.stdout
@@ -89,7 +89,7 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         ((".",), "Is a directory; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
-        (("--preset", "stcanet-tiny", "--evaluation", "nowhere.json"), "no result of 'stcanet evaluate"),
+        (("--preset", "stcanet-tiny", "--result", "nowhere.json"), "no result of 'stcanet evaluate"),
         (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "secret key"),
         (("--preset", "stcanet-tiny", "--size", "256"), "HEIGHTxWIDTH"),
         (("--preset", "stcanet-tiny", "--size", "16x16"), "from 32 to 4096 pixels"),

@@ -73,6 +73,31 @@ def test_no_input_is_written_over(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "name"),
+    [
+        ("parity package --against other.onnx", "--out", "package/parity.json"),
+        ("parity other.onnx --against link", "--html", "package/parity.html"),
+        ("evaluate package/model.onnx --data a.csv", "--out", "package/result.json"),
+        ("evaluate package --data a.csv", "--save-embeddings", "package"),
+        ("infer package a.png", "--out", "link/a.npz"),
+        ("bench other.onnx package", "--out", "package/new/bench.json"),
+    ],
+)
+def test_a_package_is_left_as_it_is(
+    stcanet: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, option: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "link").symlink_to("package")
+    for input_ in ("package/manifest.json", "package/model.onnx", "other.onnx", "a.png", "a.csv"):
+        (tmp_path / input_).touch()
+    done = stcanet(*command.split(), option, name)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"error: Invalid value for '{option}': {name}" in done.stderr
+    assert "is inside a model package" in done.stderr
+
+
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
 def test_an_output_that_is_closed_is_no_error() -> None:
     command = ["sh", "-c", 'exec "$0" -m stcanet_runtime info >&-', sys.executable]

@@ -102,7 +102,7 @@ def test_what_is_not_known_is_said() -> None:
     card = model_card(replace(MANIFEST, licence=None, source={"trained": False}), REPORT)
     assert "The weights are random" in card
     assert card.count("Not stated.") == 2
-    assert "stcanet export --evaluation" in card
+    assert "stcanet export --result" in card
 
 
 def test_converted_weights_are_trained_for_nobody_knows_how_long() -> None:

@@ -120,7 +120,7 @@ def test_a_fault_in_the_export_fails_it(
     with pytest.raises(ParityError):
         export_package(image_model, tmp_path / "package")
     assert not (tmp_path / "package").exists()
-    assert f'"{check}",\n      "passed": false' in (tmp_path / "package.parity.json").read_text()
+    assert f'"{check}",\n      "passed": false' in (tmp_path / "package.failed.json").read_text()
 
 
 def test_a_dropped_neighbour_mask_fails(clip_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

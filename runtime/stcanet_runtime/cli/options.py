@@ -68,13 +68,14 @@ def check_threshold(value: float | None) -> float | None:
 
 
 def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path | None]) -> None:
-    """See that nothing that is read would be written over, under whatever name, and nothing written twice.
+    """See that nothing that is read would be written over, under whatever name, nothing written twice, and no package changed.
 
     Args:
         inputs: What is read: paths, and other names, which are no files.
         outputs: Options, each with the file that it names.
     """
     read = [path for path in inputs if path is not None and os.path.exists(path)]  # noqa: PTH110  (Path raises for long names)
+    packages = _package_folders(read)
     written: set[str] = set()
     for option, path in outputs:
         if path is None:
@@ -82,9 +83,22 @@ def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path |
         hint, place = f"'{option}'", os.path.realpath(path)
         if path.exists() and any(path.samefile(one) for one in read):
             raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
+        if any(Path(place).is_relative_to(package) for package in packages):
+            raise typer.BadParameter(
+                f"{path} is inside a model package, whose files are fixed; take another place", param_hint=hint
+            )
         if place in written:
             raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
         written.add(place)
+
+
+def _package_folders(read: Iterable[str | Path]) -> set[str]:
+    """Folders of packages among what is read: a manifest has the hashes of its files, and there are no others beside them."""
+    from stcanet_runtime.archive import MANIFEST_NAME, MODEL_NAME
+
+    places = map(Path, map(os.path.realpath, read))
+    folders = (place.parent if place.name == MODEL_NAME else place for place in places)
+    return {str(folder) for folder in folders if (folder / MANIFEST_NAME).is_file()}
 
 
 def parse_size(text: str) -> tuple[int, int]:
