@@ -6,6 +6,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,12 @@ class People:
         paths = np.array([f"{pid:04d}_c{camera + 1}s1_{i:06d}_00.jpg" for i, (pid, camera) in enumerate(names)])
         np.savez(path, embeddings=embeddings, paths=paths, pids=pids, camids=camids)
 
+    def ranked(self, distances: NDArray[np.float32], top: int) -> list[list[str]]:
+        """The names in the order that the Market protocol looks at."""
+        own = (self.q_camids[:, None] == self.g_camids) & (self.q_pids[:, None] == self.g_pids)
+        order = np.argsort(np.where(own, np.inf, distances), axis=1, kind="stable")[:, :top]
+        return [[f"{self.g_pids[g]:04d}_c{self.g_camids[g] + 1}s1_{g:06d}_00.jpg" for g in row] for row in order]
+
 
 @pytest.fixture
 def people(tmp_path: Path) -> People:
@@ -71,6 +78,10 @@ def fails(result: Result, message: str, status: int = 1) -> None:
     assert message in result[2]
 
 
+def paths(facts: dict[str, Any]) -> list[list[str]]:
+    return [[match["path"] for match in entry["matches"]] for entry in facts["ranking"]]
+
+
 def test_ranks_stored_embeddings(run: Run, people: People) -> None:
     code, out, _ = run("query.npz", "gallery.npz", "--json", "--top-k", 3)
     facts = json.loads(out)
@@ -78,9 +89,9 @@ def test_ranks_stored_embeddings(run: Run, people: People) -> None:
     assert facts["gallery"] == 32
     assert facts["reranking"] is None
     assert [len(entry["matches"]) for entry in facts["ranking"]] == [3] * 8
-    cameras = {match["path"].split("_")[1] for entry in facts["ranking"] for match in entry["matches"]}
-    assert cameras == {"c2s1"}  # nobody's own camera
     distances = 1.0 - people.query @ people.gallery.T
+    assert paths(facts) == people.ranked(distances, 3)
+    assert facts["hidden"] == "same identity on the same camera"
     expected = evaluate(distances, people.q_pids, people.g_pids, people.q_camids, people.g_camids)
     assert facts["evaluation"]["mAP"] == pytest.approx(expected.mAP)
 
@@ -94,12 +105,7 @@ def test_reranks(run: Run, people: People) -> None:
     expected = evaluate(distances, people.q_pids, people.g_pids, people.q_camids, people.g_camids)
     assert facts["evaluation"]["mAP"] == pytest.approx(expected.mAP)
     assert "re-ranked (k1 5, k2 2" in facts["evaluation"]["protocol"]["metric"]
-    distances[people.q_camids[:, None] == people.g_camids] = np.inf
-    order = np.argsort(distances, axis=1, kind="stable")[:, :10]
-    for query, entry in enumerate(facts["ranking"]):
-        assert [match["path"] for match in entry["matches"]] == [
-            f"{people.g_pids[g]:04d}_c{people.g_camids[g] + 1}s1_{g:06d}_00.jpg" for g in order[query]
-        ]
+    assert paths(facts) == people.ranked(distances, 10)
 
 
 def test_prints_the_settings_with_the_figures(run: Run, people: People) -> None:
@@ -197,8 +203,21 @@ def test_an_image_does_not_count_as_its_own_match(run: Run, people: People, tmp_
     assert all(match["path"] != entry["query"] for entry in facts["ranking"] for match in entry["matches"])
     assert facts["evaluation"] is None
     assert "would find themselves" in facts["evaluation_note"]
-    facts = json.loads(run("self.npz", "gallery.npz", "--json")[1])  # one side without cameras
-    assert facts["evaluation"]["protocol"]["same_camera_rule"].startswith("off")
+    for arguments in (("self.npz", "gallery.npz"), ("query.npz", "gallery.npz", "--same-camera")):  # first: cameras of one side
+        facts = json.loads(run(*arguments, "--json")[1])
+        assert facts["hidden"] is None
+        assert facts["evaluation"]["protocol"]["same_camera_rule"].startswith("off")
+        assert "No camera rule: mAP " in run(*arguments)[1]
+
+
+def test_all_of_a_camera_is_hidden_where_nobody_is_known(run: Run, people: People, tmp_path: Path) -> None:
+    for name in ("query", "gallery"):
+        with np.load(tmp_path / f"{name}.npz") as file:
+            np.savez(tmp_path / f"{name}.npz", **{key: file[key] for key in file if key != "pids"})
+    facts = json.loads(run("query.npz", "gallery.npz", "--json", "--top-k", 99)[1])
+    assert facts["hidden"] == "same camera"
+    assert {path.split("_")[1] for row in paths(facts) for path in row} == {"c2s1"}
+    assert {len(row) for row in paths(facts)} == {24}
 
 
 def test_embeddings_of_different_models(run: Run, people: People, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, THREADS, check_apart
+from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, SAME_CAMERA, THREADS, check_apart
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranked_lists import RankedLists
@@ -44,10 +44,7 @@ def infer(
     rerank: RERANK = False,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png).")] = None,
     sheet_rows: Annotated[int, typer.Option(min=1, help="Images on the sheet, evenly picked.")] = 8,
-    same_camera: Annotated[
-        bool,
-        typer.Option(help="Also rank gallery crops of the query's own camera (known from names like 0001_c1s1_….jpg)."),
-    ] = False,
+    same_camera: SAME_CAMERA = False,
     boxes: Annotated[Path | None, typer.Option(help="Boxes of the video in MOT format: an embedding for each track.")] = None,
     detector: Annotated[
         Path | None, typer.Option(help="Person detector (.onnx; the guide says what it must be): an embedding for each box.")
@@ -87,8 +84,10 @@ def infer(
     if sheet is not None:
         check_picture(sheet)
     # A slip in the last name is told before hours of work on the first.
-    for source in [*([] if video else images), *([] if gallery is None else [gallery])]:
-        list_images(source)
+    for place in [] if video else images:
+        list_images(place)
+    if gallery is not None:
+        list_images(gallery)
     encoder = Encoder.load(package, provider, threads)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)

@@ -116,6 +116,13 @@ METRIC = Annotated[str, typer.Option(callback=check_metric, help="Distance betwe
 RERANK = Annotated[bool, typer.Option("--rerank", help="Re-rank by k-reciprocal neighbours: all queries at once, exact.")]
 K1 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours of the reciprocal sets.")]
 K2 = Annotated[int, typer.Option(min=1, help="With --rerank: neighbours that are averaged.")]
+SAME_CAMERA = Annotated[
+    bool,
+    typer.Option(
+        help="Leave out nothing but the query's own file. Default: the same person seen by the same camera is left out, as in "
+        "the Market protocol; all of that camera where it is not known who they are."
+    ),
+]
 JSON = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 LAMBDA = Annotated[
     float,

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
+from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, SAME_CAMERA, check_apart
 
 
 @examples("""
@@ -27,7 +27,7 @@ def rank(
     lambda_value: LAMBDA = 0.3,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png); needs the crops.")] = None,
     sheet_rows: Annotated[int, typer.Option(min=1, help="Queries on the sheet, evenly picked.")] = 8,
-    same_camera: Annotated[bool, typer.Option(help="Also rank gallery crops of the query's own camera.")] = False,
+    same_camera: SAME_CAMERA = False,
     as_json: JSON = False,
 ) -> None:
     """Rank a gallery for each query, from stored embeddings."""

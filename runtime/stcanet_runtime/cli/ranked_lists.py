@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
 from stcanet_runtime.wording import counted
 
 _TABLE_QUERIES = 5
+_PERSON, _CAMERA, _FILE = "same identity on the same camera", "same camera", "same file"
 _Groups = tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]
 
 
@@ -37,6 +38,8 @@ class RankedLists:
     queries: Crops
     gallery: Crops
     result: SearchResult
+    hidden: str | None
+    """What of the gallery a query does not find: its ``same …``; None where it finds all."""
     evaluation: Evaluation | None
     evaluation_note: str | None
     """Why there is no evaluation although identities are known."""
@@ -54,7 +57,8 @@ def rank(
 ) -> RankedLists:
     """The best of the gallery for each query, and rank-1 and mAP where all identities are known.
 
-    Junk (pid −1) is ranked as well: a list shows what the model finds. The evaluation and the re-ranking drop it.
+    What the camera rule hides is hidden in both, so that a list is what the figures are of. But for junk (pid −1): a list shows
+    what the model finds, and the evaluation and the re-ranking drop it.
     """
     common_model([queries, gallery])
     if reranking is not None and gallery.pids is not None:
@@ -62,36 +66,36 @@ def rank(
         gallery = gallery.select(gallery.pids != JUNK_PID)
         if not gallery.paths:
             raise DataError("all of the gallery is junk (-1) by its names, so there is nothing to re-rank")
-    groups = _hidden_groups(queries, gallery, same_camera)
+    hidden, groups = _hidden_groups(queries, gallery, same_camera)
     q, g = queries.embeddings, gallery.embeddings
     known = queries.pids is not None and gallery.pids is not None
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
         figures = partial(evaluate_embeddings, q, g, metric=metric)
-        evaluation, note = _evaluate(queries, gallery, figures, groups) if known else (None, _unnamed(queries, gallery))
-        return RankedLists(queries, gallery, result, evaluation, note)
+        evaluation, note = _evaluate(queries, gallery, figures, hidden) if known else (None, _unnamed(queries, gallery))
+        return RankedLists(queries, gallery, result, hidden, evaluation, note)
     k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
     if not known:
         q_groups, g_groups = groups
         result = rerank(q, g, k1, k2, weight, top=top_k, metric=metric, progress=progress, q_camids=q_groups, g_camids=g_groups)
-        return RankedLists(queries, gallery, result, None, _unnamed(queries, gallery), reranking)
+        return RankedLists(queries, gallery, result, hidden, None, _unnamed(queries, gallery), reranking)
     # The figures need the whole matrix, so the lists are taken from it, too.
     distances = rerank(q, g, k1, k2, weight, metric=metric, progress=progress)
     figures = partial(evaluate, distances, metric=f"{metric}, {reranking}")
-    evaluation, note = _evaluate(queries, gallery, figures, groups)
+    evaluation, note = _evaluate(queries, gallery, figures, hidden)
     result = best_of(distances, min(top_k, len(g)), *groups, get_backend())
-    return RankedLists(queries, gallery, result, evaluation, note, reranking)
+    return RankedLists(queries, gallery, result, hidden, evaluation, note, reranking)
 
 
 def _evaluate(
-    queries: Crops, gallery: Crops, figures: Callable[..., Evaluation], groups: _Groups
+    queries: Crops, gallery: Crops, figures: Callable[..., Evaluation], hidden: str | None
 ) -> tuple[Evaluation | None, str | None]:
     """The figures, or why there are none although the identities are known."""
     assert queries.pids is not None
     assert gallery.pids is not None
-    cameras = _cameras(queries, gallery)
-    if cameras[0] is None and groups[0] is not None:
-        return None, "some images are queries and in the gallery, and would find themselves; the camera of each is not known"
+    if hidden == _FILE:
+        return None, "some images are queries and in the gallery, and without the cameras of all would find themselves"
+    cameras = _cameras(queries, gallery) if hidden == _PERSON else (None, None)
     try:
         return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=cameras[0], g_camids=cameras[1]), None
     except DataError as error:
@@ -112,28 +116,42 @@ def _cameras(queries: Crops, gallery: Crops) -> _Groups:
     return (None, None) if queries.camids is None or gallery.camids is None else (queries.camids, gallery.camids)
 
 
-def _hidden_groups(queries: Crops, gallery: Crops, same_camera: bool) -> _Groups:
-    """Groups for `search`, which hides from a query the gallery images of its own group.
+def _hidden_groups(queries: Crops, gallery: Crops, same_camera: bool) -> tuple[str | None, _Groups]:
+    """What is hidden from a query, and groups for `search`, which hides the gallery images of its own group.
 
-    They are the cameras; or, where those are unknown or shall be seen, the files, so that an image that is in both places
-    does not find itself.
+    They are the people by camera, as the Market protocol has it; the cameras, where it is not known who they are; or, where
+    cameras are unknown or shall be seen, the files, so that an image that is in both places does not find itself.
     """
     cameras = _cameras(queries, gallery)
     if cameras[0] is not None and not same_camera:
-        return cameras
+        people, others = _people(queries), _people(gallery)
+        return (_CAMERA, cameras) if people is None or others is None else (_PERSON, _numbered(people, others))
     # realpath and not resolve, which gives up where links lead in a circle.
     q_files, g_files = ([os.path.realpath(path) for path in crops.paths] for crops in (queries, gallery))
-    if not set(q_files) & set(g_files):
-        return None, None
-    number = {path: index for index, path in enumerate(sorted({*q_files, *g_files}))}
-    return np.array([number[path] for path in q_files], np.int64), np.array([number[path] for path in g_files], np.int64)
+    return (_FILE, _numbered(q_files, g_files)) if set(q_files) & set(g_files) else (None, (None, None))
+
+
+def _people(crops: Crops) -> list[tuple[int, int]] | None:
+    """Who is on each, and by which camera, if that is known."""
+    if crops.pids is None or crops.camids is None:
+        return None
+    return list(zip(crops.pids.tolist(), crops.camids.tolist(), strict=True))
+
+
+def _numbered(query: Sequence[Hashable], gallery: Sequence[Hashable]) -> _Groups:
+    """A number for each, the same for what is equal."""
+    number: dict[Hashable, int] = {}
+    q_groups, g_groups = (
+        np.array([number.setdefault(key, len(number)) for key in keys], np.int64) for keys in (query, gallery)
+    )
+    return q_groups, g_groups
 
 
 def _matches(found: RankedLists, query: int) -> list[tuple[int, float, bool | None]]:
     """Gallery index, distance and correctness of the matches of one query."""
     matches = []
     for index, distance in zip(found.result.indices[query].tolist(), found.result.distances[query].tolist(), strict=True):
-        if index >= 0:  # −1: the camera rule left fewer than k
+        if index >= 0:  # −1: fewer than k are left
             matches.append((index, distance, _correct(found, query, index)))
     return matches
 
@@ -171,6 +189,7 @@ def to_dict(found: RankedLists) -> dict[str, Any]:
     """Ranking and evaluation as JSON values."""
     return {
         "gallery": len(found.gallery.paths),
+        "hidden": found.hidden,
         "reranking": asdict(found.reranking) if found.reranking else None,
         "ranking": [
             {
@@ -192,7 +211,8 @@ def show(found: RankedLists) -> None:
     _show_table(found)
     if found.evaluation:
         how = f", {found.reranking}" if found.reranking else ""
-        typer.echo(f"Market protocol{how}: {found.evaluation.summary()}")
+        rule = "Market protocol" if found.hidden else "No camera rule"
+        typer.echo(f"{rule}{how}: {found.evaluation.summary()}")
     if found.evaluation_note:
         typer.echo(printable(f"no evaluation: {found.evaluation_note}"))
 
@@ -212,7 +232,7 @@ def _show_table(found: RankedLists) -> None:
             table.add_row(Text(name), str(place), f"{distance:.4f}", shown, sign, end_section=False)
             name = ""
         if name:
-            table.add_row(Text(name), "–", "", Text("nothing left: the gallery is all of its own camera"), "")
+            table.add_row(Text(name), "–", "", Text(f"nothing left: the gallery is all of the {found.hidden}"), "")
     console.print(table)
     if (rest := len(found.queries.paths) - _TABLE_QUERIES) > 0:
         typer.echo(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)")
