@@ -14,7 +14,7 @@ from stcanet_export.probes import make_clips
 from stcanet_export.report import Check, LayerError, Ranking, Tolerance
 from stcanet_export.sides import Side
 from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
-from stcanet_runtime.golden import largest_batch
+from stcanet_runtime.batching import DEFAULT_SIZES
 from stcanet_runtime.wording import counted, one_line
 
 _OTHER_TIMES = (1, 2, 7, 16)
@@ -78,7 +78,7 @@ class Comparison:
     def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
         """Batches 1, 2, 3, N and the largest that the runtime makes; one row against itself in another, spread and ranking."""
         results = {}
-        sizes = sorted({1, 2, 3, len(self.inputs), largest_batch(self.candidate.spec)})
+        sizes = sorted({1, 2, 3, len(self.inputs), DEFAULT_SIZES[-1]})
         for size in sizes:
             name = f"batch {size}"
             again = np.arange(max(size, len(self.inputs))) % len(self.inputs)

@@ -18,13 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
-from stcanet_runtime.batching import DEFAULT_SIZES
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
-from stcanet_runtime.manifest import NORMS, InputSpec, verify_whole
+from stcanet_runtime.manifest import NORMS, verify_whole
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.preprocess import load_image
-from stcanet_runtime.providers import BFLOAT16
+from stcanet_runtime.providers import precision_under
 from stcanet_runtime.wording import counted
 
 EMBEDDINGS = "embeddings"
@@ -36,20 +35,10 @@ MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9995, "bf16": 0.995, "int8": 0.99}
 """Least cosine of an embedding with its reference, by precision: here and in the parity gate."""
 
 
-def largest_batch(spec: InputSpec) -> int:
-    """Rows of the largest run that the runtime makes of crops, or of clips as it reads them, if it is not told otherwise."""
-    return max(1, DEFAULT_SIZES[-1] // (spec.clip_length or 1))
-
-
 def unit_cosines(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """1 − ‖a − b‖² / 2 of each row ``[N]``: for unit vectors the cosine; it falls with a wrong length, too."""
     cosines: NDArray[np.float64] = 1 - ((a - b).astype(np.float64) ** 2).sum(axis=1) / 2
     return cosines
-
-
-def precision_under(provider: str, precision: str) -> str:
-    """The lowest precision that is at work when a package of a precision runs under a provider."""
-    return min(precision, "bf16", key=MIN_COSINE.__getitem__) if provider == BFLOAT16 else precision
 
 
 @dataclass(frozen=True)
@@ -97,7 +86,7 @@ def verify_package(
 ) -> Verification:
     """Check the hashes of a package, decode its JPEG, and run its golden vectors again.
 
-    They run one by one, in one batch, and in the largest batch.
+    They run one by one, in one batch, and in the largest batch that the runtime makes, of crops or of clips.
 
     Args:
         package: The folder or archive.
@@ -118,7 +107,7 @@ def verify_package(
         inputs, expected, lengths, pixel_error = _read(folder / GOLDEN_NAME, encoder)
         verify_whole(folder, encoder.manifest)
     cosines, errors = [], [0.0]
-    for size in sorted({1, len(inputs), largest_batch(encoder.manifest.input)}):
+    for size in sorted({1, len(inputs), encoder.batch_sizes[-1]}):
         again = np.arange(max(size, len(inputs))) % len(inputs)
         for run in np.split(again, range(size, len(again), size)):
             rows, norms = encoder.embed_batch(inputs[run])
@@ -137,7 +126,7 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
         arrays = read_npz(path, names, LIMITS[GOLDEN_NAME])
         if missing := [name for name in names if name not in arrays]:
             raise ValueError(f"it has no array '{missing[0]}'")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # the latter: model.onnx alone was given
         raise PackageError(f"{path.parent} has no {GOLDEN_NAME}: only a whole package can be verified") from None
     except (ValueError, OSError) as error:
         raise PackageError(f"{path} holds no golden vectors of this package: {error}") from None

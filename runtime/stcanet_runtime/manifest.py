@@ -15,7 +15,7 @@ from stcanet_runtime.errors import ManifestError, PackageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.onnxfile import inspect_onnx
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 """Version of the manifest's fields. This version reads only this one."""
 _CHECKED = tuple(name for name in LIMITS if name not in (MODEL_NAME, MANIFEST_NAME, SIGNATURE_NAME))
 _MAX_LEVELS = 32  # ours have five
@@ -237,8 +237,6 @@ def verify_checksum(package: str | Path, manifest: Manifest) -> None:
     if manifest.model_sha256 is None:
         raise ManifestError(f"{package / MANIFEST_NAME}: field model_sha256 is missing")
     _verify_file(model_path(package), manifest.model_sha256)
-    if not manifest.checksums:
-        return
     for name in _CHECKED:  # but what is not needed to run may be left out
         if (path := package / name).exists():
             if name not in manifest.checksums:

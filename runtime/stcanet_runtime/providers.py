@@ -104,6 +104,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def precision_under(provider: str, precision: str) -> str:
+    """The lowest precision that is at work when a package of a precision runs under a provider."""
+    return "bf16" if provider == BFLOAT16 and precision != "int8" else precision
+
+
 def available_providers() -> dict[str, str | None]:
     """Every provider with None where it can be asked for, else the reason why not.
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from stcanet_runtime.contract import noise
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.golden import precision_under
+from stcanet_runtime.providers import precision_under
 
 PERCENTILES = (50, 90, 99)
 _FEWEST_RUNS = 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image
 
 from stcanet_runtime import Encoder
 from stcanet_runtime.contract import noise
+from stcanet_runtime.files import sha256_file
+from stcanet_runtime.manifest import load_manifest
 
 Arrays = dict[str, np.ndarray]
 
@@ -30,6 +33,14 @@ def golden_vectors(package: Path) -> Arrays:
     return {encoder.manifest.input.name: inputs, "embeddings": embeddings, "norms": lengths, **decoded()}
 
 
-def write_golden(package: Path, **changed: np.ndarray) -> None:
+def write_golden(package: Path, without: str = "", **changed: np.ndarray) -> None:
     """Write them, with other arrays in the place of some."""
-    np.savez(package / "golden.npz", **golden_vectors(package) | changed)
+    arrays = golden_vectors(package) | changed
+    np.savez(package / "golden.npz", **{name: array for name, array in arrays.items() if name != without})
+    seal(package, "golden.npz")
+
+
+def seal(package: Path, *names: str) -> None:
+    """Write the hashes of these files into the manifest."""
+    sums = {name: sha256_file(package / name) for name in names}
+    (package / "manifest.json").write_text(replace(load_manifest(package), checksums=sums).to_json(), encoding="utf-8")

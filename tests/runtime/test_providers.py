@@ -10,8 +10,16 @@ import pytest
 from goldens import write_golden
 
 from stcanet_runtime import Encoder, OptionError, ProviderError, providers
-from stcanet_runtime.golden import MIN_COSINE, precision_under, verify_package
-from stcanet_runtime.providers import BFLOAT16, Resources, auto_order, cuda_options, openvino_config, tensorrt_options
+from stcanet_runtime.golden import MIN_COSINE, verify_package
+from stcanet_runtime.providers import (
+    BFLOAT16,
+    Resources,
+    auto_order,
+    cuda_options,
+    openvino_config,
+    precision_under,
+    tensorrt_options,
+)
 from stcanet_runtime.session import open_session
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from goldens import seal
 
 from stcanet_runtime import Encoder, OptionError, PackageError, SignatureError, load_manifest
 from stcanet_runtime.archive import pack
 from stcanet_runtime.errors import MissingDependencyError
-from stcanet_runtime.files import sha256_file
 from stcanet_runtime.signature import load_secret_key, sign, verify_signature, write_keys
 
 minisign = pytest.importorskip("minisign", reason="needs py-minisign (extra 'sign')")
@@ -115,8 +115,7 @@ def test_made_keys(package: Path, tmp_path: Path, password: str | None) -> None:
 
 def test_a_signed_package_has_to_be_whole(package: Path, keys: Keys) -> None:
     (package / "MODEL_CARD.md").write_text("# what it is for")
-    manifest = replace(load_manifest(package), checksums={"MODEL_CARD.md": sha256_file(package / "MODEL_CARD.md")})
-    (package / "manifest.json").write_text(manifest.to_json())
+    seal(package, "MODEL_CARD.md")
     sign(package, load_secret_key(keys.secret, no_password))
     assert Encoder.load(package, "cpu", public_key=keys.public).dim == 8
     (package / "MODEL_CARD.md").unlink()
