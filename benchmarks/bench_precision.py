@@ -37,7 +37,7 @@ from stcanet_export.sides import PackageSide, TorchSide
 from stcanet_export.targets import find_target
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import StcanetError
-from stcanet_runtime.manifest import load_manifest
+from stcanet_runtime.package import load_manifest
 from stcanet_runtime.providers import BFLOAT16, available_providers
 
 PLUGIN = available_providers()["openvino"]

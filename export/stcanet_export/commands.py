@@ -261,7 +261,7 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
     """The checkpoint's network, for the package's size and length of clips: its weights do not depend on them."""
     from stcanet.engine.checkpoint import load_checkpoint
     from stcanet_export.package import with_input
-    from stcanet_runtime.manifest import load_manifest
+    from stcanet_runtime.package import load_manifest
 
     model = load_checkpoint(checkpoint).build()
     spec = load_manifest(package).input

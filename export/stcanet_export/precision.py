@@ -25,7 +25,8 @@ from stcanet_runtime.arrays import Float64Array
 from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, unit_cosines
-from stcanet_runtime.manifest import InputSpec, load_manifest
+from stcanet_runtime.manifest import InputSpec
+from stcanet_runtime.package import load_manifest
 from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.providers import precision_under
 

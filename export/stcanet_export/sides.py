@@ -25,13 +25,8 @@ from stcanet_runtime.arrays import Float32Array, UInt8Array
 from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import (
-    CLIPS,
-    IMAGES,
-    InputSpec,
-    load_verified,
-    model_path,
-)
+from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec
+from stcanet_runtime.package import load_verified, model_path
 from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.session import open_session
 from stcanet_runtime.tracklets import ALL_FRAMES, embed_tracklets

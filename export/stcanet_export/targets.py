@@ -19,7 +19,8 @@ from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT, Support
 from stcanet_runtime.errors import OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, unit_cosines
-from stcanet_runtime.manifest import InputSpec, Manifest, load_manifest
+from stcanet_runtime.manifest import InputSpec, Manifest
+from stcanet_runtime.package import load_manifest
 
 
 @dataclass(frozen=True)

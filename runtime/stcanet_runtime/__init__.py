@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from stcanet_runtime.gallery import Gallery, Where
     from stcanet_runtime.identifier import Identifier
     from stcanet_runtime.identities import Track, Travel
-    from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec, load_manifest
+    from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec
+    from stcanet_runtime.package import load_manifest
     from stcanet_runtime.preprocess import load_image, resize
     from stcanet_runtime.ranking import SearchResult, search
     from stcanet_runtime.session import Session, available_providers, open_session
@@ -60,7 +61,8 @@ _LAZY = {
     "gallery": ("Gallery", "Where"),
     "identifier": ("Identifier",),
     "identities": ("Track", "Travel"),
-    "manifest": ("InputSpec", "Manifest", "OutputSpec", "load_manifest"),
+    "manifest": ("InputSpec", "Manifest", "OutputSpec"),
+    "package": ("load_manifest",),
     "preprocess": ("load_image", "resize"),
     "ranking": ("SearchResult", "search"),
     "session": ("Session", "available_providers", "open_session"),

@@ -20,7 +20,8 @@ from stcanet_runtime.contract import check_contract, check_crops, noise, run_gra
 from stcanet_runtime.errors import ImageError, OptionError, PackageError, ShapeError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.frames import FrameSource
-from stcanet_runtime.manifest import Manifest, load_verified, model_path, verify_whole
+from stcanet_runtime.manifest import Manifest
+from stcanet_runtime.package import load_verified, model_path, unchanged, verify_whole
 from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
@@ -97,14 +98,14 @@ class Encoder:
         if not package.exists():
             raise PackageError(f"{package}: no such file or folder")
         sizes = check_sizes(batch_sizes)
-        with opened(package) as path:
+        with opened(package) as path, unchanged(path):
             if public_key is not None:
                 verify_signature(path, public_key)
             manifest = load_verified(path)
             if public_key is not None:
                 verify_whole(path, manifest)
             resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))
-            model = manifest.model_sha256 or sha256_file(path)  # now: another may be there once it is compiled
+            model = manifest.model_sha256 or sha256_file(path)
             encoder = cls(manifest, open_session(model_path(path), providers, resources=resources), sizes)
             encoder.model_sha256 = model
         if warm_up:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import PackageError, ParityError
-from stcanet_runtime.manifest import NORMS, verify_whole
+from stcanet_runtime.manifest import NORMS
 from stcanet_runtime.npz import read_npz
+from stcanet_runtime.package import verify_whole
 from stcanet_runtime.preprocess import load_image
 from stcanet_runtime.providers import precision_under
 from stcanet_runtime.wording import counted

@@ -74,7 +74,7 @@ def sign(folder: Path, key: Any) -> None:
 def verify_signature(folder: Path, public_key: str | Path) -> None:
     """See that a package folder was signed with the secret key that belongs to `public_key`.
 
-    That its other files are those of the manifest is for :func:`stcanet_runtime.manifest.verify_checksum` to see.
+    That its other files are those of the manifest is for :func:`stcanet_runtime.package.verify_checksum` to see.
 
     Args:
         folder: The package.

@@ -17,7 +17,7 @@ from stcanet.cli import app
 from stcanet_export.precision import TOLERANCES, from_bar
 from stcanet_runtime.cli import run
 from stcanet_runtime.golden import MIN_COSINE
-from stcanet_runtime.manifest import load_manifest
+from stcanet_runtime.package import load_manifest
 
 
 def _error(done, *words: str) -> None:

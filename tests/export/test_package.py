@@ -30,7 +30,8 @@ from stcanet_runtime import Encoder
 from stcanet_runtime.archive import opened
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError, PackageError, ParityError
 from stcanet_runtime.golden import verify_package
-from stcanet_runtime.manifest import METADATA_KEY, Manifest, load_manifest, verify_checksum
+from stcanet_runtime.manifest import METADATA_KEY, Manifest
+from stcanet_runtime.package import load_manifest, verify_checksum
 from stcanet_runtime.signature import load_secret_key, sign
 
 UNSIGNED = FILES - {"manifest.json.minisig"}

@@ -27,7 +27,7 @@ from stcanet_export.units import unit_of, units_of
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import DataError, OptionError, PackageError
 from stcanet_runtime.golden import MIN_COSINE, verify_package
-from stcanet_runtime.manifest import load_manifest
+from stcanet_runtime.package import load_manifest
 
 
 @pytest.fixture(scope="session")

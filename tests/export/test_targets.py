@@ -19,7 +19,8 @@ from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT
 from stcanet_export.targets import TARGETS, check_target, find_target
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec, load_manifest
+from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec
+from stcanet_runtime.package import load_manifest
 
 Model = onnx.ModelProto
 

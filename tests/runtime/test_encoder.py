@@ -19,7 +19,8 @@ from PIL import Image
 
 from stcanet_runtime import Encoder, ImageError, Manifest, ManifestError, OptionError, PackageError, ShapeError, resize
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import METADATA_KEY, load_manifest, package_sha256
+from stcanet_runtime.manifest import METADATA_KEY
+from stcanet_runtime.package import load_manifest, package_sha256
 from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.tracklets import Sampling
 
@@ -258,18 +259,18 @@ def relabel(package: Path, manifest: Manifest) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "model.onnx"], ids=["folder", "file"])
-def test_a_model_that_is_replaced_while_it_is_opened_keeps_its_name(
+def test_a_model_that_is_replaced_after_its_check_is_not_opened(
     package: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    before = package_sha256(package)
-
-    def open_slowly(*args: Any, **options: Any) -> Session:
-        session = open_session(*args, **options)
+    def replace_first(*args: Any, **options: Any) -> Session:
         relabel(package, replace(load_manifest(package), preset="another"))
-        return session
+        return open_session(*args, **options)
 
-    monkeypatch.setattr("stcanet_runtime.encoder.open_session", open_slowly)
-    assert Encoder.load(package / name, "cpu").model_sha256 == before != package_sha256(package)
+    monkeypatch.setattr("stcanet_runtime.encoder.open_session", replace_first)
+    with pytest.raises(PackageError, match="was replaced while it was opened"):
+        Encoder.load(package / name, "cpu")
+    monkeypatch.undo()
+    assert Encoder.load(package / name, "cpu").model_sha256 == package_sha256(package)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from onnx import helper
 
 from stcanet_runtime import InputSpec, Manifest, ManifestError, OutputSpec, PackageError, load_manifest
 from stcanet_runtime.archive import LIMITS
-from stcanet_runtime.manifest import METADATA_KEY, verify_checksum, verify_embedded
+from stcanet_runtime.manifest import METADATA_KEY
+from stcanet_runtime.package import verify_checksum, verify_embedded
 
 MANIFEST = Manifest(
     preset="stcanet-video",

@@ -17,8 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_runtime import PackageError
 from stcanet_runtime.detector import Detector
-from stcanet_runtime.manifest import load_manifest
 from stcanet_runtime.onnxfile import inspect_onnx
+from stcanet_runtime.package import load_manifest
 
 
 def external() -> TensorProto:

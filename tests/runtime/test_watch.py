@@ -32,8 +32,8 @@ from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import BoxEmbeddings
 from stcanet_runtime.logs import JsonLines, log_to_stderr
-from stcanet_runtime.manifest import package_sha256
 from stcanet_runtime.metrics import Metrics
+from stcanet_runtime.package import package_sha256
 from stcanet_runtime.video import VideoFrame, read_video, video_writer, without_login
 from stcanet_runtime.watch import Watch, append_lines, check_health, report_loading
 

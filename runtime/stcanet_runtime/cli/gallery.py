@@ -73,7 +73,7 @@ def create(
 ) -> None:
     """Make an empty gallery for the embeddings of one model."""
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.manifest import load_manifest, package_sha256
+    from stcanet_runtime.package import load_manifest, package_sha256
 
     output = load_manifest(package).output
     dtype = "float16" if float16 else "float32"

@@ -13,7 +13,7 @@ from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
-from stcanet_runtime.manifest import package_sha256
+from stcanet_runtime.package import package_sha256
 
 BATCH_SIZE = 32
 

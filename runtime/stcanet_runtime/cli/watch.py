@@ -48,8 +48,8 @@ def watch(
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.manifest import package_sha256
     from stcanet_runtime.metrics import Metrics
+    from stcanet_runtime.package import package_sha256
     from stcanet_runtime.watch import Watch, append_lines, report_loading
     from stcanet_runtime.wording import counted
 
