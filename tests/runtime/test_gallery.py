@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
-from stcanet_runtime.gallery import database, erasure
+from stcanet_runtime.gallery import database, erasure, held
 from stcanet_runtime.gallery import templates as template_making
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces, needles
@@ -416,7 +417,7 @@ def test_the_proof_looks_at_the_files_that_there_are(
         assert gallery.stats()["bytes"] == sum(place.stat().st_size for place in database.sidecars(path))
         assert gallery.forget("p1") == 10
         gallery.store.check()
-    assert looked == [database.sidecars(path)]
+    assert looked == [database.sidecars(path)[:2]]  # the index of the log holds numbers of pages
 
 
 def test_a_proof_without_the_file_is_none(filled: Gallery, path: Path) -> None:
@@ -645,6 +646,116 @@ def test_a_file_that_was_replaced_is_not_used_any_more(
     path.unlink()
     with pytest.raises(GalleryError, match="not the file any more"):
         filled.search(x[:1])
+
+
+def test_a_writer_empties_the_log_when_it_closes(filled: Gallery, path: Path, tmp_path: Path) -> None:
+    x, _ = make_people()
+    with Gallery.create(tmp_path / "other", DIM, MODEL) as other:
+        other.enrol(x[:2], ["ben", "carl"])
+    filled.close()
+    with Gallery.open(path, read_only=True) as reader:
+        reader.search(x[:1])
+        with Gallery.open(path) as writer:
+            writer.enrol(x[:1], "eve")
+        shutil.copy(path, tmp_path / "copy")
+        assert reader.stats()["entries"] == 61
+    with Gallery.open(tmp_path / "copy") as copy:
+        assert copy.stats()["entries"] == 61
+    (tmp_path / "other").replace(path)
+    with Gallery.open(path) as now:
+        assert now.stats()["identities"] == {"ben": 1, "carl": 1}
+
+
+@pytest.mark.parametrize("last", ["enrol", "calibrate", "forget"])
+@pytest.mark.parametrize("old", ["another", "a copy from before"])
+def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_path: Path, last: str, old: str) -> None:
+    x, _ = make_people()
+    filled.close()
+    shutil.copy(path, tmp_path / "old")
+    with Gallery.open(path) as before:
+        before.enrol(x[:1], "eve")
+    if old == "another":
+        (tmp_path / "old").unlink()
+        Gallery.create(tmp_path / "old", DIM, MODEL).close()
+    shutil.copy(path, tmp_path / "own")
+    with Gallery.open(path) as writer:
+        connection = writer.store._connection  # type: ignore[attr-defined]
+        if last == "enrol":
+            writer.enrol(x[:1], "eve")
+        elif last == "calibrate":
+            writer.calibration = {"threshold": 0.5}
+        else:
+            with writer.store._writing(edit=True):  # type: ignore[attr-defined]
+                connection.execute("DELETE FROM entries WHERE id = 1")
+                connection.execute("DELETE FROM embeddings WHERE id = 1")
+        shutil.copy(database.sidecars(path)[1], tmp_path / "log")  # as a writer leaves it that is killed
+    for name in ("old", "own"):
+        shutil.copy(tmp_path / "log", tmp_path / f"{name}-wal")
+    for read_only in (True, False):
+        with pytest.raises(
+            GalleryError, match="the log beside it, old-wal, is that of another file; remove the log, or put back"
+        ):
+            Gallery.open(tmp_path / "old", read_only=read_only)
+    with Gallery.open(tmp_path / "own") as own:
+        assert own.stats()["entries"] == {"enrol": 62, "calibrate": 61, "forget": 60}[last]
+        assert own.threshold == (0.5 if last == "calibrate" else None)
+    data = bytearray((tmp_path / "log").read_bytes())
+    data[16:24] = bytes(8)  # it began anew, and no frame is of this time: SQLite replays nothing
+    (tmp_path / "old-wal").write_bytes(data)
+    Gallery.open(tmp_path / "old").close()
+
+
+@pytest.mark.parametrize("old", ["another", "a copy from before"])
+def test_a_file_that_was_copied_over_is_noticed(filled: Gallery, path: Path, tmp_path: Path, old: str) -> None:
+    x, _ = make_people()
+    filled.close()
+    shutil.copy(path, tmp_path / "old")
+    if old == "another":
+        (tmp_path / "old").unlink()
+        with Gallery.create(tmp_path / "old", DIM, MODEL) as other:
+            other.enrol(x[:2], "ben")
+    with Gallery.open(path, read_only=True) as reader, Gallery.open(path, read_only=True) as second:
+        for step in range(3):
+            with Gallery.open(path) as writer:  # whose checkpoints change size or time of the file, too
+                writer.enrol(x[:3], f"late {step}")
+            assert [len(gallery.search(x[:1], 99)[0]) for gallery in (reader, second)] == [63 + 3 * step] * 2
+        shutil.copy(tmp_path / "old", path)  # it is the same file, by its number
+        for use in (lambda: reader.search(x[:1]), reader.stats, lambda: second.threshold, lambda: reader.search(x[:1])):
+            with pytest.raises(GalleryError, match="not the file any more that was opened"):
+                use()
+
+
+def test_what_others_still_have_open_is_named(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled.close()
+    break_sqlite(sqlite3.SQLITE_CORRUPT, monkeypatch)  # by the index that they share it is longer than it is
+    with pytest.raises(GalleryError, match=r"still has open what had the name site.gallery before; end such programs"):
+        Gallery.open(path)
+
+
+@pytest.mark.parametrize("way", ["open", "forget"])
+def test_other_processes_see_that_it_is_open(filled: Gallery, path: Path, way: str) -> None:
+    """POSIX drops all locks of a process on a file that it closes, whoever took them."""
+    x, _ = make_people()
+    if way == "open":
+        Gallery.open(path, read_only=True).close()
+    else:
+        filled.enrol(x[:1], "eve")
+        filled.forget("eve")
+        filled.enrol(x[:1], "eve")
+        assert filled.forget("eve") == 1
+    other = (
+        "import sys, numpy; from stcanet_runtime import Gallery\n"
+        "with Gallery.open(sys.argv[1]) as g: g.enrol(numpy.ones((1, g.space.dim)), 'other')"
+    )
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", other, str(path)], timeout=60, check=True)
+        filled.enrol(x[:1], "late")
+    assert held._files.keys() <= {held.inode(path.stat())}
+    filled.close()
+    assert (held._files, held._galleries) == ({}, {})
+    with Gallery.open(path) as again:
+        found = again.stats()["identities"]
+        assert (found["other"], found["late"], again.stats()["entries"]) == (2, 2, 64)
 
 
 def test_a_link_that_leads_elsewhere_is_noticed(filled: Gallery, path: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from stcanet_runtime.errors import GalleryError
 from stcanet_runtime.files import atomic_path, check_writable
+from stcanet_runtime.gallery import held, lineage
 
 APPLICATION_ID = 0x53544347
 """``STCG`` in the header of the file."""
@@ -31,7 +32,6 @@ CREATE INDEX entries_by_identity ON entries (identity);
 CREATE INDEX entries_by_time ON entries (time);
 CREATE TABLE embeddings (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 """
-_HEADER = b"SQLite format 3\x00"
 _CREATE_HINT = "take another path, or make one with `stcanet gallery create`"
 
 
@@ -60,6 +60,7 @@ def create(path: Path, settings: Mapping[str, str]) -> None:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.executescript(_SCHEMA)
             connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
+            lineage.sign(connection, lineage.new_writer())
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -83,23 +84,52 @@ class Opened:
             timeout: Seconds to wait for another process that is writing.
 
         Raises:
-            GalleryError: There is none, or it is not a gallery, of a newer version, or damaged.
+            GalleryError: There is none, or it is not a gallery, of a newer version, or damaged; or the log beside it is that of
+                another file.
         """
-        self._path, self._immutable, self._process = path, False, os.getpid()
-        _check_header(path)
+        self._path, self._read_only, self._immutable, self._process = path, read_only, False, os.getpid()
+        self._writer = lineage.new_writer()
+        self._version: object = None
+        self._lineage: str | None = None
+        _check_is_file(path)
         self._named = path.absolute()  # the current folder may change
         self.place = path.resolve()
         """The file itself, beside which SQLite keeps its log: links may lead there."""
+        self._seen, self._inode = self._look(), held.inode(self.place.stat())
+        held.hold(self._inode)
+        try:
+            with explained(path):
+                _check_file(path, self.place)
+                self.connection = self._open(timeout)
+                self._follow()
+        except BaseException:
+            held.let_go(self._inode)
+            raise
+
+    def _open(self, timeout: float) -> sqlite3.Connection:
+        try:
+            return self._connect(f"mode={'ro' if self._read_only else 'rw'}", timeout)
+        except sqlite3.OperationalError as error:
+            if not self._read_only or _log_size(self.place) or not (_is_full(error) or _is_unwritable(self.place)):
+                raise
+        self._immutable = True
         self._seen = self._look()
-        with explained(path):
-            try:
-                self.connection = self._connect(f"mode={'ro' if read_only else 'rw'}", timeout)
-            except sqlite3.OperationalError as error:
-                if not read_only or _log_size(self.place) or not (_is_full(error) or _is_unwritable(self.place)):
-                    raise
-                self._immutable = True
-                self._seen = self._look()
-                self.connection = self._connect("mode=ro&immutable=1", timeout)
+        return self._connect("mode=ro&immutable=1", timeout)
+
+    def close(self) -> None:
+        """Close it; a writer empties the log, which SQLite leaves as it is while others have the file open.
+
+        Else a copy of the file would lack what is in the log, and a file that takes its name would get it.
+        """
+        try:
+            self.check()
+            if not self._read_only and _log_size(self.place):
+                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (sqlite3.Error, GalleryError):  # somebody reads an older state, say: all is safe in the log
+            pass
+        finally:
+            self.connection.close()
+            held.let_go(self._inode)
 
     @property
     def is_ours(self) -> bool:
@@ -112,37 +142,81 @@ class Opened:
             raise GalleryError(self._path, "it was opened before this process was forked", "open it again in each process")
 
     def check(self) -> None:
-        """GalleryError unless the file is the one that was opened: SQLite would go on with one that has no name any more."""
-        if self._look() != self._seen:
-            raise GalleryError(self._path, "it is not the file any more that was opened", "open it again")
+        """GalleryError unless the file is the one that was opened: SQLite would go on with one that has no name any more.
+
+        Another one that was copied over it shows by size or time, which change with every checkpoint, too: then its lineage is
+        looked at.
+        """
+        if (now := self._look()) == self._seen:
+            return
+        if self._immutable or now[:2] != self._inode:
+            raise self._changed()
+        if not self.connection.in_transaction:  # then we know a lineage that others do not see yet
+            if not self._is_same_lineage():
+                raise self._changed()
+            self._seen = now
+
+    def _changed(self) -> GalleryError:
+        return GalleryError(self._path, "it is not the file any more that was opened", "open it again")
+
+    def sign(self) -> None:
+        """Say, within a transaction, who commits it; see `lineage`."""
+        lineage.sign(self.connection, self._writer)
+        self._version = None  # which tells of the commits of others only
+
+    def _is_same_lineage(self) -> bool:
+        """Whether a new connection, which has nothing in memory yet, finds the lineage that this one knows, or knows now."""
+        with explained(self._path), closing(_connect(self.place, "mode=ro")) as fresh:
+            return lineage.read(fresh) in (self._lineage, self._follow())
+
+    def _follow(self) -> str | None:
+        version = self.connection.execute("PRAGMA data_version").fetchone()
+        if version != self._version:
+            self._version, self._lineage = version, lineage.read(self.connection)
+        return self._lineage
 
     def _look(self) -> tuple[int, ...]:
         try:
             named, facts = self._named.stat(), self.place.stat()
         except FileNotFoundError:
             return ()
-        if (named.st_dev, named.st_ino) != (facts.st_dev, facts.st_ino):  # a link leads elsewhere now
+        if held.inode(named) != held.inode(facts):  # a link leads elsewhere now
             return ()
-        if not self._immutable:
-            return facts.st_dev, facts.st_ino
-        # Then SQLite looks for no changes; by a mount that is not for reading only, there may be some.
-        return facts.st_dev, facts.st_ino, facts.st_mtime_ns, facts.st_size, _log_size(self.place)
+        state = (*held.inode(facts), facts.st_mtime_ns, facts.st_size)
+        # An immutable one has no log; by a mount that is not for reading only, somebody may make one.
+        return (*state, _log_size(self.place)) if self._immutable else state
 
     def _connect(self, how: str, timeout: float) -> sqlite3.Connection:
-        uri = f"file:{quote(str(self.place))}?{how}"
-        connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
         try:
-            # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
-            connection.execute("PRAGMA trusted_schema = OFF")
-            connection.execute("PRAGMA cell_size_check = ON")
-            connection.execute("PRAGMA secure_delete = ON")
-            connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
+            connection = _connect(self.place, how, timeout)
+        except sqlite3.DatabaseError as error:
+            if _code(error) != sqlite3.SQLITE_CORRUPT:
+                raise
+            # Without the index of the log, which processes share, it can be read: it may be that of a file of another size.
+            reason = f"it is damaged, or a program still has open what had the name {self.place.name} before"
+            raise GalleryError(self._path, reason, "end such programs, or restore a copy") from None
+        try:
             _check_version(self._path, connection)
             _check_schema(self._path, connection)
         except BaseException:
             connection.close()
             raise
         return connection
+
+
+def _connect(place: Path, how: str, timeout: float = 10.0) -> sqlite3.Connection:
+    uri = f"file:{quote(str(place))}?{how}"
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    try:
+        # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
+        connection.execute("PRAGMA secure_delete = ON")
+        connection.execute("PRAGMA synchronous = FULL")  # an entry that was acknowledged survives a power cut, too
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _is_unwritable(path: Path) -> bool:
@@ -152,6 +226,11 @@ def _is_unwritable(path: Path) -> bool:
     except OSError:
         return True
     return False
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's number of an error; 0 where it is of the Python module."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def _is_full(error: sqlite3.OperationalError) -> bool:
@@ -166,14 +245,38 @@ def _log_size(path: Path) -> int:
         return 0
 
 
-def _check_header(path: Path) -> None:
+def _check_is_file(path: Path) -> None:
     if not path.is_file():
         raise GalleryError(path, "it is no file" if path.exists() else "no such file", _CREATE_HINT)
-    with path.open("rb") as file:
-        header = file.read(100)
-    number = int.from_bytes(header[68:72], "big")
-    if not header.startswith(_HEADER) or number != APPLICATION_ID:
+
+
+def _check_file(path: Path, place: Path) -> None:
+    """GalleryError unless a file, without its log, is a gallery, and the log its own."""
+    application = 0
+    try:
+        # By SQLite, though 100 bytes would tell: see `held`.
+        with closing(_connect(place, "mode=ro&immutable=1")) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            if application == APPLICATION_ID and _log_size(place):
+                _check_log(path, place, connection)
+    except sqlite3.DatabaseError as error:
+        if _code(error) != sqlite3.SQLITE_NOTADB:
+            raise
+    if application != APPLICATION_ID:
         raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
+
+
+def _check_log(path: Path, place: Path, connection: sqlite3.Connection) -> None:
+    _check_version(path, connection)
+    _check_schema(path, connection)
+    try:
+        known = lineage.read(connection)
+    except sqlite3.Error:  # the page is being written, or damaged, which is seen later
+        return
+    log = sidecars(place)[1]
+    if not lineage.is_log_of(log, known):
+        hint = "remove the log, or put back the file that it belongs to"
+        raise GalleryError(path, f"the log beside it, {log.name}, is that of another file", hint)
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:
@@ -200,7 +303,7 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        code = _code(error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise GalleryError(path, "another process is writing", "try again, or wait longer with timeout=") from None
         if code == sqlite3.SQLITE_READONLY:
@@ -211,7 +314,7 @@ def explained(path: Path) -> Iterator[None]:
             raise GalleryError(path, "it, or the log beside it, cannot be opened", "see who may write the folder") from None
         raise GalleryError(path, f"it cannot be used: {error}") from None
     except sqlite3.Error as error:
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        if _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise GalleryError(path, f"it is damaged: {error}", "restore a copy") from None
         raise GalleryError(path, f"it cannot be used: {error}") from None
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.gallery import held
 from stcanet_runtime.gallery.store import Embeddings
 
 _NEEDLE = 32  # bytes; of 8 numbers or more, which no other embedding has by chance
@@ -39,7 +40,7 @@ def find_traces(paths: Sequence[Path], wanted: Sequence[bytes]) -> list[Path]:
 
 def _contains(path: Path, sought: _Needles) -> bool:
     tail = b""
-    with path.open("rb") as file:
+    with held.reading(path) as file:
         while chunk := file.read(_CHUNK):
             window = tail + chunk
             if sought.are_in(window):

@@ -33,7 +33,7 @@ class Follower:
         self._version, self._edits = -1, 0
 
     def own_commit(self) -> None:
-        """Look again: SQLite's data_version tells of the commits of others only."""
+        """Look again: SQLite's data_version tells of what others did only."""
         self._version = -1
 
     def refresh(self) -> None:
@@ -43,15 +43,17 @@ class Follower:
             return
         within = self._connection.in_transaction
         with nullcontext() if within else database.transaction(self._connection, "DEFERRED"):
-            edits = self._one("SELECT value FROM settings WHERE name = 'edits'")
+            edits, last = self._one("SELECT value FROM settings WHERE name = 'edits'"), self.mirror.last_id
             try:
                 if edits != self._edits and len(self.mirror):
                     self.mirror.keep(dict(self._connection.execute("SELECT id, identity FROM entries")))
                 self._load_new()
             except BaseException:  # Ctrl-C, say: some columns may be longer than others
+                self.revision += 1
                 self._start_anew()
                 raise
-        self.revision += 1  # first: what was made of the old entries must not outlive an interrupt
+        if edits != self._edits or self.mirror.last_id != last:  # else a setting, or the log was emptied
+            self.revision += 1  # first: what was made of the old entries must not outlive an interrupt
         self._version, self._edits = version, edits
 
     def _load_new(self) -> None:

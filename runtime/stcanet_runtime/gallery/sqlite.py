@@ -43,7 +43,7 @@ class SqliteStore:
         try:
             self.space = self._read_space()
         except BaseException:
-            self._connection.close()
+            self._opened.close()
             raise
         self._follower = Follower(self.path, self._connection, self.space)
 
@@ -96,6 +96,7 @@ class SqliteStore:
         with self._asking() as connection:
             try:
                 with database.transaction(connection):
+                    self._opened.sign()
                     yield connection
                     if edit:
                         self._connection.execute("UPDATE settings SET value = CAST(value AS INTEGER) + 1 WHERE name = 'edits'")
@@ -176,7 +177,7 @@ class SqliteStore:
         return len(removed.ids)
 
     def _prove_gone(self, pieces: list[bytes]) -> None:
-        files = database.sidecars(self._opened.place)
+        files = database.sidecars(self._opened.place)[:2]  # the index of the log holds numbers of pages only
         if erasure.find_traces(files, pieces):  # of a file that was written without overwriting: write it anew
             self._connection.execute("VACUUM")
             self._empty_log(_NOT_YET)
@@ -305,5 +306,6 @@ class SqliteStore:
         """Close the file; it may be closed twice, and in a child that was forked it is the parent's to close."""
         if self._opened.is_ours:
             with self._lock:
-                self._closed = True
-                self._connection.close()
+                if not self._closed:
+                    self._closed = True
+                    self._opened.close()
