@@ -14,8 +14,9 @@ CXX_FILES := $(shell find csrc tests runtime -name '*.cpp' -o -name '*.hpp' -o -
 demo: $(READY)  ## draw people, train, evaluate, export, verify, run, report (build/demo/report.html)
 	PATH="$(abspath $(BIN)):$$PATH" sh demo/run.sh build/demo
 
+# Processes instead of threads: one thread each, as those of PyTorch wait for one another where there are more than cores.
 test: $(READY) lint  ## all tests and static checks
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

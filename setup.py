@@ -112,6 +112,7 @@ FULL_EXTRAS = {
         "pre-commit",
         "pybind11>=2.13",
         "pytest>=8",
+        "pytest-xdist>=3.6",
         "ruff",
         "setuptools>=77",
         "wheel",
