@@ -31,7 +31,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CXX_FILES)
 
-bench: $(READY)  ## measurements that need nothing but this machine; the other scripts take a folder or a data set
+bench: $(READY)  ## print measurements that need nothing but this machine; the other scripts take a folder or a data set
 	for name in distance evaluate rerank preprocess identify attention model gpu_rerank; do \
 		$(BIN)/python benchmarks/bench_$$name.py || [ $$? -eq 77 ] || exit 1; \
 	done
@@ -63,4 +63,4 @@ $(READY): setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
 	touch $@
 
 clean:
-	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache runtime/stcanet_runtime/*.so
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache runtime/stcanet_runtime/*.so $(READY)

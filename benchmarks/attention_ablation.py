@@ -1,9 +1,9 @@
 """The same training with the attention blocks and without, several seeds: what is attention worth on this data, on this budget?
 
     python benchmarks/attention_ablation.py cuhk03/ --runs /tmp/ablation --name cuhk03_attention \\
-        --recipe recipes/tiny-scratch.toml --epochs 10 --set half_size_epochs=8
+        --recipe recipes/tiny-scratch.toml --epochs 8 --set half_size_epochs=7 --out benchmarks/results
 
-Writes mAP and rank-1 of every run, mean and spread to ``benchmarks/results/NAME.json``. Runs that are finished are not
+mAP and rank-1 of every run, mean and spread; ``--out FOLDER`` records them as NAME.json. Runs that are finished are not
 repeated, interrupted ones go on. The budget is a number of epochs, so other work on the machine changes the minutes and not
 the figures.
 """
@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 from train_and_deploy import figures, training
 
 from stcanet.data.datasets import load_dataset
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--set", dest="settings", action="append", default=[], help="a setting of all runs, as for train")
+    add_out(parser)
     options = parser.parse_args()
     dataset = load_dataset(options.data)
     report: dict[str, Any] = {"environment": environment("torch"), "benchmark": "ablation", "data": dataset.name}
@@ -50,7 +51,7 @@ def main() -> None:
             report["arms"][arm].append({"seed": seed, "epoch": checkpoint.epoch, **row, "minutes": training(run)["minutes"]})
             print(arm, seed, f"mAP {row['mAP']:.4f}, rank-1 {row['rank1']:.4f}", flush=True)
     report["settings"] = training(options.runs / "attention-1")["settings"]
-    write_result(RESULTS / f"{options.name}.json", report)
+    write_result(options.out, options.name, report)
 
 
 def finished(run: Path, epochs: int) -> bool:

@@ -1,9 +1,9 @@
 """Attention on a GPU: the fused kernels beside eager PyTorch, its compiled form and the backends of its attention.
 
 The part relation, fused and eager; then milliseconds of the GPU (median) and peak memory, forward alone and with its gradient,
-and the largest error relative to float64. The result file is written again after each shape and dtype, so what was measured is
-kept whatever comes. It ends with an error where the fused kernels failed or are not as precise as they have to be, after all
-the rest. Without a GPU it says so and measures nothing.
+and the largest error relative to float64. With ``--out FOLDER`` the result file is written again after each shape and dtype, so
+what was measured is kept whatever comes. It ends with an error where the fused kernels failed or are not as precise as they
+have to be, after all the rest. Without a GPU it says so and measures nothing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from functools import partial
 from typing import Any
 
 import torch
-from provenance import RESULTS, environment, nothing_measured, write_result
+from provenance import add_out, environment, nothing_measured, write_result
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from turns import in_turns
 
 from stcanet.config.model import Attention
 from stcanet.model import fused
@@ -41,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--dtypes", nargs="+", choices=list(DTYPES), default=list(DTYPES))
+    add_out(parser)
     options = parser.parse_args()
     if not torch.cuda.is_available() or (problem := cuda.why_not()) is not None:
         nothing_measured(problem if torch.cuda.is_available() else "torch sees no GPU")
@@ -51,7 +53,7 @@ def main() -> None:
     report = {"benchmark": "attention", "environment": environment("torch"), **facts, "rows": rows, "relations": relations}
     for label, shape in RELATIONS.items():
         relations += attempt(f"relation of {label}", problems, partial(compare_relation, label, shape, options.repeats))
-    write_result(RESULTS / "attention.json", report)
+    write_result(options.out, "attention", report)
     for dtype in options.dtypes:  # those that matter most first
         torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
         for label, shape in SHAPES.items():
@@ -59,7 +61,7 @@ def main() -> None:
             rows += [{"shape": label, "sizes": shape, "dtype": dtype, **row} for row in found]
             if found:
                 show(rows)
-            write_result(RESULTS / "attention.json", report)
+            write_result(options.out, "attention", report)
     if problems := problems + too_large(rows, relations):
         raise SystemExit("failed or not precise enough: " + "; ".join(problems))
 
@@ -106,14 +108,12 @@ def compare(shape: tuple[int, int, int], dtype: torch.dtype, repeats: int) -> li
             if name == "fused":
                 raise
             print(f"  {name}: {str(error).splitlines()[0][:90]}")
-    times: dict[str, dict[str, list[float]]] = {name: {"forward": [], "both": []} for name in found}
-    for _ in range(repeats):
-        for name, mix in named.items():
-            if name in found:
-                times[name]["forward"].append(milliseconds(lambda mix=mix: forward(mix, rows)))
-                times[name]["both"].append(milliseconds(lambda mix=mix: both(mix, rows, grad)))
-    for name, measured in times.items():
-        found[name] |= {f"{what}_ms": statistics.median(values) for what, values in measured.items()}
+    calls: dict[tuple[str, str], Callable[[], object]] = {}
+    for name in found:
+        calls[name, "forward"] = lambda mix=named[name]: forward(mix, rows)  # type: ignore[misc]
+        calls[name, "both"] = lambda mix=named[name]: both(mix, rows, grad)  # type: ignore[misc]
+    for (name, what), times in in_turns(calls, repeats, milliseconds).items():
+        found[name][f"{what}_ms"] = statistics.median(times)
     return list(found.values())
 
 
@@ -121,7 +121,6 @@ def compare_relation(label: str, shape: tuple[int, int, int], repeats: int) -> l
     """Milliseconds of the part relation in bfloat16, with its gradient."""
     nodes = torch.randn(shape, device="cuda").bfloat16().requires_grad_()
     weight = torch.randn(1, shape[2], device="cuda").bfloat16().requires_grad_()
-    times: dict[Attention, list[float]] = {"fused": [], "eager": []}
     exact = nodes.detach().double(), weight.detach().double()
     expected = part_relation(*(x.requires_grad_() for x in exact), "eager")
     grads = torch.autograd.grad(expected, exact, expected.detach())
@@ -134,9 +133,8 @@ def compare_relation(label: str, shape: tuple[int, int, int], repeats: int) -> l
         pairs = zip(run(attention), (expected.detach(), *grads), strict=True)
         return max(float((result.double() - wanted).abs().max() / wanted.abs().max()) for result, wanted in pairs)
 
-    for _ in range(repeats + 3):
-        for attention, measured in times.items():
-            measured.append(milliseconds(lambda attention=attention: run(attention)))
+    calls = {"fused": lambda: run("fused"), "eager": lambda: run("eager")}
+    times = in_turns(calls, repeats + 3, milliseconds)
     rows = [
         {"shape": label, "sizes": shape, "implementation": n, "both_ms": statistics.median(t[3:]), "error": error(n)}
         for n, t in times.items()

@@ -5,7 +5,7 @@
 Nothing is fused here. Two measurements bound what fusing could bring under the CPU provider: the model without the core of its
 attention, ``softmax(G Gᵀ) G``, in turns with the model as it is; and the profile of the core's own nodes. Models that are not
 in the folder are exported, with random weights settled as for `bench_precision`: the provider computes all products whatever
-the weights are. Writes ``benchmarks/results/custom_op.json``; two minutes on an idle machine once the models are there.
+the weights are. ``--out benchmarks/results`` records it; two minutes on an idle machine once the models are there.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import statistics
 import tempfile
-import time
 from collections import Counter, defaultdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ import onnx
 from bench_precision import settled
 from numpy.typing import NDArray
 from onnx.utils import Extractor
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
+from turns import in_turns, wall_and_cpu
 
 from stcanet.config.model import PRESETS, ModelConfig
 from stcanet_export.onnx import export_onnx
@@ -47,6 +47,7 @@ def main() -> None:
         "--presets", nargs="+", choices=list(PRESETS), default=["stcanet-tiny", "stcanet-image", "stcanet-video"]
     )
     parser.add_argument("--repeats", type=int, default=5)
+    add_out(parser)
     options = parser.parse_args()
     paths = {preset: options.packages / f"{preset}.onnx" for preset in options.presets}
     for preset, path in paths.items():
@@ -55,7 +56,7 @@ def main() -> None:
     facts = environment("onnxruntime")
     rows = [row for preset, path in paths.items() for row in measure(PRESETS[preset], onnx.load(path), options.repeats)]
     report = {"benchmark": "custom_op", "environment": facts, "repeats": options.repeats, "rows": rows}
-    write_result(RESULTS / "custom_op.json", report)
+    write_result(options.out, "custom_op", report)
 
 
 def measure(config: ModelConfig, model: onnx.ModelProto, repeats: int) -> list[dict[str, Any]]:
@@ -68,7 +69,7 @@ def measure(config: ModelConfig, model: onnx.ModelProto, repeats: int) -> list[d
             crops = noise(config, frames)
             feed = {model.graph.input[0].name: crops}
             row = {"preset": config.preset, "batch": len(crops), "threads": threads}
-            row["milliseconds"] = in_turns(sessions, feed, repeats)
+            row["milliseconds"] = milliseconds(sessions, feed, repeats)
             row["shares"] = profiled(model, threads, feed, repeats)
             rows.append(row)
             print(row)
@@ -105,20 +106,11 @@ def noise(config: ModelConfig, frames: int) -> NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
-def in_turns(sessions: dict[str, Any], feed: Feed, repeats: int) -> dict[str, dict[str, float]]:
+def milliseconds(sessions: dict[str, Any], feed: Feed, repeats: int) -> dict[str, dict[str, float]]:
     """Medians by session, "wall" and "cpu"; with two threads the latter holds the waiting of one for the other."""
-    times: dict[str, dict[str, list[float]]] = {name: {"wall": [], "cpu": []} for name in sessions}
-    for turn in range(repeats + 1):
-        for name, session in sessions.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            session.run(None, feed)
-            wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-            if turn:  # the first one is the warm-up
-                times[name]["wall"].append(1000 * wall)
-                times[name]["cpu"].append(1000 * cpu)
-    return {
-        name: {clock: round(statistics.median(values), 2) for clock, values in clocks.items()} for name, clocks in times.items()
-    }
+    found = in_turns({name: partial(session.run, None, feed) for name, session in sessions.items()}, repeats + 1, wall_and_cpu)
+    medians = {name: np.median(times[1:], axis=0) for name, times in found.items()}  # the first one is the warm-up
+    return {name: {"wall": round(1000 * wall, 2), "cpu": round(1000 * cpu, 2)} for name, (wall, cpu) in medians.items()}
 
 
 def profiled(model: onnx.ModelProto, threads: int, feed: Feed, repeats: int) -> dict[str, float]:

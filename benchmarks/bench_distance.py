@@ -3,8 +3,9 @@
     python benchmarks/bench_distance.py                                    # small: seconds
     python benchmarks/bench_distance.py --query 3368 --gallery 15913       # Market-1501, in the size of its features
 
-Writes medians, hardware, versions and commit to ``benchmarks/results/distance.json``. Quality stands beside speed: the share of
-queries whose indices equal the exact result, and the largest difference of a distance.
+Embeddings are those of `market_like`. Prints medians; ``--out benchmarks/results`` records them with hardware, versions and
+commit. Quality stands beside speed: the share of queries whose indices equal the exact result, and the largest difference of a
+distance.
 """
 
 from __future__ import annotations
@@ -12,26 +13,19 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from market_like import market_like, scaled_identities
 from numpy.typing import NDArray
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
+from turns import in_turns, wall_and_cpu
 
 from stcanet_runtime import backends
 
 Embeddings = NDArray[np.float32]
 Candidate = Callable[[], Any]
-
-
-def embeddings(rng: np.random.Generator, count: int, identities: Embeddings) -> Embeddings:
-    """Rows around identities, unit length: neighbours as close as those of a trained model."""
-    noise = rng.normal(size=(count, identities.shape[1]))
-    x = identities[rng.integers(0, len(identities), count)] + 0.7 * noise
-    return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
 def numpy_matrix(query: Embeddings, gallery: Embeddings) -> Embeddings:
@@ -78,18 +72,14 @@ def candidates(query: Embeddings, gallery: Embeddings, k: int) -> dict[str, dict
 
 
 def measure(calls: dict[str, Candidate], repeats: int) -> dict[str, dict[str, float]]:
-    """Median seconds, wall and CPU; the calls take turns, so that a slow minute of the machine hits all of them."""
-    wall: dict[str, list[float]] = {name: [] for name in calls}
-    cpu: dict[str, list[float]] = {name: [] for name in calls}
+    """Median seconds, wall and CPU."""
     for call in calls.values():
         call()
-    for _ in range(repeats):
-        for name, call in calls.items():
-            wall_start, cpu_start = time.perf_counter(), time.process_time()
-            call()
-            wall[name].append(time.perf_counter() - wall_start)
-            cpu[name].append(time.process_time() - cpu_start)
-    return {name: {"wall_s": statistics.median(wall[name]), "cpu_s": statistics.median(cpu[name])} for name in calls}
+    found = in_turns(calls, repeats, wall_and_cpu)
+    names = ("wall_s", "cpu_s")
+    return {
+        name: dict(zip(names, map(statistics.median, zip(*times, strict=True)), strict=True)) for name, times in found.items()
+    }
 
 
 def quality(kind: str, call: Candidate, exact: Any) -> dict[str, float]:
@@ -108,15 +98,14 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=int, default=21)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS / "distance.json")
+    add_out(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse_arguments()
-    rng = np.random.default_rng(options.seed)
-    identities = rng.normal(size=(750, options.depth))
-    query, gallery = (embeddings(rng, count, identities) for count in (options.query, options.gallery))
+    identities = scaled_identities(options.query + options.gallery)
+    query, gallery, *_ = market_like(options.query, options.gallery, options.depth, options.seed, identities)
     sizes = {name: getattr(options, name) for name in ("query", "gallery", "depth", "k", "repeats", "seed")}
     report: dict[str, Any] = {
         "benchmark": "distance",
@@ -133,7 +122,7 @@ def main() -> None:
         print(kind)
         for name, row in report["results"][kind].items():
             print(f"  {name:24}" + "".join(f"  {key} {value:.3g}" for key, value in row.items()))
-    write_result(options.out, report)
+    write_result(options.out, "distance", report)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from market_like import (
 )
 from numpy.lib.format import open_memmap
 from peers_evaluate import build_fastreid
-from provenance import environment, write_result
+from provenance import add_out, environment, write_result
 
 _MATRIX = ("distances", "q_people", "g_people")
 _EMBEDDINGS = ("query", "gallery", "q_people", "g_people")
@@ -154,7 +154,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--no-matrix", action="store_true", help="only from embeddings: the matrix would be too large")
     parser.add_argument("--scratch", type=Path, help="folder for inputs and results; default: the system's")
     parser.add_argument("--name", default="evaluate", help="of the result file")
-    parser.add_argument("--out", type=Path, help="folder for the result file, for instance benchmarks/results")
+    add_out(parser)
     return parser.parse_args()
 
 
@@ -174,11 +174,10 @@ def main() -> None:
             place.mkdir()
             results[kind] = hold(contenders, inputs, place, options.repeats)
             show(results[kind])
-    if options.out is not None:
-        fields = ("query", "gallery", "identities", "cameras", "depth", "repeats", "seed")
-        sizes = {name: getattr(options, name) for name in fields}
-        report = {"benchmark": "evaluate", "environment": facts, "sizes": sizes, "results": results}
-        write_result(options.out / f"{options.name}.json", report)
+    fields = ("query", "gallery", "identities", "cameras", "depth", "repeats", "seed")
+    sizes = {name: getattr(options, name) for name in fields}
+    report = {"benchmark": "evaluate", "environment": facts, "sizes": sizes, "results": results}
+    write_result(options.out, options.name, report)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
     … --sizes 10000 100000 1000000                                               # a million as float16 only (4 GiB)
 
 ``bandwidth`` is what the cores read together, measured between the searches over the same rows: no search that looks at every
-row can be faster than ``limit``. Writes medians, hardware and versions to ``benchmarks/results/gallery.json``.
+row can be faster than ``limit``. Prints medians; ``--out benchmarks/results`` records them with hardware and versions.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from isolated import memory
 from numpy.typing import NDArray
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
+from turns import in_turns, seconds
 
 from stcanet_runtime import Gallery
 
@@ -61,18 +63,10 @@ def prepare(scratch: Path, sizes: list[int]) -> None:
             print(path, flush=True)
 
 
-def resident() -> int:
-    """Bytes of memory that this process holds."""
-    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    return int(next(line for line in lines if line.startswith("VmRSS:")).split()[1]) * 1024
-
-
-def read(x: NDArray[Any], pool: ThreadPoolExecutor, cores: int) -> float:
-    """Bytes a second that all cores read of an array together."""
+def reader(x: NDArray[Any], pool: ThreadPoolExecutor, cores: int) -> Callable[[], Any]:
+    """Reads an array, all cores together."""
     pieces = np.array_split(x.reshape(-1).view(np.float32), cores)
-    start = time.perf_counter()
-    list(pool.map(lambda piece: float(np.dot(piece, piece)), pieces))
-    return x.nbytes / (time.perf_counter() - start)
+    return lambda: list(pool.map(lambda piece: float(np.dot(piece, piece)), pieces))
 
 
 def peer(x: NDArray[Any]) -> Callable[[NDArray[np.float32]], Any] | None:
@@ -95,38 +89,32 @@ def measure(path: Path, repeats: int) -> dict[str, Any]:
     """One gallery: opened, searched, beside bandwidth and faiss, taking turns."""
     cores = len(os.sched_getaffinity(0))
     queries = {count: rows(10**6, count) for count in QUERIES}
-    before, start = resident(), time.perf_counter()
+    before, start = memory("VmRSS"), time.perf_counter()
     with Gallery.open(path, read_only=True) as gallery, ThreadPoolExecutor(cores) as pool:
         gallery.search(queries[1], K)
-        opened, held = time.perf_counter() - start, resident() - before
+        opened, held = time.perf_counter() - start, memory("VmRSS") - before
         stored = gallery.rows()[0].embeddings
         other = peer(stored)
-        found: dict[str, list[float]] = {"bandwidth": []}
-        for _ in range(repeats):
-            found["bandwidth"].append(read(stored, pool, cores))
-            for count, q in queries.items():
-                for name, call in (
-                    (f"ours_{count}", lambda q=q: gallery.search(q, K)),
-                    (f"faiss_{count}", other and (lambda q=q: other(q))),
-                ):
-                    if call:
-                        start = time.perf_counter()
-                        call()
-                        found.setdefault(name, []).append(time.perf_counter() - start)
+        calls: dict[str, Callable[[], Any]] = {"read": reader(stored, pool, cores)}
+        for count, q in queries.items():
+            calls[f"ours_{count}"] = lambda q=q: gallery.search(q, K)  # type: ignore[misc]
+            if other:
+                calls[f"faiss_{count}"] = lambda q=q: other(q)  # type: ignore[misc]
+        medians = {name: statistics.median(values) for name, values in in_turns(calls, repeats, seconds).items()}
         same = None
         if other:
             ids = np.array([[hit.entry.id for hit in hits] for hits in gallery.search(queries[32], K)])
             same = float((other(queries[32])[1] + 1 == ids).mean())
         entries, size = gallery.stats()["entries"], path.stat().st_size
-    medians = {name: statistics.median(values) for name, values in found.items()}
+    limit = medians.pop("read")
     return {
         "entries": entries,
         "dtype": str(stored.dtype),
         "file_bytes": size,
         "open_and_first_search_s": opened,
         "memory_bytes": held,
-        "limit_s": stored.nbytes / medians["bandwidth"],
-        "bandwidth_bytes_per_s": medians.pop("bandwidth"),
+        "limit_s": limit,
+        "bandwidth_bytes_per_s": stored.nbytes / limit,
         "seconds": medians,
         "share_of_faiss_places": same,
     }
@@ -138,7 +126,7 @@ def main() -> None:
     parser.add_argument("--prepare", action="store_true")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gallery.json")
+    add_out(parser)
     options = parser.parse_args()
     if options.prepare:
         prepare(options.scratch, options.sizes)
@@ -149,9 +137,8 @@ def main() -> None:
             results.append(measure(gallery_path(options.scratch, size, dtype), options.repeats))
             print(results[-1], flush=True)
     sizes = {"dim": DIM, "k": K, "repeats": options.repeats}
-    write_result(
-        options.out, {"benchmark": "gallery", "environment": environment("faiss-cpu"), "sizes": sizes, "results": results}
-    )
+    report = {"benchmark": "gallery", "environment": environment("faiss-cpu"), "sizes": sizes, "results": results}
+    write_result(options.out, "gallery", report)
 
 
 if __name__ == "__main__":

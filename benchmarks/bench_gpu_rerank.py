@@ -1,7 +1,7 @@
 """Re-ranking on a GPU: time, memory, and whether the result is that of the processor.
 
     python benchmarks/bench_gpu_rerank.py             # Market-1501 and MSMT17: embeddings on the device, the best 100 out
-    python benchmarks/bench_gpu_rerank.py --shrink 10 # to try it out
+    python benchmarks/bench_gpu_rerank.py --shrink 10 # to try it out; --out FOLDER writes gpu_rerank.json
 
 Embeddings are those of `market_like`, of 2,048 dimensions. Without a GPU it says so and measures nothing. Lists must be equal,
 to the bit, to those of the backend that ``auto`` takes; it ends with an error where they are not.
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from market_like import MARKET_GALLERY, MARKET_QUERY, MSMT_GALLERY, MSMT_QUERY, market_like, scaled_identities
-from provenance import RESULTS, environment, nothing_measured, write_result
+from provenance import add_out, environment, nothing_measured, write_result
 
 from stcanet_runtime import backends, rerank
 from stcanet_runtime.backends import gpu, gpu_device
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--depth", type=int, default=2048)
     parser.add_argument("--shrink", type=int, default=1, help="divide the sizes")
+    add_out(parser)
     options = parser.parse_args()
     if (problem := gpu_device.why_not()) is not None:
         nothing_measured(problem)
@@ -41,8 +42,7 @@ def main() -> None:
     rows = report["rows"] = []
     for name, sizes in SIZES.items():
         rows.append(bench(name, *(size // options.shrink for size in sizes), options))
-        if options.shrink == 1:
-            write_result(RESULTS / "gpu_rerank.json", report)  # what comes after may fail
+        write_result(options.out, "gpu_rerank", report)  # what comes after may fail
     if not all(row["equal"] for row in rows):
         raise SystemExit("the lists are not those of the processor")
 

@@ -6,7 +6,8 @@
 Half of the test identities calibrate the threshold. The others walk: each is seen once by each of its cameras, an image a
 second, with 20 to 90 seconds in between; every 8 seconds somebody enters. A track is told again with each image of it. Figures
 are means over draws of these walks: IDF1 (Ristani et al. 2016: the share of images whose identity is right, under the best
-one-to-one assignment), and precision and recall of the pairs of tracks that are taken for one person.
+one-to-one assignment), and precision and recall of the pairs of tracks that are taken for one person. ``--out
+benchmarks/results`` records them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from provenance import RESULTS, environment, nothing_measured, write_result
+from provenance import add_out, environment, nothing_measured, write_result
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import squareform
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("package", type=Path, nargs="?", default=DEMO)
     parser.add_argument("data", type=Path, nargs="?", help="default: 400 people who are drawn")
     parser.add_argument("--name", default="identify", help="of the result file")
+    add_out(parser)
     options = parser.parse_args()
     if not options.package.exists():
         nothing_measured(f"no package {options.package}; `make demo` makes one")
@@ -100,7 +102,7 @@ def main() -> None:
             row = {"method": name, "far": rate, "threshold": found.threshold, "margin": found.same_camera_margin or 0.0}
             report["results"].append(row | mean_figures(method, draws))
             print(report["results"][-1], flush=True)
-    write_result(RESULTS / f"{options.name}.json", report)
+    write_result(options.out, options.name, report)
 
 
 def walks(persons: Iterable[tuple[Sample, NDArray[np.float32]]], seed: int) -> list[Walk]:

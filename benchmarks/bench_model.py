@@ -13,12 +13,12 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from bench_training import synchronise
-from provenance import RESULTS, environment, nothing_measured, write_result
+from provenance import add_out, environment, nothing_measured, write_result
+from turns import in_turns
 
 from stcanet.config import make_config
 from stcanet.config.model import Attention
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="images, or clips; default: what the preset is trained with")
     parser.add_argument("--steps", type=int, default=10, help="of a repeat")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=RESULTS / "model_gpu.json")
+    add_out(parser)
     options = parser.parse_args()
     if options.device.startswith("cuda") and not torch.cuda.is_available():
         nothing_measured("torch sees no GPU")
@@ -50,7 +50,7 @@ def main() -> None:
     report: dict[str, Any] = {"benchmark": "model", "environment": environment("torch"), **facts, "rows": []}
     for preset in options.presets:
         report["rows"] += compare(preset, device, options)
-        write_result(options.out, report)  # what comes after may fail
+        write_result(options.out, "model_gpu", report)  # what comes after may fail
 
 
 def compare(preset: str, device: torch.device, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -76,10 +76,7 @@ def compare(preset: str, device: torch.device, options: argparse.Namespace) -> l
             print(f"  {attention}: {error}")
             continue
         tasks |= {(attention, what): call for what, call in calls.items()}
-    rates: dict[tuple[str, str], list[float]] = {name: [] for name in tasks}
-    for _ in range(options.repeats):
-        for name, task in tasks.items():
-            rates[name].append(count * options.steps / seconds(task, device, options.steps))
+    rates = in_turns(tasks, options.repeats, lambda task: count * options.steps / seconds(task, device, options.steps))
     rows = []
     for (attention, what), found in rates.items():
         figures = {"per_second": statistics.median(found), "peak_mib": peaks[attention, what]}

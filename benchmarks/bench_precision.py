@@ -2,14 +2,15 @@
 
     python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --prepare
     python benchmarks/bench_precision.py --preset stcanet-image --data cuhk03/ --packages /tmp/packages --targets cpu --prepare
-    python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --data cuhk03/ --packages /tmp/packages
-    python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --evaluate-only
+    python benchmarks/bench_precision.py --checkpoint best.pt --preset stcanet-image --preset stcanet-video --data cuhk03/ \\
+        --packages /tmp/packages --out benchmarks/results
+    python benchmarks/bench_precision.py --checkpoint best.pt --data cuhk03/ --packages /tmp/packages --evaluate-only \\
+        --out benchmarks/results
 
 The first two export, which takes long. The third, for which openvino has to be installed, times what is there, each in turn
-with all others, evaluates, and writes ``benchmarks/results/precision.json``; the last adds the evaluation to that file: it does
-not mind a machine that is busy. A preset has random weights, its normalisation
-settled on drawn crops and attention gains of 0.2, so that everything acts; its figures are of numerics and speed. Those of a
-checkpoint are of people, too.
+with all others, and evaluates; the last adds the evaluation to the file in that folder, and does not mind a machine that is
+busy. A preset has random weights, its normalisation settled on drawn crops and attention gains of 0.2, so that everything acts;
+its figures are of numerics and speed. Those of a checkpoint are of people, too.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import argparse
 import json
 import statistics
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from provenance import RESULTS, commit, environment, write_result
+from provenance import add_out, commit, environment, write_result
+from turns import in_turns, seconds
 
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.model import Embedder, STCANet, build_model
@@ -57,7 +60,8 @@ def main() -> None:
     parser.add_argument("--packages", type=Path, required=True, help="folder of the packages")
     parser.add_argument("--targets", default="cpu,tensorrt", help="to prepare; cpu is for openvino too, tensorrt for jetson")
     parser.add_argument("--prepare", action="store_true", help="make the packages that are missing, and time nothing")
-    parser.add_argument("--evaluate-only", action="store_true", help="add the evaluation to the results that are there")
+    parser.add_argument("--evaluate-only", action="store_true", help="add the evaluation to the results in --out")
+    add_out(parser)
     options = parser.parse_args()
     models: dict[str, tuple[STCANet, bool]] = {}
     if options.checkpoint:
@@ -73,13 +77,15 @@ def main() -> None:
         if not (options.packages / slug(name) / "cpu-fp32").is_dir():
             parser.error(f"no packages of '{name}' in {options.packages}: run with --prepare first")
     if options.evaluate_only:
-        report = json.loads((RESULTS / "precision.json").read_text(encoding="utf-8"))
+        if options.out is None:
+            parser.error("--evaluate-only adds to the results in a folder: name it with --out")
+        report = json.loads((options.out / "precision.json").read_text(encoding="utf-8"))
         evaluate_all(report, models, options)
         return
     report = {"benchmark": "precision", "environment": environment("onnxruntime", "openvino", "onnx")}
     report["setting"] = {"repeats": REPEATS, "batches": BATCHES, "plugin_missing": PLUGIN}
     report["models"] = {name: measure(options.packages / slug(name)) for name in models}
-    write_result(RESULTS / "precision.json", report)  # evaluating takes long, and may be interrupted
+    write_result(options.out, "precision", report)  # evaluating takes long, and may be interrupted
     evaluate_all(report, models, options)
 
 
@@ -89,7 +95,7 @@ def evaluate_all(report: dict[str, Any], models: dict[str, tuple[STCANet, bool]]
         if trained:
             evaluate(report["models"][name], options.packages / slug(name), options.data)
     report["evaluated_at"] = commit()
-    write_result(RESULTS / "precision.json", report)
+    write_result(options.out, "precision", report)
 
 
 def settled(preset: str) -> STCANet:
@@ -178,16 +184,10 @@ def time_in_turns(rows: dict[str, Any], sides: dict[tuple[str, str], PackageSide
         actual = side.embed(crops)[0]
         rows[package].setdefault("agreement", {})[provider] = float(1 - ((actual - expected) ** 2).sum(axis=1).max() / 2)
     for batch in BATCHES:
-        seconds: dict[tuple[str, str], list[float]] = {key: [] for key in sides}
-        for turn in range(REPEATS + 1):
-            for key, side in sides.items():
-                start = time.perf_counter()
-                side.embed(crops[:batch])
-                if turn:
-                    seconds[key].append(time.perf_counter() - start)
-        for (package, provider), values in seconds.items():
+        calls = {key: partial(side.embed, crops[:batch]) for key, side in sides.items()}
+        for (package, provider), (_, *times) in in_turns(calls, REPEATS + 1, seconds).items():  # the first one is a warm-up
             medians = rows[package]["milliseconds"].setdefault(provider, {})
-            medians[str(batch)] = round(1000 * statistics.median(values), 2)
+            medians[str(batch)] = round(1000 * statistics.median(times), 2)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
 
 Where CuPy sees a GPU, that takes part: with the frame there already, and with the crops there afterwards.
 
-Writes medians, hardware, versions and commit to ``benchmarks/results/preprocess.json``. The largest difference from the bytes
-of Pillow stands beside the speed: OpenCV's filters are no drop-in.
+Prints medians; ``--out benchmarks/results`` records them with hardware, versions and commit. The largest difference from the
+bytes of Pillow stands beside the speed: OpenCV's filters are no drop-in.
 """
 
 from __future__ import annotations
@@ -14,15 +14,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from provenance import RESULTS, environment, nothing_measured, write_result
+from provenance import add_out, environment, nothing_measured, write_result
+from turns import in_turns, seconds
 
 from stcanet_runtime.backends import compiled, gpu_crops, gpu_device, reference
 from stcanet_runtime.frames import FORMATS, Frame, as_frame
@@ -88,16 +87,11 @@ def candidates(frame: Frame, boxes: NDArray[np.int64], threads: int) -> Iterator
 
 
 def measure(calls: dict[str, Callable[[], Crops]], repeats: int) -> dict[str, dict[str, float]]:
-    """Median milliseconds; the calls take turns, so that a slow minute of the machine hits all of them."""
+    """Median milliseconds, after a first call that is held against Pillow's."""
     expected = calls["Pillow"]().astype(int)
     rows = {name: {"max_difference": int(np.abs(gpu_device.to_host(call()) - expected).max())} for name, call in calls.items()}
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: {"ms": statistics.median(times[name]), **row} for name, row in rows.items()}
+    times = in_turns(calls, repeats, seconds)
+    return {name: {"ms": 1e3 * statistics.median(times[name]), **row} for name, row in rows.items()}
 
 
 def check(count: int, rng: np.random.Generator) -> int:
@@ -122,8 +116,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--check", type=int, default=0, help="random boxes to hold against Pillow")
-    parser.add_argument("--out", type=Path, default=RESULTS / "preprocess.json")
-    parser.add_argument("--gpu", action="store_true", help="measure nothing where CuPy sees no GPU")
+    parser.add_argument("--gpu", action="store_true", help="measure nothing where CuPy sees no GPU; preprocess_gpu.json")
+    add_out(parser)
     arguments = parser.parse_args()
     if arguments.gpu and (problem := gpu_device.why_not()) is not None:
         nothing_measured(problem)
@@ -144,7 +138,7 @@ def main() -> None:
     if arguments.check:
         report["check"] = {"boxes": arguments.check, "differing": check(arguments.check, rng)}
         print(f"{report['check']['differing']} of {arguments.check} random boxes differ from Pillow")
-    write_result(arguments.out, report)
+    write_result(arguments.out, "preprocess_gpu" if arguments.gpu else "preprocess", report)
     ours = ((name, row) for rows in results.values() for name, row in rows.items() if name.startswith("ours"))
     if wrong := sorted({name for name, row in ours if row["max_difference"]}):
         raise SystemExit(f"not the bytes of Pillow: {', '.join(wrong)}")

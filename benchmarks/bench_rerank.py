@@ -2,7 +2,8 @@
 
     python benchmarks/bench_rerank.py                                        # 5,000 rows: three minutes
     python benchmarks/bench_rerank.py --full                                 # Market-1501: 3,368 x 15,913
-    python benchmarks/bench_rerank.py --sizes 5000 10000 20000 50000 94000   # growth
+    python benchmarks/bench_rerank.py --sizes 5000 10000 20000 50000 94000 --peer-limit 10000 \\
+        --slow-limit 10000 --skip torchreid                                  # growth
     python benchmarks/bench_rerank.py --msmt --scratch FOLDER                # MSMT17 in 4 GiB; 5 GB of disk
 
 Embeddings are those of `market_like`, of 2,048 dimensions. Prints medians; ``--out benchmarks/results`` records them with
@@ -22,7 +23,7 @@ import numpy as np
 from contest import Candidate, Setting, hold, prepared
 from large_rerank import bench_msmt
 from market_like import MARKET_GALLERY, MARKET_QUERY
-from provenance import environment, write_result
+from provenance import add_out, environment, write_result
 
 from stcanet_runtime import backends, distance_matrix
 
@@ -151,7 +152,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--address-space", type=float, default=4.0, help="GiB for --msmt")
     parser.add_argument("--shrink", type=int, default=1, help="divide the size of --msmt, to try it out")
     parser.add_argument("--scratch", type=Path, help="folder for inputs and results; default: the system's")
-    parser.add_argument("--out", type=Path, help="folder for the result file, for instance benchmarks/results")
+    add_out(parser)
     return parser.parse_args()
 
 
@@ -164,8 +165,7 @@ def main() -> None:
         name, report = "rerank_growth", bench_growth(options)
     else:
         name, report = "rerank", bench_one(MARKET_QUERY + MARKET_GALLERY if options.full else SMALL, options)
-    if options.out is not None:
-        write_result(options.out / f"{name}.json", {"benchmark": name, "environment": facts, **report})
+    write_result(options.out, name, {"benchmark": name, "environment": facts, **report})
 
 
 if __name__ == "__main__":

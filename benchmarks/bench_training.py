@@ -1,11 +1,11 @@
 """Images per second of training: the loader alone, the network alone, and both together, against a plain torchvision loader.
 
-    python benchmarks/bench_training.py market1501/ --name training_tiny --preset stcanet-tiny --steps 12
+    python benchmarks/bench_training.py market1501/ --name training_tiny --preset stcanet-tiny --steps 6
     python benchmarks/bench_training.py market1501/ --name training_gpu --device cuda       # full preset, bf16; minutes
 
 The plain loader is what most re-identification code has: a Dataset of torchvision transforms (bicubic resize, flip, pad and
 crop, normalise, erase) in a DataLoader with a process for each core. Both train the same network with the same optimiser.
-Writes ``benchmarks/results/NAME.json``. Leave the machine alone meanwhile.
+``--out benchmarks/results`` records it as NAME.json. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
+from turns import in_turns
 
 from stcanet.config import TrainConfig, make_config
 from stcanet.data.datasets import Sample, load_dataset
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--compile", action="store_true", help="train with torch.compile")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes of the plain loader")
+    add_out(parser)
     options = parser.parse_args()
     report: dict[str, Any] = {"benchmark": "training", "environment": environment("torch", "torchvision", "pillow")}
     device = resolve_device(options.device)
@@ -104,7 +106,7 @@ def main() -> None:
     report["results"] = measure(sources, learner, device, options.steps, options.repeats)
     if device.type == "cuda":
         report["peak_device_bytes"] = torch.cuda.max_memory_allocated(device)
-    write_result(RESULTS / f"{options.name}.json", report)
+    write_result(options.out, options.name, report)
 
 
 def ours(batches: TrainBatches) -> Batches:
@@ -141,11 +143,9 @@ def measure(
     for name, read in sources.items():
         tasks[f"{name}: loader alone"] = lambda read=read: rate(read(), None, device, 4 * steps)
         tasks[f"{name}: both"] = lambda read=read: rate(read(), learner, device, steps)
-    rates: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repeats):
-        for name, task in tasks.items():
-            rates[name].append(task())
-            print(f"{name:20} {rates[name][-1]:10.1f} images/s", flush=True)
+    rates = in_turns(tasks, repeats, lambda task: task())
+    for name, all_ in rates.items():
+        print(f"{name:20} {statistics.median(all_):10.1f} images/s", flush=True)
     results: dict[str, dict[str, Any]] = {
         name: {"images_per_second": statistics.median(all_), "all": [round(value, 1) for value in all_]}
         for name, all_ in rates.items()

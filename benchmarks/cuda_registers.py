@@ -1,6 +1,7 @@
 """Compile the CUDA kernels for every architecture: no warnings, and how many registers and spills each kernel has.
 
-Needs nvcc, no GPU. Ends with an error where there is a warning; writes results/cuda_registers.json.
+Needs nvcc, no GPU. Ends with an error where there is a warning. By architecture the kernel that takes most registers, and those
+that spill; ``--out benchmarks/results`` records it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 
 from stcanet_runtime.backends import gpu_device
 
@@ -26,15 +27,29 @@ SOURCES = [*sorted((ROOT / "csrc" / "cuda").glob("*.cu")), *(BACKEND / name for 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--architectures", type=int, nargs="+", default=ARCHITECTURES, help="such as 80 90")
-    chosen = parser.parse_args().architectures
-    kernels: dict[str, dict[str, Any]] = {}
-    for architecture in chosen:
+    add_out(parser)
+    options = parser.parse_args()
+    found: dict[str, dict[str, Any]] = {}
+    for architecture in options.architectures:
+        kernels: dict[str, dict[str, int]] = {}
         for source in SOURCES:
             print(f"sm_{architecture} {source.name}", file=sys.stderr)
-            for kernel, facts in compile_one(source, architecture).items():
-                kernels.setdefault(kernel, {})[f"sm_{architecture}"] = facts
-    report = {"benchmark": "cuda_registers", "environment": environment(), "nvcc": nvcc_version(), "kernels": kernels}
-    write_result(RESULTS / "cuda_registers.json", report)
+            kernels |= compile_one(source, architecture)
+        found[f"sm_{architecture}"] = brief(kernels)
+        print(f"sm_{architecture}", found[f"sm_{architecture}"], flush=True)
+    report = {"benchmark": "cuda_registers", "environment": environment(), "nvcc": nvcc_version(), "architectures": found}
+    write_result(options.out, "cuda_registers", report)
+
+
+def brief(kernels: dict[str, dict[str, int]]) -> dict[str, Any]:
+    """Of the kernels of one architecture: how many, the one with most registers, and what spills."""
+    most = max(kernels, key=lambda kernel: kernels[kernel]["registers"])
+    return {
+        "kernels": len(kernels),
+        "most_registers": kernels[most]["registers"],
+        "of": most,
+        "spilling": {kernel: facts for kernel, facts in kernels.items() if facts["spilled_bytes"]},
+    }
 
 
 def compile_one(source: Path, architecture: int) -> dict[str, dict[str, int]]:

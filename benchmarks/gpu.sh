@@ -5,8 +5,8 @@
 #
 # It takes the python3, nvcc and compute-sanitizer of the PATH and installs nothing. Without PART it runs all, what is most
 # telling first; else the build and those that are named, such as the ones that had no time left. Each part runs whatever became
-# of the others. FOLDER, build/gpu-results if none is named, gets the output of each part as it comes and a copy of every result
-# as soon as it is there. Where the tree is no checkout, STCANET_COMMIT says what it is. Status 1 if a part failed or measured
+# of the others. FOLDER, build/gpu-results if none is named, gets the output of each part as it comes and every result as soon as
+# it is there. Where the tree is no checkout, STCANET_COMMIT says what it is. Status 1 if a part failed or measured
 # nothing, and the last lines name it.
 set -u
 start=$(date +%s) total=${STCANET_GPU_SECONDS:-570} planned=0
@@ -49,7 +49,6 @@ part() {
     esac
     tail -n 20 "$log"
     echo "== $name: $(($(date +%s) - begun)) s"
-    cp benchmarks/results/*gpu*.json benchmarks/results/attention.json "$folder" 2>/dev/null
 }
 
 command -v ninja >/dev/null && export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"
@@ -65,10 +64,10 @@ check="env PYTORCH_NO_CUDA_MEMORY_CACHING=1 compute-sanitizer --error-exitcode 1
 
 part attention-tests 50 $tests -m gpu $attention
 part retrieval-tests 50 $tests -m "gpu and not hypothesis" tests/runtime
-part attention 100 python3 benchmarks/bench_attention.py
-part rerank 40 python3 benchmarks/bench_gpu_rerank.py
-part model 40 python3 benchmarks/bench_model.py
-part preprocess 20 python3 benchmarks/bench_preprocess.py --gpu --out benchmarks/results/preprocess_gpu.json
+part attention 100 python3 benchmarks/bench_attention.py --out "$folder"
+part rerank 40 python3 benchmarks/bench_gpu_rerank.py --out "$folder"
+part model 40 python3 benchmarks/bench_model.py --out "$folder"
+part preprocess 20 python3 benchmarks/bench_preprocess.py --gpu --out "$folder"
 part memcheck 40 $check --tool memcheck $tests -m gpu -k sanitize $attention
 part racecheck 40 $check --tool racecheck $tests -m gpu -k sanitize $attention
 # Last: kernels that CuPy compiles meet random problems, and one that fails is made smaller for a long time.

@@ -95,11 +95,11 @@ def measure(call: Call) -> dict[str, Any]:
     function(**{key: np.array(x[: _WARM_UP_ROWS[key]]) for key, x in inputs.items()}, **call.arguments)
     gc.collect()
     _reset_peak()
-    before = _memory("VmRSS")
+    before = memory("VmRSS")
     wall, cpu = time.perf_counter(), time.process_time()
     outcome = function(**inputs, **call.arguments)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    peak = _memory("VmHWM")
+    peak = memory("VmHWM")
     if call.save_to is not None:
         for key, array in outcome.arrays.items():
             np.save(Path(call.save_to) / f"{key}.npy", array)
@@ -108,7 +108,7 @@ def measure(call: Call) -> dict[str, Any]:
         "cpu_s": cpu,
         "peak_bytes": peak,
         "peak_over_start_bytes": peak - before,
-        "address_space_peak_bytes": _memory("VmPeak"),
+        "address_space_peak_bytes": memory("VmPeak"),
     }
     return figures | outcome.facts
 
@@ -129,7 +129,7 @@ def _reset_peak() -> None:
         print("the high-water mark of memory cannot be reset here", file=sys.stderr)
 
 
-def _memory(field_name: str) -> int:
+def memory(field_name: str) -> int:
     """A line of /proc/self/status, in bytes."""
     lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
     value = next(line for line in lines if line.startswith(f"{field_name}:"))

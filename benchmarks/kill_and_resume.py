@@ -5,7 +5,7 @@
 
 A trial starts a run in a forked process, kills it with SIGKILL after a random time, and resumes it with another one, which is
 killed too in every second trial and resumed again. The state is saved every second: many kills hit a file being written.
-Writes ``benchmarks/results/kill_and_resume.json``; nothing in it is a measurement, so other work on the machine does no harm.
+``--out benchmarks/results`` records it; nothing in it is a measurement, so other work on the machine does no harm.
 Ends with status 1 if any final weight differs in any bit, or the metrics do not have every epoch once.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 
 from stcanet.config import load_toml, make_config
 from stcanet.data.synthetic import SynthConfig, generate
@@ -58,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS / "kill_and_resume.json")
+    add_out(parser)
     options = parser.parse_args()
     rng = random.Random(options.seed)
     report: dict[str, Any] = {"benchmark": "kill_and_resume", "environment": environment("torch"), "epochs": EPOCHS}
@@ -74,7 +74,7 @@ def main() -> None:
         assert finish(start_run(root, reference, resume=False)) == 0
         duration = time.monotonic() - start
         report["trials"] = [trial(root, reference, duration, rng, number) for number in range(1, options.trials + 1)]
-    write_result(options.out, report)
+    write_result(options.out, "kill_and_resume", report)
     raise SystemExit(not all(row["same_weights"] and row["clean"] for row in report["trials"]))
 
 

@@ -3,7 +3,7 @@
     python benchmarks/kill_gallery.py --kills 100
 
 Every time the gallery must open, pass its check, and hold all that was acknowledged, and of the call that was killed all or
-nothing. Status 1 where it does not. Writes ``benchmarks/results/gallery_kills.json``.
+nothing. Status 1 where it does not. ``--out benchmarks/results`` records it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 
 from stcanet_runtime import Gallery
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gallery_kills.json")
+    add_out(parser)
     options = parser.parse_args()
     moments = random.Random(options.seed)
     acknowledged = unacknowledged = 0
@@ -91,7 +91,7 @@ def main() -> None:
         "calls_kept_though_not_acknowledged": unacknowledged,
         "lost": 0,
     }
-    write_result(options.out, report)
+    write_result(options.out, "gallery_kills", report)
 
 
 if __name__ == "__main__":

@@ -112,12 +112,12 @@ def _torchreid() -> Any:
         unittest.mock.patch.dict(sys.modules, {"torchreid": ModuleType("torchreid")}),
         warnings.catch_warnings(action="ignore"),
     ):
-        return _load("torchreid_rank_alone", Path(spec.origin).parent / "reid" / "metrics" / "rank.py")
+        return load_alone("torchreid_rank_alone", Path(spec.origin).parent / "reid" / "metrics" / "rank.py")
 
 
 def fastreid_cython(distances: Matrix, q_people: People, g_people: People, *, library: str) -> Outcome:
     """The same by the Cython code of the installed package fastreid, which `build_fastreid` built."""
-    module = _load("rank_cy", Path(library))
+    module = load_alone("rank_cy", Path(library))
     distances = distances[:, : len(g_people)]
     cmc, precisions, penalties = module.evaluate_cy(distances, *_ids(q_people, g_people), MAX_RANK)
     figures = np.array([np.mean(precisions), np.mean(penalties)], np.float64)
@@ -142,7 +142,8 @@ def build_fastreid(folder: Path) -> Path:
     return next(folder.glob("rank_cy*.so"))
 
 
-def _load(name: str, path: Path) -> Any:
+def load_alone(name: str, path: Path) -> Any:
+    """A module from its file, without the package around it."""
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from isolated import Outcome
 from numpy.typing import NDArray
+from peers_evaluate import load_alone
 
 from stcanet_runtime.backends import get_backend
 
@@ -126,11 +127,7 @@ def torchreid_rerank(query: Embeddings, gallery: Embeddings, *, k1: int, k2: int
         raise ModuleNotFoundError("torchreid is not installed")
     # The package imports PyTorch, OpenCV and more; its re-ranking needs NumPy alone.
     path = Path(spec.origin).parent / "reid" / "utils" / "rerank.py"
-    module_spec = importlib.util.spec_from_file_location("torchreid_rerank_alone", path)
-    assert module_spec is not None
-    assert module_spec.loader is not None
-    module = importlib.util.module_from_spec(module_spec)
-    module_spec.loader.exec_module(module)
+    module = load_alone("torchreid_rerank_alone", path)
     q_g, q_q, g_g = euclidean(query, gallery), euclidean(query, query), euclidean(gallery, gallery)
     return Outcome({"distances": module.re_ranking(q_g, q_q, g_g, k1, k2, lambda_value)})
 

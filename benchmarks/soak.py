@@ -6,7 +6,7 @@ Frames of random sizes and formats with random boxes, some of them malformed, go
 drops, a `TrackletBuffer` and a `Gallery` from which entries expire. Without a package an untrained `stcanet-tiny` is exported.
 Memory is that of the process (RSS), each second. Flat: the medians of the first and the last quarter of what follows the
 warm-up (a quarter of the time) are within 2 %.
-Writes ``benchmarks/results/soak.json``; status 1 where something is wrong.
+``--out benchmarks/results`` records it; status 1 where something is wrong.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_gallery import resident
-from provenance import RESULTS, environment, write_result
+from isolated import memory as memory_of
+from provenance import add_out, environment, write_result
 
 from stcanet_runtime import AsyncEncoder, DroppedError, Encoder, Gallery, StcanetError, TrackletBuffer
 
@@ -142,7 +142,7 @@ def run(encoder: Encoder, gallery: Gallery, seconds: float, seed: int) -> dict[s
         soak.step(rng, number)
         number += 1
         if now >= last + 1:
-            memory.append(resident())
+            memory.append(memory_of("VmRSS"))
             last = now
     soak.finish()
     steady = memory[int(len(memory) * WARM_UP) :]
@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--package", type=Path)
     parser.add_argument("--provider", default="auto")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=RESULTS / "soak.json")
+    add_out(parser)
     options = parser.parse_args()
     logging.getLogger("stcanet_runtime").setLevel("ERROR")  # malformed frames are wanted here
     with tempfile.TemporaryDirectory() as scratch:
@@ -184,7 +184,7 @@ def main() -> int:
         with Gallery.create(Path(scratch) / "soak.gallery", encoder.dim, encoder.model_sha256 or "soak") as gallery:
             result = run(encoder, gallery, 60 * options.minutes, options.seed)
     print(result)
-    write_result(options.out, {"benchmark": "soak", "environment": environment(), "result": result})
+    write_result(options.out, "soak", {"benchmark": "soak", "environment": environment(), "result": result})
     return 1 if result["wrong"] else 0
 
 

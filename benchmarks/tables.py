@@ -31,7 +31,8 @@ MARKS = re.compile(r"(<!-- measured -->\n).*?(<!-- /measured -->)", re.DOTALL)
 INTRO = """# Benchmarks
 
 Generated from `benchmarks/results/*.json` by `benchmarks/tables.py`. Every file there names the commit, the hardware and the
-versions; the scripts beside it make it again. Machines differ and shared ones are noisy: compare within one table.
+versions, newer ones the command too; the scripts beside it make it again, with `--out benchmarks/results`. Machines differ and
+shared ones are noisy: compare within one table.
 """
 
 
@@ -76,9 +77,10 @@ def machine(report: dict[str, Any]) -> str:
     facts = report["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in facts["versions"].items() if version)
     units = [feature for feature in facts["cpu_features"] if feature.startswith(("avx512f", "amx_bf16", "avx2"))]
+    called = f"; `{facts['command']}`" if "command" in facts else ""  # of what was measured before it was recorded
     return (
         f"{facts['cpus']} cores of {facts['processor']} ({', '.join(units)}), load {facts['load_average']} at the start; "
-        f"Python {facts['python']}, {versions}; commit {facts['commit']}."
+        f"Python {facts['python']}, {versions}; commit {facts['commit']}{called}."
     )
 
 
@@ -89,6 +91,7 @@ TABLES: dict[str, Table] = {
     "attention": tables_cuda.attention,
     "cuda_registers": tables_cuda.registers,
     "custom_op": tables_custom_op.custom_op,
+    "deployed": deployed,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
     "gallery": tables_gallery.gallery,
@@ -105,7 +108,7 @@ TABLES: dict[str, Table] = {
     "soak": tables_soak.soak,
     "training": tables_training.training,
 }
-"""By the ``benchmark`` of a result file; those without one are of `deployed`."""
+"""By the ``benchmark`` of a result file."""
 
 README_TABLES: dict[str, Table] = {"rerank": tables_rerank.rerank_picture}
 """What README.md shows, by the name of the file, followed by those of `deployed`."""
@@ -123,22 +126,16 @@ def load() -> dict[str, dict[str, Any]]:
 
 def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     """Every generated page by path."""
-    kinds = {name: report.get("benchmark", "") for name, report in reports.items()}
-    makers = {name: TABLES.get(kind, deployed) for name, kind in kinds.items()}
+    makers = {name: TABLES[report["benchmark"]] for name, report in reports.items()}
     contents = [f"* [{name}](#{name}): {str(make.__doc__).splitlines()[0]}" for name, make in makers.items()]
     sections = [f"## {name}\n\n{table(report, makers[name])}\n" for name, report in reports.items()]
     shown = [table(reports[name], make) for name, make in README_TABLES.items() if name in reports]
     # Those of trained models come last: the text that follows them in README.md is about them.
-    shown += [table(report, deployed) for name, report in reports.items() if kinds[name] not in TABLES]
+    shown += [table(report, deployed) for name, report in reports.items() if makers[name] is deployed]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    export = (ROOT / "export" / "README.md").read_text(encoding="utf-8")
     block = "\n\n".join(shown)
-    precisions = "\n\n".join(
-        table(report, tables_precision.precision) for name, report in reports.items() if kinds[name] == "precision"
-    )
     charts = {ROOT / "benchmarks" / tables_rerank.CHART: rerank_chart(reports["rerank"])} if "rerank" in reports else {}
     return charts | {
-        ROOT / "export" / "README.md": MARKS.sub(lambda match: f"{match[1]}{precisions}\n{match[2]}", export),
         ROOT / "BENCHMARKS.md": "\n".join([INTRO, *contents, "", *sections]),
         ROOT / "README.md": MARKS.sub(lambda match: f"{match[1]}{block}\n{match[2]}", readme),
     }

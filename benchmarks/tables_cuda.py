@@ -7,18 +7,15 @@ from typing import Any
 
 
 def registers(report: dict[str, Any]) -> Iterator[str]:
-    """Registers of the CUDA kernels by architecture."""
-    columns = list(next(iter(report["kernels"].values())))
-    yield (
-        f"Compiled with nvcc {report['nvcc']}, not run. Registers of a thread, and bytes that it spills where it does; "
-        "4: an empty kernel, of a type that Turing does not multiply."
-    )
+    """Registers and spills of the CUDA kernels by architecture."""
+    yield f"Compiled with nvcc {report['nvcc']} without a warning, not run. Registers of a thread, and bytes that it spills."
     yield ""
-    yield f"| kernel | {' | '.join(columns)} |"
-    yield "|---|" + "---|" * len(columns)
-    for kernel, by in report["kernels"].items():
-        cells = [_cell(by[column]) for column in columns]
-        yield f"| `{kernel}` | {' | '.join(cells)} |"
+    yield "| architecture | kernels | most registers | spills |"
+    yield "|---|---|---|---|"
+    for architecture, found in report["architectures"].items():
+        spills = [f"`{kernel}`: {facts['spilled_bytes']} B" for kernel, facts in found["spilling"].items()]
+        most = f"{found['most_registers']}: `{found['of']}`"
+        yield f"| {architecture} | {found['kernels']} | {most} | {', '.join(spills) or 'none'} |"
     yield ""
 
 
@@ -74,8 +71,3 @@ def rerank(report: dict[str, Any]) -> Iterator[str]:
         figures = f"{row['search_ms']:.1f} | {row['rerank_ms']:.1f} | {row['peak_mib']:,.0f} | {row['processor_ms']:,.0f}"
         yield f"| {row['name']} | {', '.join(map(str, row['sizes']))} | {figures} | {row['differing']} |"
     yield ""
-
-
-def _cell(facts: dict[str, int]) -> str:
-    spilled = f" ({facts['spilled_bytes']} B)" if facts["spilled_bytes"] else ""
-    return f"{facts['registers']}{spilled}"

@@ -1,10 +1,11 @@
 """Train on a data set, evaluate, export, and evaluate the package again: the figures of the README.
 
-    python benchmarks/train_and_deploy.py market1501/ --run runs/market --recipe recipes/tiny-scratch.toml --name market_tiny
+    python benchmarks/train_and_deploy.py market1501/ --run runs/market --recipe recipes/tiny-scratch.toml --name market_tiny \\
+        --out benchmarks/results
     python benchmarks/train_and_deploy.py market1501/ --run runs/market --name market_tiny    # trained already
 
-Writes retrieval figures of PyTorch and of the package under each provider that can run here, training time, sizes, hardware,
-versions and commit to ``benchmarks/results/NAME.json``. Leave the machine alone meanwhile.
+Retrieval figures of PyTorch and of the package under each provider that can run here, training time, sizes, hardware, versions
+and commit; ``--out FOLDER`` records them as NAME.json. Leave the machine alone meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from provenance import RESULTS, environment, write_result
+from provenance import add_out, environment, write_result
 
 from stcanet.commands.train import TrainingProgress
 from stcanet.config import load_toml, make_config
@@ -35,8 +36,10 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="run folder: to make with --recipe, or else of a finished run")
     parser.add_argument("--recipe", type=Path)
     parser.add_argument("--name", required=True, help="of the result file")
+    add_out(parser)
     options = parser.parse_args()
-    report: dict[str, Any] = {"environment": environment("torch", "onnxruntime", "onnxruntime-ep-openvino")}
+    facts = environment("torch", "onnxruntime", "onnxruntime-ep-openvino")
+    report: dict[str, Any] = {"benchmark": "deployed", "environment": facts}
     if options.recipe:
         config = make_config(load_toml(options.recipe), {"data": str(options.data)})
         with TrainingProgress(config.epochs) as progress:
@@ -61,7 +64,7 @@ def main() -> None:
         report["results"][provider] = {**figures(scored), "images_per_second": len(paths) / seconds}
     for name, row in report["results"].items():
         print(name, row)
-    write_result(RESULTS / f"{options.name}.json", report)
+    write_result(options.out, options.name, report)
 
 
 def training(run: Path) -> dict[str, Any]:

@@ -61,11 +61,11 @@ def test_ways_of_ours_agree(function, inputs, ours):
 
 def test_the_whole_run_in_processes_with_its_table(tmp_path, monkeypatch):
     report = {}
-    monkeypatch.setattr(bench_evaluate, "write_result", lambda path, result: report.update({"path": path, **result}))
+    monkeypatch.setattr(bench_evaluate, "write_result", lambda *found: report.update({"place": found[:2], **found[2]}))
     arguments = "--query 40 --gallery 200 --identities 12 --depth 16 --repeats 1 --skip torchreid fastreid"
     monkeypatch.setattr("sys.argv", ["bench_evaluate", *arguments.split(), "--scratch", str(tmp_path), "--out", str(tmp_path)])
     bench_evaluate.main()
-    assert report["path"].name == "evaluate.json"
+    assert report["place"] == (tmp_path, "evaluate")
     rows = report["results"]["matrix"] | report["results"]["embeddings"]
     assert not [row["error"] for row in rows.values() if "error" in row]
     assert max(row["mAP_difference"] for row in rows.values()) < 1e-12

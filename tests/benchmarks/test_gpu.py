@@ -63,7 +63,7 @@ def test_what_fails_is_a_problem_and_the_rest_is_measured(monkeypatch: pytest.Mo
     monkeypatch.setattr(bench_attention, "compare", compare)
     monkeypatch.setattr(bench_attention, "compare_relation", lambda *_: [relation("fused", 1e-3)])
     monkeypatch.setattr(bench_attention, "show", lambda _rows: None)
-    monkeypatch.setattr(bench_attention, "write_result", lambda _path, report: reports.append(copy.deepcopy(report)))
+    monkeypatch.setattr(bench_attention, "write_result", lambda _folder, _name, report: reports.append(copy.deepcopy(report)))
     before = torch.get_float32_matmul_precision()
     try:
         with pytest.raises(SystemExit, match=r"image, stage 2, bf16: CUDA: launching failed; image, stage 3, bf16: .*"):
