@@ -16,7 +16,7 @@ from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError, ImageError, OptionError, StcanetError
 from stcanet_runtime.files import atomic_path, check_writable
 from stcanet_runtime.npz import read_npz
-from stcanet_runtime.tracklets import Progress
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.wording import counted
 
 _OTHER_MODELS = "the embeddings are of different models; embed all of them with one"

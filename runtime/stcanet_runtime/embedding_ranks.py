@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import Backend
 from stcanet_runtime.backends.matches import Thresholds
-from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.embeddings import conversion_bytes
 from stcanet_runtime.errors import MemoryLimitError
 from stcanet_runtime.figures import Ranks
 from stcanet_runtime.ground_truth import GroundTruth
+from stcanet_runtime.progress import Progress
 
 DEFAULT_BUDGET = 256 << 20
 """Bytes for pairs, blocks and conversions when no limit is given."""

@@ -23,10 +23,11 @@ from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.manifest import Manifest
 from stcanet_runtime.package import load_verified, model_path, unchanged, verify_whole
 from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.providers import Resources
 from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.signature import verify_signature
-from stcanet_runtime.tracklets import ALL_FRAMES, Progress, Sampling, embed_tracklets
+from stcanet_runtime.tracklets import ALL_FRAMES, Sampling, embed_tracklets
 
 OnError = Callable[[int, ImageError], None]
 """Called with the position of an image that cannot be read and the reason; that image then has no row."""

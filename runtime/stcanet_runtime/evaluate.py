@@ -15,13 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.arrays import as_array, check_count
 from stcanet_runtime.backends import get_backend
-from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric
 from stcanet_runtime.embedding_ranks import embedding_ranks
 from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.figures import DISTRACTOR_PID, APRule, Evaluation, Protocol, Ranks, check_ap_rule, summarise
 from stcanet_runtime.ground_truth import JUNK_PID, GroundTruth
+from stcanet_runtime.progress import Progress
 
 __all__ = ["DISTRACTOR_PID", "JUNK_PID", "Evaluation", "Protocol", "evaluate", "evaluate_embeddings"]
 

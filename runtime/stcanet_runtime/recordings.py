@@ -20,7 +20,7 @@ from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.identifier import Identifier
 from stcanet_runtime.identities import Track
 from stcanet_runtime.mot import Boxes, load_mot
-from stcanet_runtime.tracklets import Progress
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.video import frame_rate, read_video, video_writer
 
 _COLORS = (

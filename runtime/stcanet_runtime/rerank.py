@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from stcanet_runtime.backends import get_backend, resolve
-from stcanet_runtime.backends.neighbours import Progress
 from stcanet_runtime.distance import check_metric, form_pair
 from stcanet_runtime.kreciprocal import Reranking, Settings, variant_power
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.ranking import SearchResult, as_groups
 from stcanet_runtime.rerank_memory import Task
 from stcanet_runtime.rerank_output import as_place

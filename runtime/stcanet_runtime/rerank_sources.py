@@ -9,11 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.arrays import as_array
 from stcanet_runtime.backends import Backend, reference_distance
-from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Sparse
 from stcanet_runtime.distance import as_pair
 from stcanet_runtime.embeddings import MAX_MAGNITUDE, conversion_bytes
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.kreciprocal import Settings
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.rerank_output import check_apart
 
 

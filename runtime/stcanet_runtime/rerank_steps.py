@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.arrays import check_count
 from stcanet_runtime.backends import reference
-from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Progress, Sparse, overlap_costs, row_groups
+from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Sparse, overlap_costs, row_groups
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.files import check_writable
 from stcanet_runtime.kreciprocal import Settings, encode
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.ranking import SearchResult, best_of
 from stcanet_runtime.rerank_memory import Task, check_sets, plan_scratch, shortlist_length
 from stcanet_runtime.rerank_output import check_array, save_blocks

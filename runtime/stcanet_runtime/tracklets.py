@@ -17,14 +17,13 @@ from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.preprocess import ImageSource, placed
+from stcanet_runtime.progress import Progress
 
 Frames = Literal["all", "quick"]
 FRAMES: tuple[Frames, ...] = get_args(Frames)
 QUICK_STRIDES = (8, 4, 2, 1)
 """Distances in frames that the quick evaluation tries, the largest first; 8 is the stride of the training clips."""
 
-Progress = Callable[[int, int], None]
-"""Called with (done, total) after each batch."""
 EmbedClips = Callable[[UInt8Array], tuple[Float32Array, Float32Array | None]]
 """uint8 clips ``[N, T, H, W, 3]`` to unit embeddings ``[N, D]`` and the lengths ``[N]`` of their features, where known."""
 

@@ -22,6 +22,7 @@ from stcanet.commands.options import (
 )
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
+from stcanet_runtime.rerank import Reranking
 
 if TYPE_CHECKING:
     from stcanet.evaluation import EvaluationSettings, Matrix
@@ -42,9 +43,9 @@ def cross(
     metric: METRIC = "cosine",
     ap: AP = "rectangle",
     rerank: RERANK = False,
-    k1: K1 = 20,
-    k2: K2 = 6,
-    lambda_value: LAMBDA = 0.3,
+    k1: K1 = Reranking.k1,
+    k2: K2 = Reranking.k2,
+    lambda_value: LAMBDA = Reranking.lambda_value,
     device: DEVICE = "auto",
     provider: PROVIDER = "auto",
     batch_size: BATCH_SIZE = 64,

@@ -5,7 +5,7 @@ No torch and no randomness here: which frames are taken, and how they are varied
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 from stcanet.data.masks import MaskFolder
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.preprocess import load_image, resize
-
-Progress = Callable[[int, int], None]
-"""Called with (frames done, frames in all)."""
+from stcanet_runtime.progress import Progress
 
 _READERS = 8  # decoding leaves the interpreter's lock, the rest of a read does not: more do not help
 

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.config import Cache
-from stcanet.data.frames import FrameFiles, Frames, Progress
+from stcanet.data.frames import FrameFiles, Frames
 from stcanet.data.memory import available_memory
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
 from stcanet_runtime.files import atomic_path, lock
+from stcanet_runtime.progress import Progress
 
 FORMAT = "1"
 """Part of the key of a cache file; another number when what is in it changes."""

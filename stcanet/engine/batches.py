@@ -17,7 +17,7 @@ from torch import Tensor
 from stcanet.config import TrainConfig
 from stcanet.data.augment import Variation, draw_variation, vary
 from stcanet.data.datasets import Sample
-from stcanet.data.frames import FrameFiles, Progress
+from stcanet.data.frames import FrameFiles
 from stcanet.data.loader import BatchLoader, RawBatch, frame_paths, label_map
 from stcanet.data.masks import MaskFolder
 from stcanet.data.sampling import PKSampler
@@ -25,6 +25,7 @@ from stcanet.data.store import open_frames
 from stcanet.engine.distributed import ALONE, World
 from stcanet.model import Normalize
 from stcanet_runtime.errors import OptionError
+from stcanet_runtime.progress import Progress
 
 _FEW = 0.7
 """A part of the images that is worth a note; data sets of this field have 0.9 and more in an epoch."""

@@ -14,7 +14,8 @@ from stcanet.data.scoring import embed_sides, identities
 from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.settings import EvaluationSettings
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.tracklets import Progress, Sampling
+from stcanet_runtime.progress import Progress
+from stcanet_runtime.tracklets import Sampling
 from stcanet_runtime.wording import counted
 
 EMBEDDINGS = ("query.npz", "gallery.npz")

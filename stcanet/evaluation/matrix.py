@@ -14,7 +14,7 @@ from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.result import Result, judge
 from stcanet.evaluation.settings import EvaluationSettings
 from stcanet_runtime.errors import StcanetError
-from stcanet_runtime.tracklets import Progress
+from stcanet_runtime.progress import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")

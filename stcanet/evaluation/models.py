@@ -13,8 +13,9 @@ from stcanet.data.datasets import Sample
 from stcanet.engine import run_files
 from stcanet_runtime.archive import is_archive_name
 from stcanet_runtime.files import sha256_file
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.providers import check_name
-from stcanet_runtime.tracklets import Progress, Sampling
+from stcanet_runtime.tracklets import Sampling
 
 
 class RetrievalModel(Protocol):

@@ -29,9 +29,10 @@ from stcanet.report.page import Section, curves, figures, paragraph, picture, pr
 from stcanet.report.run import RunRecord, read_run
 from stcanet_runtime.errors import CheckpointError, DataError, StcanetError
 from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import draw_sheet
-from stcanet_runtime.tracklets import ALL_FRAMES, Progress
+from stcanet_runtime.tracklets import ALL_FRAMES
 
 _LOG_LINES = 200
 _MASK_SIZE = (128, 64)  # at which maps and masks are compared, whatever the size of the network's input

@@ -56,6 +56,17 @@ def test_names_are_printed_as_they_are(capsys: pytest.CaptureFixture[str], monke
     assert "small[/]" in out
 
 
+@pytest.mark.parametrize(("seconds", "lines"), [(0.0, "embedding: 1,200 of 5,000\nembedding: 1,300\n"), (30.0, "")])
+def test_without_a_terminal_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, seconds: float, lines: str
+) -> None:
+    monkeypatch.setattr("stcanet_runtime.cli.progress.LINE_SECONDS", seconds)
+    with progress_bar("embedding") as progress:
+        progress(1200, 5000)
+        progress(1300, 1300)  # of a camera, which has no end
+    assert capsys.readouterr() == ("", lines)
+
+
 def test_a_provider_that_is_built_in_and_cannot_run_is_left_out(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers, "available_providers", lambda: {"cpu": None, "tensorrt": None, "cuda": "no"})
     done = CliRunner().invoke(app, ["bench", str(package), "--batch", "1", "--seconds", "0", "--json"])

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends.gpu_device import why_not as _why_not_gpu
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Progress, Sparse
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, install_hint, quote_choices
+from stcanet_runtime.progress import Progress
 
 if TYPE_CHECKING:
     from stcanet_runtime.frames import Frame  # imports this package

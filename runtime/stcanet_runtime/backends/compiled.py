@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from stcanet_runtime import _kernels
 from stcanet_runtime.backends import weights as set_weights
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
 from stcanet_runtime.frames import Frame
 from stcanet_runtime.machine import cores
+from stcanet_runtime.progress import Progress
 
 MAX_THREADS = 1 << 16
 """As in ``csrc``; more than any machine grants."""

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from stcanet_runtime.backends import gpu_search
 from stcanet_runtime.backends.gpu_device import Array, Device, put
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
+from stcanet_runtime.progress import Progress
 
 _VALUE_BYTES = 24  # scratch for a distance: itself as it came, as float64, and whether it is NaN
 

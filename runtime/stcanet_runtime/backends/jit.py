@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import numpy_, numpy_top
 from stcanet_runtime.backends.jit_kreciprocal import average, blend, expand, overlaps, smallest
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours
 from stcanet_runtime.backends.numpy_neighbours import KEY_BYTES, hide, screened_neighbours
 from stcanet_runtime.backends.numpy_pairs import squared_lengths
 from stcanet_runtime.backends.reference_distance import PARTIALS
 from stcanet_runtime.backends.screen import BLOCK_KEYS, make_screen
 from stcanet_runtime.backends.weights import weights
+from stcanet_runtime.progress import Progress
 
 __all__ = [
     "average",

@@ -15,9 +15,6 @@ CONVERTED_ELEMENTS = 1 << 22
 
 _STAGE_BYTES = 32 << 20
 
-Progress = Callable[[int, int], None]
-"""Called as ``progress(done, total)`` between blocks, from the calling thread; an exception from it stops the work."""
-
 
 PairDistances = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]
 """Exact distances [P] of the pairs (rows, cols) [P] of the joint set."""

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, row_groups
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, row_groups
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import kth_bound, make_joint_screen
+from stcanet_runtime.progress import Progress
 
 KEY_BYTES = 8
 """Scratch for a key: the float32, its share of the group minima, and of the selection's temporaries."""

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.backends.numpy_distance import distance_matrix
 from stcanet_runtime.backends.numpy_pairs import PairMeter
 from stcanet_runtime.backends.screen import UNIT64, rough_squared_lengths
+from stcanet_runtime.progress import Progress
 
 _TILE_BYTES = 16
 """Scratch for a distance of a tile: itself, and its share of the temporaries."""

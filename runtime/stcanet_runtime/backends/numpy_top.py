@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.formulas import final
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Progress, Sparse, overlap_costs, row_groups
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Sparse, overlap_costs, row_groups
 from stcanet_runtime.backends.numpy_neighbours import place_best
+from stcanet_runtime.progress import Progress
 
 _CANDIDATE_BYTES = 128
 

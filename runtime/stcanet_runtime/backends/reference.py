@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import formulas, reference_ranks, reference_resize, reference_stages
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Progress, Sparse, joint_rows
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Sparse, joint_rows
 from stcanet_runtime.backends.reference_distance import distance_matrix, pair_distance
+from stcanet_runtime.progress import Progress
 
 READS_FLOAT16 = False
 ON_DEVICE = False

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.matches import Thresholds, Truth
-from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, Progress
+from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.backends.reference_distance import distance_matrix
+from stcanet_runtime.progress import Progress
 
 
 def ranks(distances: NDArray[Any], truth: Truth) -> NDArray[np.int64] | None:

@@ -11,6 +11,7 @@ from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_threshold, check_value
 from stcanet_runtime.cli.text import say, say_written
+from stcanet_runtime.rerank import Reranking
 
 app = typer.Typer(
     help=with_examples(
@@ -162,9 +163,9 @@ def search(
         typer.Option(callback=_check_templates, help="What stands for an identity: all, mean, or a number of its embeddings."),
     ] = "all",
     rerank: RERANK = False,
-    k1: K1 = 20,
-    k2: K2 = 6,
-    lambda_value: LAMBDA = 0.3,
+    k1: K1 = Reranking.k1,
+    k2: K2 = Reranking.k2,
+    lambda_value: LAMBDA = Reranking.lambda_value,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png).")] = None,
     as_json: JSON = False,
 ) -> None:
@@ -172,7 +173,6 @@ def search(
     from stcanet_runtime.cli import gallery_entries, gallery_search
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.rerank import Reranking
 
     check_apart([gallery, package, *sources], ("--sheet", sheet))
     if sheet is not None:

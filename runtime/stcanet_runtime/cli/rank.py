@@ -9,6 +9,7 @@ import typer
 
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, SAME_CAMERA, check_apart
+from stcanet_runtime.rerank import Reranking
 
 
 @examples("""
@@ -22,9 +23,9 @@ def rank(
     top_k: Annotated[int, typer.Option(min=1, help="Matches per query.")] = 10,
     metric: METRIC = "cosine",
     rerank: RERANK = False,
-    k1: K1 = 20,
-    k2: K2 = 6,
-    lambda_value: LAMBDA = 0.3,
+    k1: K1 = Reranking.k1,
+    k2: K2 = Reranking.k2,
+    lambda_value: LAMBDA = Reranking.lambda_value,
     sheet: Annotated[Path | None, typer.Option(help="Picture of the ranked lists to write (.png); needs the crops.")] = None,
     sheet_rows: Annotated[int, typer.Option(min=1, help="Queries on the sheet, evenly picked.")] = 8,
     same_camera: SAME_CAMERA = False,
@@ -36,7 +37,6 @@ def rank(
     from stcanet_runtime.cli.text import print_json, say_written
     from stcanet_runtime.crop_embeddings import load
     from stcanet_runtime.files import check_picture
-    from stcanet_runtime.rerank import Reranking
 
     check_apart([query, gallery], ("--sheet", sheet))
     if sheet is not None:

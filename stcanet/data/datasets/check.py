@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
 from stcanet_runtime.errors import ImageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.preprocess import load_image
+from stcanet_runtime.progress import Progress
 
 EXAMPLES = 5
 """Cases that are named of each finding; all are counted."""
@@ -27,7 +28,7 @@ class Finding:
     examples: tuple[str, ...]
 
 
-def check_dataset(dataset: ReIDDataset, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
+def check_dataset(dataset: ReIDDataset, progress: Progress | None = None) -> list[Finding]:
     """Decode every image and look for what spoils training or figures.
 
     Args:
@@ -91,7 +92,7 @@ def _in_several(listed: Mapping[Path, Sequence[str]], cameras: bool) -> list[str
     return [f"{path}: {', '.join(held)}" for path, held in listed.items() if len(set(held)) > 1 and set(held) != allowed]
 
 
-def _inspect(paths: Collection[Path], progress: Callable[[int, int], None] | None) -> tuple[list[str], list[tuple[Path, Path]]]:
+def _inspect(paths: Collection[Path], progress: Progress | None) -> tuple[list[str], list[tuple[Path, Path]]]:
     """Why images cannot be read, and pairs of files with the same bytes (each with the first of its kind)."""
     unreadable: list[str] = []
     first: dict[str, Path] = {}

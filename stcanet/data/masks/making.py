@@ -17,11 +17,11 @@ from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path, save_picture
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
+from stcanet_runtime.progress import Progress
 
 _SHEET_ROWS, _SHEET_HEIGHT, _SHEET_WIDTH = 8, 256, 128
 
 ReadLabels = Callable[[Path], NDArray[np.uint8]]
-Progress = Callable[[int, int], None]
 
 
 def make_masks(

@@ -16,6 +16,7 @@ from stcanet.data.synthetic.scene import render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet_runtime.errors import DataError, OptionError
 from stcanet_runtime.files import replacing_folder
+from stcanet_runtime.progress import Progress
 
 MARKER = "synthetic.json"
 """File in the root of a generated dataset: its configuration and counts. It marks the folder as ours to replace."""
@@ -23,9 +24,6 @@ MARKER = "synthetic.json"
 MASK_FOLDER = "masks"
 _REFERENCE_SUFFIX = "_train_seg_part4"
 _PIECE = 64  # images per unit of work: large enough to hide the cost of handing it over
-
-Progress = Callable[[int, int], None]
-"""Called with (images done, images in all)."""
 
 
 def generate(
