@@ -225,7 +225,6 @@ class AsyncEncoder:
 
     def _fail(self, job: _Job, error: Exception) -> None:
         self._count("failed")
-        _logger.warning("a frame failed: %s", error, extra={"event": "frame_failed"})
         job.future.set_exception(error)
 
     def _drop(self, job: _Job, why: str) -> None:

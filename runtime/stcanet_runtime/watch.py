@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import json
 import logging
-import os
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,15 +19,14 @@ from stcanet_runtime.asynchronous import AsyncEncoder
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import BoxEmbeddings, Encoder
 from stcanet_runtime.errors import DataError, DroppedError, GalleryError, StcanetError
-from stcanet_runtime.files import write_json
 from stcanet_runtime.frames import FrameSource
 from stcanet_runtime.gallery import Gallery
+from stcanet_runtime.health import write_health
+from stcanet_runtime.lines import Write
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.video import VideoFrame, import_av, is_url, read_video, without_login
 
-Write = Callable[[dict[str, Any]], None]
 _FIRST_WAIT, _LONGEST_WAIT = 1.0, 60.0  # seconds until a camera that was lost is tried again
-_LONGEST_LOADING = 1800.0  # seconds: engines of several models, on a small box
 _LAST_WAIT = 2.0  # for a camera that may be silent: its thread ends with the process
 _logger = logging.getLogger(__name__)
 
@@ -100,13 +95,17 @@ class _Camera:
         future.add_done_callback(lambda done: self._finish(done, seen, frame.number, boxes))
 
     def _finish(self, done: Future[BoxEmbeddings], seen: float, number: int, boxes: list[NDArray[np.float64]]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            return  # the stream counted it, and logged what failed
+        if done.cancelled():
+            return
+        if (failure := done.exception()) is not None:  # the stream counted it
+            if not isinstance(failure, DroppedError):
+                extra = {"event": "frame_failed", "camera": self.name, "frame": number}
+                _logger.warning("%s: frame %d failed: %s", self.name, number, failure, extra=extra)
+            return
         embeddings, valid = done.result()
         try:
-            for place in np.flatnonzero(valid).tolist():
-                line = {"time": seen, "camera": self.name, "frame": number, "box": boxes[0][place].tolist()}
-                self._watch.write(line | self._watch.name(embeddings[place]))
+            for box, who in zip(boxes[0][valid].tolist(), self._watch.name(embeddings[valid]), strict=True):
+                self._watch.write({"time": seen, "camera": self.name, "frame": number, "box": box, **who})
                 self.unwritten = None
         except (BrokenPipeError, GalleryError) as error:  # a file that was replaced is opened by the next process only
             self._watch.end(error)
@@ -163,7 +162,7 @@ class Watch:
         """Watch until `stop` is set or all cameras have ended; then finish the frames that wait.
 
         Args:
-            health: File for what `check_health` reads, written every `interval` seconds.
+            health: File for what `health.check_health` reads, written every `interval` seconds.
             interval: Seconds.
 
         Returns:
@@ -204,111 +203,14 @@ class Watch:
         self._ended_by = error
         self.stop.set()
 
-    def name(self, embedding: NDArray[np.float32]) -> dict[str, Any]:
-        """Who this is, or the embedding where there is nobody to compare it with."""
+    def name(self, embeddings: NDArray[np.float32]) -> list[dict[str, Any]]:
+        """Who these [N, D] are, or the embeddings where there is nobody to compare them with."""
         if self.gallery is None:
-            return {"embedding": embedding.tolist()}
-        decision = self.gallery.decide(embedding[None], self.threshold)[0]
-        return {"identity": decision.identity, "distance": decision.nearest.distance if decision.nearest else None}
+            return [{"embedding": embedding} for embedding in embeddings.tolist()]
+        found = self.gallery.decide(embeddings, self.threshold) if len(embeddings) else []
+        return [{"identity": one.identity, "distance": one.nearest.distance if one.nearest else None} for one in found]
 
     def _report(self, health: str | Path | None, started: float) -> None:
         cameras = {camera.name: camera.facts() for camera in self._cameras}
         _logger.info("watching", extra={"event": "counts", "cameras": cameras})
-        _write_health(health, {"started": started, "cameras": cameras})
-
-
-def append_lines(file: io.FileIO) -> Write:
-    """What a `Watch` writes to: whole lines at the end of a file, opened without a buffer.
-
-    What a full disk took of a line is cut off again: the lines after it would continue it.
-    """
-
-    def write(line: dict[str, Any]) -> None:
-        end, left = os.fstat(file.fileno()).st_size, json.dumps(line).encode() + b"\n"
-        try:
-            while left:
-                left = left[file.write(left) :]
-        except OSError as error:
-            with suppress(OSError):  # a pipe has no end to cut off
-                file.truncate(end)
-                file.seek(end)  # a shell's > does not append
-            error.filename = str(file.name)
-            raise
-
-    return write
-
-
-@contextmanager
-def report_loading(health: str | Path | None) -> Iterator[None]:
-    """Write the health file of a `Watch` that is not there yet: models may be compiled for minutes. An error takes it away.
-
-    Once, and not again and again from a thread: older versions of ONNX Runtime let no other thread run meanwhile.
-    """
-    _write_health(health, {"started": time.time(), "loading": True, "cameras": {}})
-    try:
-        yield
-    except BaseException:
-        if health is not None and Path(health).is_file():  # or it would say for half an hour that models load
-            with suppress(OSError):
-                Path(health).unlink()
-        raise
-
-
-def _clock_zero() -> float:
-    """When the monotonic clock, which all processes share, was 0; another time once the clock was set.
-
-    Boxes without a battery set theirs minutes after they started, when models load or cameras are watched already.
-    """
-    return time.time() - time.monotonic()
-
-
-def _write_health(path: str | Path | None, facts: dict[str, Any]) -> None:
-    if path is None:
-        return
-    try:
-        write_json(path, {"time": time.time(), "clock_zero": _clock_zero(), **facts})
-    except OSError as error:  # a full disk is no reason to look away
-        _logger.warning("%s cannot be written: %s", path, error.strerror or error, extra={"event": "health_unwritten"})
-
-
-def check_health(path: str | Path, max_age: float, now: float | None = None, alive: bool = False) -> list[str]:
-    """What is wrong with a `Watch`, by the file that it writes; nothing: an empty list.
-
-    Args:
-        path: The file.
-        max_age: Seconds after which silence is a fault: of the watch, or of a camera that has not ended. One that has given
-            nothing yet has them from the start of the watch, and one that was lost from when it came back.
-        now: Seconds; None for the present.
-        alive: Leave out cameras that give no frames, and those whose lines are lost: a watch that is started anew neither
-            brings back one that is off, nor makes room on a full disk.
-    """
-    now = time.time() if now is None else now
-    try:
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
-        now += facts["clock_zero"] - _clock_zero()
-        found = [_silence("the watch", float(facts["time"]), started, now, patience)]
-        for name, camera in facts["cameras"].items():
-            why = camera["error"] or camera["unwritten"]
-            if not (alive and why):
-                found.append(_fault(f"camera {name}", why, camera, started, now, max_age))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        return [f"{path} cannot be read: {reason}"]
-    return [fault for fault in found if fault is not None]
-
-
-def _fault(who: str, why: str | None, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
-    fault = _silence(who, camera["last_done"], started, now, max_age)
-    if camera["ended"]:  # and is silent from then on
-        fault = f"{who} failed" if why else None
-    return f"{fault}: {why}" if fault and why else fault
-
-
-def _silence(who: str, last: float | None, started: float, now: float, max_age: float) -> str | None:
-    age = now - float(started if last is None else last)
-    if -max_age <= age <= max_age:
-        return None
-    if age < 0:  # its clock or ours was wrong, and nothing is known
-        return f"{who} reports from {-age:.0f} s in the future; look at the clock"
-    return f"{who} has done nothing {'yet' if last is None else f'for {age:.0f} s'}"
+        write_health(health, {"started": started, "cameras": cameras})

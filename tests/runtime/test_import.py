@@ -14,12 +14,13 @@ import stcanet_runtime
 
 
 def modules_after(statement: str) -> set[str]:
-    """Top-level modules that are loaded after `statement`."""
-    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted({{name.split('.')[0] for name in sys.modules}})))"
+    """Top-level modules, and modules of the runtime, that are loaded after `statement`."""
+    code = f"{statement}\nimport sys, json\nprint(json.dumps(sorted(sys.modules)))"
     environment = os.environ | {"PYTHONPATH": str(Path(stcanet_runtime.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert done.stderr == ""
-    return set(json.loads(done.stdout.splitlines()[-1]))
+    names = json.loads(done.stdout.splitlines()[-1])
+    return {name if name.startswith("stcanet_runtime.") else name.split(".")[0] for name in names}
 
 
 HEAVY = {"torch", "torchvision", "stcanet", "stcanet_export", "onnxruntime", "onnx", "numba", "scipy", "PIL", "rich", "typer"}
@@ -36,6 +37,13 @@ def test_all_public_names_import_neither_torch_nor_onnxruntime() -> None:
 
 def test_the_command_line_imports_nothing_heavy_before_a_command_runs() -> None:
     assert modules_after("import stcanet_runtime.cli") & HEAVY <= {"typer", "rich"}
+
+
+def test_health_which_is_asked_every_minute_imports_no_model() -> None:
+    loaded = modules_after("import stcanet_runtime.health")
+    assert (
+        loaded & {*HEAVY, *(f"stcanet_runtime.{name}" for name in ("encoder", "gallery", "session", "video", "watch"))} == set()
+    )
 
 
 def test_every_public_name_is_there() -> None:

@@ -25,17 +25,20 @@ from detectors import write_detector
 from numpy.typing import NDArray
 
 from stcanet_runtime import AsyncEncoder, DataError, Encoder, Gallery, GalleryError, MissingDependencyError, OptionError
+from stcanet_runtime import health as health_module
 from stcanet_runtime import video as video_module
 from stcanet_runtime import watch as watch_module
 from stcanet_runtime.cli import app, run
 from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import BoxEmbeddings
+from stcanet_runtime.health import check_health, report_loading
+from stcanet_runtime.lines import append_line, appending
 from stcanet_runtime.logs import JsonLines, log_to_stderr
 from stcanet_runtime.metrics import Metrics
 from stcanet_runtime.package import package_sha256
 from stcanet_runtime.video import VideoFrame, read_video, video_writer, without_login
-from stcanet_runtime.watch import Watch, append_lines, check_health, report_loading
+from stcanet_runtime.watch import Watch
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
 FRAMES = 4
@@ -85,16 +88,26 @@ def test_a_video_is_watched_to_its_end(package: Path, detector: Path, clip: Path
     assert call("health", health) == 0
 
 
-def test_people_of_a_gallery_are_named(package: Path, detector: Path, clip: Path, tmp_path: Path) -> None:
+def test_people_of_a_gallery_are_named(package: Path, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = write_detector(tmp_path / "two.onnx", [ONE[1], ONE[0], ONE[0]])
     encoder = Encoder.load(package, "cpu", 1)
     first = encoder.encode_boxes(next(read_video(clip)).image, [ONE[0][:4]], "rgb").embeddings
     assert encoder.model_sha256 is not None
     with Gallery.create(tmp_path / "g", encoder.dim, encoder.model_sha256) as gallery:
         gallery.enrol(first, "anna")
+        searched, right = list[int](), gallery.decide
+
+        def decide(queries: Any, *options: Any) -> Any:
+            searched.append(len(queries))
+            return right(queries, *options)
+
+        monkeypatch.setattr(gallery, "decide", decide)
         lines: list[dict[str, Any]] = []
         Watch(encoder, Detector.load(detector, "cpu", 1), {"door": str(clip)}, lines.append, gallery, 1e-4).run(interval=0.05)
-    assert [line["identity"] for line in lines] == ["anna", None, None, None]
+    assert [line["identity"] for line in lines] == ["anna", "anna", *[None] * 6]
+    assert [line["box"] for line in lines] == [ONE[0][:4]] * 8
     assert lines[-1]["distance"] > 1e-4
+    assert searched == [2] * FRAMES  # one search for all in a frame
 
 
 def watch_camera(
@@ -254,7 +267,13 @@ def test_a_package_that_is_replaced_while_it_is_loaded_is_compared_with_the_gall
 
 
 def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
-    package: Path, detector: Path, clip: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    package: Path,
+    detector: Path,
+    clip: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     finder = Detector.load(detector, "cpu", 1)
     right, calls = finder.detect, [0]
@@ -269,7 +288,16 @@ def test_a_frame_that_fails_is_counted_and_the_next_is_taken(
         counts = Watch(Encoder.load(package, "cpu", 1), finder, {"door": str(clip)}, lines.append).run(interval=0.05)["door"]
     assert (counts["submitted"], counts["done"], counts["failed"]) == (FRAMES, FRAMES - 1, 1)
     assert [line["frame"] for line in lines] == [1, 3, 4]
-    assert "a frame failed: " in caplog.text
+    (record,) = caplog.records
+    assert record.getMessage().startswith("door: frame 2 failed: ")
+    assert (vars(record)["event"], vars(record)["camera"], vars(record)["frame"]) == ("frame_failed", "door", 2)
+    calls[0] = 0
+    monkeypatch.setattr(Detector, "load", lambda *_, **__: finder)
+    health = tmp_path / "health.json"
+    assert call("watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu", "--health", health) == 1
+    assert capfd.readouterr().err.splitlines()[-1] == "error: door: 1 frame failed"
+    assert check_health(health, 60) == ["camera door failed: 1 frame of it failed"]
+    assert check_health(health, 60, alive=True) == []
 
 
 @pytest.mark.parametrize(
@@ -299,13 +327,34 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path, mode: str) -> None:
             return done
 
     with Full(tmp_path / "out.jsonl", mode) as file:
-        write = append_lines(file)
-        write({"frame": 1})
+        append_line(file, {"frame": 1})
         with pytest.raises(OSError, match=r"No space.*out\.jsonl"):
-            write({"frame": 2, "text": "x" * 99})
+            append_line(file, {"frame": 2, "text": "x" * 99})
         file.room = 1000
-        write({"frame": 3})
+        append_line(file, {"frame": 3})
     assert [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()] == [{"frame": 1}, {"frame": 3}]
+
+
+def test_lines_go_into_a_new_file_when_the_old_one_is_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out, folder = tmp_path / "logs" / "seen.jsonl", tmp_path / "logs"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    with appending(Path("seen.jsonl")) as write:
+        monkeypatch.chdir(tmp_path)
+        write({"frame": 1})
+        out.rename(folder / "seen.jsonl.1")
+        write({"frame": 2})
+        write({"frame": 3})
+        out.unlink()
+        out.write_text('{"frame": 4}\n')
+        write({"frame": 5})
+        folder.rename(tmp_path / "away")
+        with pytest.raises(OSError, match=r"seen\.jsonl"):
+            write({"frame": 6})
+        folder.mkdir()
+        write({"frame": 7})
+    found = {path: path.read_text() for path in (tmp_path / "away" / "seen.jsonl.1", tmp_path / "away" / "seen.jsonl", out)}
+    assert list(found.values()) == ['{"frame": 1}\n', '{"frame": 4}\n{"frame": 5}\n', '{"frame": 7}\n']
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="needs a shell")
@@ -327,12 +376,12 @@ def test_a_file_of_which_a_line_was_lost_is_not_whole(
 ) -> None:
     written: list[int] = []
 
-    def write(line: dict[str, Any]) -> None:
+    def write(_: object, line: dict[str, Any]) -> None:
         if line["frame"] == 2:
             raise OSError(errno.ENOSPC, "no room")
         written.append(line["frame"])
 
-    monkeypatch.setattr(watch_module, "append_lines", lambda _: write)
+    monkeypatch.setattr("stcanet_runtime.lines.append_line", write)
     assert call("watch", package, f"door={clip}", "--detector", detector, "--provider", "cpu") == 1
     assert written == [1, 3, 4]
     assert capfd.readouterr().err.splitlines()[-1] == "error: door: lines of 1 frame were lost"
@@ -366,12 +415,12 @@ def test_a_frame_whose_line_is_lost_is_not_done(
 
 def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "health.json"
-    monkeypatch.setattr(watch_module, "_clock_zero", lambda: 0.0)
+    monkeypatch.setattr(health_module, "_clock_zero", lambda: 0.0)
     assert check_health(path, 10) == [f"{path} cannot be read: No such file or directory"]
     cameras = {
-        "door": {"last_done": 95.0, "ended": False, "error": None, "unwritten": None},
-        "yard": {"last_done": None, "ended": False, "error": None, "unwritten": None},
-        "file": {"last_done": 1.0, "ended": True, "error": None, "unwritten": None},
+        "door": {"last_done": 95.0, "ended": False, "error": None, "unwritten": None, "failed": 1},
+        "yard": {"last_done": None, "ended": False, "error": None, "unwritten": None, "failed": 0},
+        "file": {"last_done": 1.0, "ended": True, "error": None, "unwritten": None, "failed": 0},
     }
     facts = {"time": 99.0, "clock_zero": 0.0, "started": 92.0, "cameras": cameras}
     path.write_text(json.dumps(facts))

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import os
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -48,16 +45,14 @@ def watch(
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.health import report_loading
+    from stcanet_runtime.lines import appending
     from stcanet_runtime.metrics import Metrics
-    from stcanet_runtime.package import package_sha256
-    from stcanet_runtime.watch import Watch, append_lines, report_loading
-    from stcanet_runtime.wording import counted
+    from stcanet_runtime.watch import Watch
 
     sources = _sources(cameras)
-    if threshold is not None and gallery is None:
-        raise typer.BadParameter("needs --gallery: without it nobody is known", param_hint="'--threshold'")
-    if metrics_address is not None and metrics_port is None:
-        raise typer.BadParameter("needs --metrics-port: without it nothing is served", param_hint="'--metrics-address'")
+    _check_needed("--threshold", threshold, "--gallery", gallery, "nobody is known")
+    _check_needed("--metrics-address", metrics_address, "--metrics-port", metrics_port, "nothing is served")
     check_apart([package, detector, gallery, *sources.values()], ("--out", out), ("--health", health))
     if health is not None:
         check_writable(health)  # later on a disk may be full, and the watch goes on
@@ -66,9 +61,8 @@ def watch(
         stack.enter_context(report_loading(health))
         # What may be wrong and is quickly seen goes first: models may be compiled for minutes.
         if gallery is not None:
-            with Gallery.open(gallery, package_sha256(package), read_only=True) as looked_at:
-                looked_at.limit(threshold)
-        write = append_lines(stack.enter_context(out.open("ab", buffering=0) if out else _open_stdout()))
+            _check_gallery(gallery, package, threshold)
+        write = stack.enter_context(appending(out))
         if metrics is not None and metrics_port is not None:
             metrics.serve(metrics_port, metrics_address or "127.0.0.1")
         encoder = Encoder.load(package, provider, threads, cache=cache)
@@ -81,15 +75,32 @@ def watch(
         before = signal.signal(signal.SIGTERM, lambda *_: watched.stop.set())
         stack.callback(signal.signal, signal.SIGTERM, before)
         ends = watched.run(health)
-    files = {name: facts for name, facts in ends.items() if facts["ended"]}
-    failed = [f"{name}: {facts['error']}" for name, facts in files.items() if facts["error"]]
-    failed += [
-        f"{name}: lines of {counted(facts['lost'], 'frame', 'frames')} were lost"
-        for name, facts in files.items()
-        if facts["lost"]
+    if lacking := [fault for name, facts in ends.items() if facts["ended"] for fault in _lacking(name, facts)]:
+        raise DataError("; ".join(lacking))
+
+
+def _check_needed(option: str, value: object, needed: str, other: object, why: str) -> None:
+    if value is not None and other is None:
+        raise typer.BadParameter(f"needs {needed}: without it {why}", param_hint=f"'{option}'")
+
+
+def _check_gallery(gallery: Path, package: Path, threshold: float | None) -> None:
+    from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.package import package_sha256
+
+    with Gallery.open(gallery, package_sha256(package), read_only=True) as looked_at:
+        looked_at.limit(threshold)
+
+
+def _lacking(name: str, facts: Mapping[str, Any]) -> list[str]:
+    """What is not there of a file that has ended."""
+    from stcanet_runtime.wording import counted
+
+    return [
+        *([f"{name}: {facts['error']}"] if facts["error"] else []),
+        *([f"{name}: {counted(facts['failed'], 'frame', 'frames')} failed"] if facts["failed"] else []),
+        *([f"{name}: lines of {counted(facts['lost'], 'frame', 'frames')} were lost"] if facts["lost"] else []),
     ]
-    if failed:
-        raise DataError("; ".join(failed))
 
 
 @examples("""
@@ -105,15 +116,11 @@ def health(
 ) -> None:
     """Status 0 if a watch runs and every camera gives frames; else 1, and what is wrong."""
     from stcanet_runtime.errors import DataError
-    from stcanet_runtime.watch import check_health
+    from stcanet_runtime.health import check_health
 
     if faults := check_health(file, max_age, alive=alive):
         raise DataError("; ".join(faults))
     typer.echo("healthy")
-
-
-def _open_stdout() -> io.FileIO:
-    return io.FileIO("stdout", "a", opener=lambda *_: os.dup(sys.stdout.fileno()))
 
 
 def _sources(texts: Sequence[str]) -> dict[str, str]:
