@@ -1,4 +1,4 @@
-"""Links of the documents lead to files and headings that are there."""
+"""Links of the documents lead to files and headings that are there; tables name what is there."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ def headings(document: Path) -> list[str]:
     """As GitHub names them in links."""
     titles = re.findall(r"^#+ (.+)$", document.read_text(encoding="utf-8"), re.MULTILINE)
     return [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+
+
+def test_the_kernels_guide_knows_every_header() -> None:
+    guide = (ROOT / "csrc" / "README.md").read_text(encoding="utf-8")
+    headers = (ROOT / "csrc" / "include" / "stcanet").glob("*.hpp")
+    assert not [header.name for header in headers if f"| `{header.name}` |" not in guide]
