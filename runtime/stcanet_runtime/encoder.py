@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ from stcanet_runtime.package import load_verified, model_path, unchanged, verify
 from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.providers import Resources
+from stcanet_runtime.reading import read_ahead
 from stcanet_runtime.session import Session, open_session
 from stcanet_runtime.signature import verify_signature
 from stcanet_runtime.tracklets import ALL_FRAMES, Sampling, embed_tracklets
@@ -133,7 +135,8 @@ class Encoder:
         Args:
             images: Paths, PIL images, or uint8 arrays ``[H, W, 3]`` of any size.
             color: Channel order of arrays, "rgb" or "bgr"; not for files and PIL images.
-            batch_size: Crops held in memory at a time; runs are of `batch_sizes`. Results do not depend on it.
+            batch_size: Crops of a batch; two batches are held in memory at a time, since one is read while another is embedded.
+                Runs are of `batch_sizes`. Results do not depend on it.
             progress: Called after each batch.
             on_error: Called for an image that cannot be read, which is then left out. Without it the first such image
                 is an error: an embedding that is silently missing shifts all rows behind it.
@@ -147,11 +150,13 @@ class Encoder:
             OptionError: `color` is missing for arrays, or an option is out of range.
         """
         _check_list("images", images)
+        if batch_size < 1:
+            raise OptionError("batch_size", batch_size, "at least 1")
         seen = 0
 
         def crops() -> Iterator[UInt8Array]:
             nonlocal seen
-            for number, crop in self._readable(images, color, on_error):
+            for number, crop in self._readable(images, color, batch_size, on_error):
                 seen = number
                 yield crop
 
@@ -327,19 +332,25 @@ class Encoder:
         return resize(load_image(image, color), self.manifest.input.height, self.manifest.input.width)
 
     def _readable(
-        self, images: Sequence[ImageSource], color: str | None, on_error: OnError | None
+        self, images: Sequence[ImageSource], color: str | None, ahead: int, on_error: OnError | None
     ) -> Iterator[tuple[int, UInt8Array]]:
-        """The crops that can be read, each with the number of images seen so far."""
-        for index, image in enumerate(images):
+        """The crops that can be read, each with the number of images seen so far; `ahead` images are read before they are."""
+
+        def read(index: int, image: ImageSource) -> UInt8Array:
+            with placed(f"images[{index}]"):
+                return self._crop(image, color)
+
+        numbered = enumerate(images)
+        batches = iter(lambda: dict(islice(numbered, ahead)), {})
+        for index, crop in (item for batch in read_ahead(batches, read) for item in batch.items()):
             try:
-                with placed(f"images[{index}]"):
-                    crop = self._crop(image, color)
+                pixels = crop.result()
             except ImageError as error:
                 if on_error is None:
                     raise
                 on_error(index, error)
             else:
-                yield index + 1, crop
+                yield index + 1, pixels
 
 
 def _shapes(manifest: Manifest, sizes: Sequence[int]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -350,8 +361,6 @@ def _shapes(manifest: Manifest, sizes: Sequence[int]) -> dict[str, tuple[tuple[i
 
 
 def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:
-    if size < 1:
-        raise OptionError("batch_size", size, "at least 1")
     pending: list[UInt8Array] = []
     for crop in crops:
         pending.append(crop)

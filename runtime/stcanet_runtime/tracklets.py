@@ -6,7 +6,6 @@ Training, evaluation and deployment all call these functions; they bring the mod
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -18,6 +17,7 @@ from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import OptionError, quote_choices
 from stcanet_runtime.preprocess import ImageSource, placed
 from stcanet_runtime.progress import Progress
+from stcanet_runtime.reading import read_ahead
 
 Frames = Literal["all", "quick"]
 FRAMES: tuple[Frames, ...] = get_args(Frames)
@@ -26,8 +26,6 @@ QUICK_STRIDES = (8, 4, 2, 1)
 
 EmbedClips = Callable[[UInt8Array], tuple[Float32Array, Float32Array | None]]
 """uint8 clips ``[N, T, H, W, 3]`` to unit embeddings ``[N, D]`` and the lengths ``[N]`` of their features, where known."""
-
-_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -174,26 +172,14 @@ def _read_batches(
     size: int,
 ) -> Iterator[UInt8Array]:
     """Clips ``[up to size, T, H, W, 3]`` in order, read one batch ahead."""
+    chunks = [clips[first : first + size] for first in range(0, len(clips), size)]
+    # A frame that is repeated is read once.
+    wanted = (sorted({(owner, index) for owner, indices in chunk for index in indices}) for chunk in chunks)
+    images = ({(owner, index): tracklets[owner][index] for owner, index in keys} for keys in wanted)
 
-    def read_frame(owner: int, index: int) -> UInt8Array:
-        with placed(f"tracklets[{owner}][{index}]"):
-            return read(tracklets[owner][index])
+    def read_frame(key: tuple[int, int], image: ImageSource) -> UInt8Array:
+        with placed(f"tracklets[{key[0]}][{key[1]}]"):
+            return read(image)
 
-    with ThreadPoolExecutor(_READERS, "stcanet-reader") as pool:
-
-        def start(batch: Sequence[tuple[int, list[int]]]) -> list[list[Future[UInt8Array]]]:
-            wanted = {(owner, index) for owner, indices in batch for index in indices}  # a frame that is repeated is read once
-            reading = {key: pool.submit(read_frame, *key) for key in sorted(wanted)}
-            return [[reading[owner, index] for index in indices] for owner, indices in batch]
-
-        ahead = None
-        for first in range(0, len(clips), size):
-            ready, ahead = ahead, start(clips[first : first + size])
-            if ready is not None:
-                yield _collect(ready)
-        if ahead is not None:
-            yield _collect(ahead)
-
-
-def _collect(batch: list[list[Future[UInt8Array]]]) -> UInt8Array:
-    return np.stack([np.stack([frame.result() for frame in clip]) for clip in batch])
+    for chunk, frames in zip(chunks, read_ahead(images, read_frame), strict=True):
+        yield np.stack([np.stack([frames[owner, index].result() for index in indices]) for owner, indices in chunk])
