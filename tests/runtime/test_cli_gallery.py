@@ -88,7 +88,18 @@ def test_a_sheet_says_who_it_is_and_by_which_threshold(
         options = ("--package", package, "--threshold", threshold, "--other-cameras", "--sheet", tmp_path / "a.png")
         status, out, _ = cli("gallery", "search", filled, crops, *options)
         assert (status, out.splitlines()[-1]) == (0, f"wrote {tmp_path / 'a.png'}")
-    near, far = drawn
+    options = ("--package", package, "--threshold", 2, "--rerank", "--k1", 3, "--k2", 2, "--top-k", 2)
+    status, out, _ = cli("gallery", "search", filled, crops, *options, "--sheet", tmp_path / "a.png")
+    first, query, hit, *_ = out.splitlines()
+    assert (status, first) == (0, "distances are re-ranked (k1 3, k2 2, lambda 0.3); who it is goes by the plain one")
+    assert query.endswith(": 1 (0.0000)")
+    found = json.loads(cli("gallery", "search", filled, crops, *options, "--json")[1])
+    assert found["reranking"] == {"k1": 3, "k2": 2, "lambda_value": 0.3}
+    assert [query["nearest_distance"] for query in found["queries"]] == pytest.approx([0.0] * 6, abs=1e-6)
+    assert hit.split()[0] == f"{found['queries'][0]['hits'][0]['distance']:.4f}"
+    near, far, reranked = drawn
+    assert reranked[3] == "6 queries, who is within 2.0000 (plain distance); re-ranked (k1 3, k2 2, lambda 0.3)"
+    assert reranked[0][0].label == "1 (0.0000)"
     assert [row.label for row in near[0]] == [str(int(row.query.name[:4])) for row in near[0]]
     assert {row.label for row in far[0]} == {"unknown"}
     assert near[3] == "6 queries, who is within 2.0000"
@@ -164,6 +175,29 @@ def test_names_from_folders(site: Path, package: Path, crops: Path, tmp_path: Pa
     facts = json.loads(cli("gallery", "stats", site, "--json", "--check")[1])
     assert (facts["entries"], facts["identities"], facts["cameras"]) == (6, {"anna": 3, "ben": 3}, ["door"])
     assert "\nidentities: anna (3), ben (3)\n" in cli("gallery", "stats", site)[1]
+
+
+def test_names_from_folders_are_not_those_of_another_place(
+    site: Path, package: Path, crops: Path, tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anna, elsewhere, store = (tmp_path / name for name in ("people/anna", "elsewhere", "store"))
+    for folder in (anna, elsewhere, store):
+        folder.mkdir(parents=True)
+    shutil.copy(next(crops.iterdir()), store / "1.png")
+    (anna / "1.png").symlink_to(store / "1.png")
+    monkeypatch.chdir(anna)
+    cli("infer", package, ".", "-o", elsewhere / "alone.npz")
+    assert cli("gallery", "enrol", site, ".", "--package", package, "--by-folder")[0] == 0
+    monkeypatch.chdir(anna.parent)
+    cli("infer", package, "anna", "-o", elsewhere / "named.npz")
+    monkeypatch.chdir(elsewhere)
+    status, _, err = cli("gallery", "enrol", site, "alone.npz", "--by-folder")
+    assert (status, err.startswith("error: 1.png does not say its folder, for --by-folder; ")) == (1, True)
+    assert cli("gallery", "enrol", site, "named.npz", "--by-folder")[0] == 0
+    with Gallery.open(site) as gallery:
+        assert gallery.stats()["identities"] == {"anna": 2}
+        paths = [entry.metadata["path"] for entry in gallery.rows()[1]]
+    assert paths == [str((store / "1.png").resolve()), "anna/1.png"]
 
 
 def test_statistics_name_the_first_of_many(site: Path) -> None:
@@ -276,6 +310,7 @@ def test_a_name_gives_no_orders_to_the_terminal(site: Path, package: Path, crops
         ["search", "GALLERY", "--after", "now", "x.npz"],
         ["enrol", "GALLERY", "--time", "today", "x.npz"],
         ["enrol", "GALLERY", "x.npz", "--identity", "a", "--by-folder"],
+        ["enrol", "GALLERY", "--meta", "path=mine", "x.npz"],
         ["search", "GALLERY"],
         ["export", "GALLERY"],
         ["export", "GALLERY", "out.npz"],

@@ -111,18 +111,20 @@ def enrol(
     if identity is not None and by_folder:
         raise typer.BadParameter("give one of --identity and --by-folder", param_hint="'--by-folder'")
     moment, extra = gallery_options.parse_time(at), gallery_options.parse_pairs(meta)
+    if "path" in extra:
+        raise typer.BadParameter("'path' is where a crop lies, which is kept anyway; take another key", param_hint="'--meta'")
     named = identity is not None or by_folder
     given = gallery_entries.load(gallery, sources, package, skip_bad, None if named else gallery_entries.UNKNOWN)
     crops = given if named else gallery_entries.people(given)
     nobody = len(given.paths) - len(crops.paths)
-    names = gallery_entries.identities(crops, identity, by_folder)
+    names = gallery_entries.identities(crops, identity, by_folder, sources)
     with Gallery.open(gallery, crops.model) as made:
         ids = made.enrol(
             crops.embeddings,
             names,
             gallery_entries.cameras(crops, camera),
             moment,
-            metadata=[{**extra, "path": str(path.resolve())} for path in crops.paths],
+            metadata=[{**extra, "path": gallery_entries.origin(path)} for path in crops.paths],
         )
         entries = made.stats()["entries"]
     facts = {

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from stcanet_runtime.cli.sources import check_gallery, check_names, load_sources
+from stcanet_runtime.cli.sources import check_gallery, check_names, is_stored, load_sources
 from stcanet_runtime.cli.text import printable
 from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, quote_choices
@@ -40,15 +40,39 @@ def load(
     return load_sources(sources, package, skip_bad=skip_bad)
 
 
-def identities(crops: Crops, identity: str | None, by_folder: bool) -> list[str]:
-    """A name for each crop: the one for all, that of its folder, or the number in its file name."""
+def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Sequence[Path]) -> list[str]:
+    """A name for each crop: the one for all, that of its folder, or the number in its file name.
+
+    Args:
+        crops: The crops.
+        identity: The one for all.
+        by_folder: Whether it is that of the folder.
+        sources: Where they come from. Files of embeddings have paths as `infer` was given them, maybe in another folder.
+
+    Raises:
+        DataError: Names do not tell, or stored paths do not say in which folder they were.
+    """
     if identity is not None:
         return [identity] * len(crops.paths)
     if by_folder:
-        return [path.resolve().parent.name for path in crops.paths]
+        stored = any(map(is_stored, sources))
+        return [_folder(path, stored) for path in crops.paths]
     if crops.pids is None:
         raise DataError(UNKNOWN)
     return [str(pid) for pid in crops.pids.tolist()]
+
+
+def _folder(path: Path, stored: bool) -> str:
+    if (name := path.parent.name) not in ("", ".."):
+        return name
+    if stored:
+        raise DataError(f"{path} does not say its folder, for --by-folder; run infer on the folder above, or give --identity")
+    return path.parent.resolve().name  # not of the file, which may be a link to one elsewhere
+
+
+def origin(path: Path) -> str:
+    """Where a crop lies, to be found from any folder; as it was stored where it is not there."""
+    return str(path.resolve() if path.exists() else path)
 
 
 def people(crops: Crops) -> Crops:

@@ -31,7 +31,9 @@ class Found:
     crops: Crops
     hits: list[list[Hit]]
     decisions: list[Decision] | None
-    """None without a threshold."""
+    """None without a threshold. By the plain distance: a threshold says nothing of re-ranked ones."""
+    reranking: Reranking | None = None
+    """How the distances of the hits were made, where they are not plain."""
 
 
 def find(
@@ -51,7 +53,8 @@ def find(
     tell_what_is_not_there(gallery, where, own or ())
     hits = gallery.search(crops.embeddings, top_k, where, own, templates, reranking)
     limit = gallery.threshold if threshold is None else threshold
-    return Found(crops, hits, None if limit is None else gallery.decide(crops.embeddings, limit, where, own, templates))
+    decisions = None if limit is None else gallery.decide(crops.embeddings, limit, where, own, templates)
+    return Found(crops, hits, decisions, reranking)
 
 
 def to_dict(found: Found) -> dict[str, Any]:
@@ -66,7 +69,12 @@ def to_dict(found: Found) -> dict[str, Any]:
     if found.decisions is not None:
         for query, decision in zip(queries, found.decisions, strict=True):
             query["identity"] = decision.identity
-    return {"threshold": found.decisions[0].threshold if found.decisions else None, "queries": queries}
+            query["nearest_distance"] = decision.nearest.distance if decision.nearest else None
+    return {
+        "threshold": found.decisions[0].threshold if found.decisions else None,
+        "reranking": None if found.reranking is None else asdict(found.reranking),
+        "queries": queries,
+    }
 
 
 def show(found: Found, as_json: bool) -> None:
@@ -74,14 +82,23 @@ def show(found: Found, as_json: bool) -> None:
     if as_json:
         print_json(to_dict(found))
         return
+    if found.reranking is not None:
+        typer.echo(f"distances are {found.reranking}" + ("; who it is goes by the plain one" if found.decisions else ""))
     for query, path in enumerate(found.crops.paths[:_TABLE_QUERIES]):
-        who = "" if found.decisions is None else f": {found.decisions[query].identity or 'unknown'}"
-        typer.echo(printable(f"{path.name}{who}"))
+        typer.echo(printable(path.name + (f": {_who(found, query)}" if found.decisions else "")))
         for hit in found.hits[query]:
             details = " ".join(str(value) for value in (hit.entry.camera, hit.entry.track) if value is not None)
             typer.echo(printable(f"  {hit.distance:.4f}  {hit.identity}  {details}".rstrip()))
     if (rest := len(found.crops.paths) - _TABLE_QUERIES) > 0:
         typer.echo(f"… and {counted(rest, 'more query', 'more queries')} (--json prints all)")
+
+
+def _who(found: Found, query: int) -> str:
+    decision = None if found.decisions is None else found.decisions[query]
+    if decision is None:
+        return ""
+    who = decision.identity or "unknown"
+    return who if found.reranking is None or decision.nearest is None else f"{who} ({decision.nearest.distance:.4f})"
 
 
 def draw(found: Found, out: Path) -> None:
@@ -97,7 +114,7 @@ def draw(found: Found, out: Path) -> None:
         SheetRow(
             found.crops.paths[query],
             [match for hit in found.hits[query] if (match := _match(found, query, hit))],
-            "" if found.decisions is None else found.decisions[query].identity or "unknown",
+            _who(found, query),
         )
         for query in pick_evenly(range(count), _SHEET_ROWS)
         if _readable(found.crops.paths[query])
@@ -106,7 +123,10 @@ def draw(found: Found, out: Path) -> None:
         raise DataError("there is nothing to draw: the crops of queries or entries are not where they were when embedded")
     subtitle = counted(count, "query", "queries")
     if found.decisions:
-        subtitle += f", who is within {found.decisions[0].threshold:.4f}"
+        plain = "" if found.reranking is None else " (plain distance)"
+        subtitle += f", who is within {found.decisions[0].threshold:.4f}{plain}"
+    if found.reranking is not None:
+        subtitle += f"; {found.reranking}"
     ranked_sheet(rows, out, "Found in the gallery", subtitle)
 
 

@@ -29,13 +29,13 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
     Raises:
         DataError: A folder without a package, embeddings of different models or dimensions, or files that are not as expected.
     """
-    stored = [_is_stored(source) for source in sources]
+    stored = [is_stored(source) for source in sources]
     if not all(stored) and package is None:
         raise DataError(f"{sources[stored.index(False)]}: to embed images a model is needed; add --package PACKAGE")
     encoder = None if package is None or all(stored) else Encoder.load(package)
     parts: list[Crops] = []
-    for is_stored, group in groupby(sources, _is_stored):
-        if is_stored:
+    for of_embeddings, group in groupby(sources, is_stored):
+        if of_embeddings:
             parts += map(crop_embeddings.load, group)
         else:
             assert encoder is not None
@@ -56,7 +56,7 @@ def check_names(sources: Sequence[Path], problem: str) -> None:
     Raises:
         DataError: The `problem`; or a source is not there, or holds no image.
     """
-    images = (image for source in sources if not _is_stored(source) for image in list_images(source))
+    images = (image for source in sources if not is_stored(source) for image in list_images(source))
     if any(parse_name(image) is None for image in images):
         raise DataError(problem)
 
@@ -72,11 +72,12 @@ def check_gallery(
         GalleryError: There is none, or it is of another model than `package`, which embeds them.
         OptionError: It uses another metric.
     """
-    model = None if package is None or all(map(_is_stored, sources)) else package_sha256(package)
+    model = None if package is None or all(map(is_stored, sources)) else package_sha256(package)
     with Gallery.open(path, model, read_only) as gallery:
         if metric is not None:
             gallery.space.check(gallery.space.dim, metric)
 
 
-def _is_stored(source: Path) -> bool:
+def is_stored(source: Path) -> bool:
+    """Whether it holds embeddings, rather than being images."""
     return source.suffix.lower() == ".npz"
