@@ -110,6 +110,7 @@ def test_filters(filled: Gallery, where: Where, meant: Callable[[int], bool], ow
     q, _ = make_people(5, seed=3)
     cameras = ["c0", "c1", None, "elsewhere", "c3"]
     hits = filled.search(q, 100, where, None if own_camera else cameras)
+    assert filled.search(np.tile(q, (3, 1)), 100, where, None if own_camera else cameras * 3) == hits * 3
     for camera, row in zip(cameras, hits, strict=True):
         expected = {i for i in range(60) if meant(i) and (own_camera or f"c{i % 4}" != camera)}
         assert {hit.entry.id - 1 for hit in row} == expected
