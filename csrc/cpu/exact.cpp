@@ -23,7 +23,7 @@ struct Float64 {
 
 double dot(const float* x, const float* y, std::size_t n) {
     double result;
-    sum<Product, Float64>(x, y, n, &result);  // products are exact: 24 + 24 bits fit into 53
+    sum<Times, Float64>(x, y, n, &result);  // products are exact: 24 + 24 bits fit into 53
     return result;
 }
 

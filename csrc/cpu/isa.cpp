@@ -15,9 +15,8 @@ namespace {
 
 using Fill = void (*)(Kernels&);
 
-Kernels make(Isa isa, const char* name, std::initializer_list<Fill> fills) {
+Kernels make(const char* name, std::initializer_list<Fill> fills) {
     Kernels table{};
-    table.isa = isa;
     table.name = name;
     for (const Fill fill : fills) fill(table);
     return table;
@@ -46,26 +45,23 @@ bool tiles_permitted() {
 #endif
 
 std::vector<const Kernels*> detect() {
-    static const Kernels generic_table = make(
-        Isa::generic, "generic", {generic::fill_tile, generic::fill_exact, generic::fill_count, generic::fill_pixels});
+    static const Kernels generic_table =
+        make("generic", {generic::fill_tile, generic::fill_exact, generic::fill_count, generic::fill_pixels});
     std::vector<const Kernels*> tables{&generic_table};
 #ifdef STCANET_X86
     __builtin_cpu_init();  // also asks whether the operating system saves the wide registers
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c()) {
         static const Kernels avx2_table =
-            make(Isa::avx2, "avx2",
-                 {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_pixels, avx2::fill_int16});
+            make("avx2", {avx2::fill_tile, avx2::fill_exact, avx2::fill_count, avx2::fill_pixels, avx2::fill_int16});
         tables.push_back(&avx2_table);
         if (__builtin_cpu_supports("avx512f")) {
             static const Kernels avx512_table =
-                make(Isa::avx512, "avx512",
-                     {avx512::fill_tile, avx512::fill_exact, avx512::fill_count, avx512::fill_pixels});
+                make("avx512", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count, avx512::fill_pixels});
             tables.push_back(&avx512_table);
 #ifdef STCANET_AMX
             if (has_amx() && tiles_permitted()) {
-                static const Kernels amx_table = make(Isa::amx, "amx",
-                                                      {avx512::fill_tile, avx512::fill_exact, avx512::fill_count,
-                                                       avx512::fill_pixels, amx::fill_bfloat16});
+                static const Kernels amx_table = make("amx", {avx512::fill_tile, avx512::fill_exact, avx512::fill_count,
+                                                              avx512::fill_pixels, amx::fill_bfloat16});
                 tables.push_back(&amx_table);
             }
 #endif

@@ -6,7 +6,7 @@
 namespace stcanet::STCANET_ISA {
 namespace {
 
-struct Product {
+struct Times {
     static constexpr std::size_t kSums = 1;
 
     template <typename T>

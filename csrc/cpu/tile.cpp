@@ -14,7 +14,6 @@ namespace stcanet::STCANET_ISA {
 namespace {
 
 constexpr int kLanes = STCANET_LANES;
-// Registers: kRows * kVectors sums, kVectors of b, one broadcast of a; of 32 with AVX-512 and 16 otherwise.
 typedef float Floats __attribute__((vector_size(kLanes * sizeof(float)), aligned(4), may_alias));
 typedef std::int32_t Mask __attribute__((vector_size(kLanes * sizeof(float))));
 

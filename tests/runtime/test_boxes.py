@@ -57,7 +57,7 @@ def test_every_backend_gives_the_bits_of_pillow(implementation: Any, format: str
         assert_array_equal(crops, expected)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(*(st.integers(1, 90) for _ in range(4)), st.integers(0, 2**32))
 def test_kernel_is_pillow_over_sizes(compiled: Any, height: int, width: int, rows: int, columns: int, seed: int) -> None:
     frame = as_frame(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8), "rgb")
@@ -190,6 +190,8 @@ def test_kernels_refuse_boxes_outside_and_planes_that_do_not_fit() -> None:
             kernels.resize_boxes(planes, format, np.array([[0, 0, 2, 2]]), 8, 8)
     with pytest.raises(ValueError, match="layout"):
         kernels.resize_boxes([np.zeros((4, 4, 6), np.uint8)[:, :, ::2]], "rgb", np.array([[0, 0, 2, 2]]), 8, 8)
+    with pytest.raises(TypeError, match="incompatible function arguments"):
+        kernels.resize_boxes([plane.astype(np.float64)], "rgb", np.array([[0, 0, 2, 2]]), 8, 8)
 
 
 def test_without_kernels_pillow_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,7 +226,7 @@ def textbook(
     return cmc, sum(precisions) / len(precisions), sum(penalties) / len(penalties), len(firsts), sum(areas) / len(areas)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_equals_the_textbook(data: st.DataObject) -> None:
     queries, gallery = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 60))

@@ -73,7 +73,7 @@ def test_equals_the_matrix(backend: str, metric: str, queries: int, gallery: int
     assert_same(evaluate_embeddings(q, g, **who, metric=metric, backend=backend), from_matrix(q, g, metric, **who))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_equals_the_matrix_with_ties_everywhere(data: st.DataObject) -> None:
     seed, queries, gallery = data.draw(st.integers(0, 999)), data.draw(st.integers(1, 8)), data.draw(st.integers(1, 70))

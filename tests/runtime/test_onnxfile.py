@@ -126,7 +126,7 @@ def test_truncated(tmp_path: Path) -> None:
         inspect_onnx(path)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_a_result_or_a_package_error(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.getbasetemp() / "fuzz.onnx"

@@ -163,7 +163,7 @@ def test_something_else_entirely() -> None:
         load_image(3)  # type: ignore[arg-type]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_damaged_files_raise_image_errors_only(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     path = Path(os.fspath(tmp_path_factory.getbasetemp())) / "damaged"
@@ -181,7 +181,7 @@ def test_damaged_files_raise_image_errors_only(tmp_path_factory: pytest.TempPath
         assert image.dtype == np.uint8
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(*(st.integers(1, 70) for _ in range(4)))
 def test_resize_is_pillow_bicubic_bit_for_bit(height: int, width: int, new_height: int, new_width: int) -> None:
     crop = pattern(height, width)

@@ -31,13 +31,13 @@ from stcanet_runtime.rerank import Reranking
 # ---- the specification --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems())
 def test_reference_equals_dense(problem: dict[str, Any]) -> None:
     np.testing.assert_allclose(rerank(**problem, backend="reference"), expected_of(**problem), atol=1e-7)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1000), rows=st.integers(1, 6), cols=st.integers(1, 30), power=st.sampled_from([1, 2, 4]))
 def test_reference_of_any_distances_equals_dense(seed: int, rows: int, cols: int, power: int) -> None:
     distances = np.random.default_rng(seed).integers(0, 9, (rows + cols, rows + cols)).astype(np.float32)
@@ -77,7 +77,7 @@ def test_parameters() -> None:
 # ---- every backend ------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(problem=problems())
 def test_embeddings(backend: str, problem: dict[str, Any]) -> None:
     actual = rerank(**problem, backend=backend)
@@ -85,7 +85,7 @@ def test_embeddings(backend: str, problem: dict[str, Any]) -> None:
     np.testing.assert_allclose(actual, rerank(**problem, backend="reference"), atol=TOLERANCE)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 1000),
     rows=st.sampled_from([1, 2, 6, 25]),

@@ -47,7 +47,7 @@ def exact_values(problem: dict[str, Any], backend: str) -> Embeddings:
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     problem=problems(), top=st.sampled_from([1, 3, 10, 50]), seed=st.none() | st.integers(0, 100), more=st.sampled_from([0, 16])
 )
@@ -82,7 +82,7 @@ def test_top_of_the_stored_case(
         assert_same_result(actual, best_of(hidden, top))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(problem=problems(), length=st.integers(1, 12), seed=st.none() | st.integers(0, 100))
 def test_best_of_lists_that_are_too_short(implementation: Any, problem: dict[str, Any], length: int, seed: int | None) -> None:
     """The bits of the definition, from lists of any length, by one thread and by several."""

@@ -101,7 +101,7 @@ def test_every_query_has_a_match_in_another_camera(dataset: Path) -> None:
     extras=st.tuples(st.integers(0, 30), st.integers(0, 30)),
     data=st.data(),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_shots_are_distinct_and_counted(
     identities: int, cameras: int, images: int, extras: tuple[int, int], data: st.DataObject
 ) -> None:

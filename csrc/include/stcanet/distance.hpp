@@ -15,7 +15,7 @@ constexpr double kUnit32 = 0x1p-24, kUnit64 = 0x1p-53;  // unit roundoffs of flo
 
 struct Options {
     const Kernels* kernels;   // which instruction set
-    std::size_t threads = 0;  // 0: as many as this process may use
+    std::size_t threads = 0;  // 0: one per processor of the machine
 };
 
 // The definition: float64 sums in the fixed order, rounded to float32 once. q_sq and g_sq are the squared lengths of

@@ -14,8 +14,6 @@
 
 namespace stcanet {
 
-enum class Isa { generic, avx2, avx512, amx };
-
 // Rows of one packed tile: a multiple of the tile sizes of all products, so one copy serves both sides of a product.
 constexpr std::size_t kTileWidth = 48;
 constexpr std::size_t kBlock = 8 * kTileWidth;  // rows and columns of a block of products
@@ -109,7 +107,6 @@ struct QuickDots {
 };
 
 struct Kernels {
-    Isa isa;
     const char* name;
     Product accurate;  // float32
     Product screen;    // the fastest whose error still tells most rows apart; `accurate` where there is none
