@@ -8,22 +8,15 @@ from typing import Any
 
 import pytest
 import typer
+from commands import call
 
 from stcanet_runtime import StcanetError, __version__
-from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli import run
 from stcanet_runtime.cli.info import collect
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as left:
-        run(app, arguments)
-    out, err = capsys.readouterr()
-    assert isinstance(left.value.code, int)
-    return left.value.code, out, err
-
-
 def test_json(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys, "info", "--json")
+    status, out, err = call("info", "--json"), *capsys.readouterr()
     assert (status, err) == (0, "")
     facts: dict[str, Any] = json.loads(out)
     assert facts["version"] == __version__
@@ -36,7 +29,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_text_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys, "info")
+    status, out, err = call("info"), *capsys.readouterr()
     assert (status, err) == (0, "")
     for name in ("reference", "compiled", "jit", "cpu", "openvino", "cuda", "tensorrt", "auto:", "fused", __version__):
         assert name in out
@@ -46,22 +39,23 @@ def test_both_wheels_are_warned_about(capsys: pytest.CaptureFixture[str], monkey
     facts = collect()
     facts["versions"] |= {"onnxruntime": "1.0", "onnxruntime-gpu": "1.0"}
     monkeypatch.setattr("stcanet_runtime.cli.info.collect", lambda: facts)
-    assert "they overwrite each other" in call(capsys, "info")[1]
+    assert call("info") == 0
+    assert "they overwrite each other" in capsys.readouterr().out
 
 
 def test_no_command_prints_help(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys)
+    status, out, err = call(), *capsys.readouterr()
     assert status == 2
     assert "infer" in out + err
     assert "info" in out + err
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(capsys, "--version") == (0, f"stcanet {__version__}\n", "")
+    assert (call("--version"), *capsys.readouterr()) == (0, f"stcanet {__version__}\n", "")
 
 
 def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, err = call(capsys, "infre")
+    status, out, err = call("infre"), *capsys.readouterr()
     assert (status, out) == (2, "")
     assert err.startswith("error: No such command 'infre'")
     assert err.count("\n") == 1

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 from PIL import Image
 
 from stcanet_runtime import Encoder, Gallery
-from stcanet_runtime.cli import app, run
 from stcanet_runtime.cli.gallery_entries import describe
 from stcanet_runtime.cli.gallery_options import age_limit, parse_time
 
@@ -22,14 +22,7 @@ Run = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    def call(*args: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as left:
-            run(app, [str(arg) for arg in args])
-        out, err = capsys.readouterr()
-        assert isinstance(left.value.code, int)
-        return left.value.code, out, err
-
-    return call
+    return lambda *args: (call(*args), *capsys.readouterr())
 
 
 @pytest.fixture

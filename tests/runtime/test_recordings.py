@@ -19,11 +19,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import typer
+from commands import call
 from detectors import write_detector
 
 from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError, footage, recordings
 from stcanet_runtime import video as video_module
-from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli import app
 from stcanet_runtime.footage import Appearance, follow_tracks
 from stcanet_runtime.mot import Boxes, load_mot
 from stcanet_runtime.track_buffer import TrackletBuffer
@@ -53,13 +54,6 @@ def draw_walk(folder: Path, camera: str, order: list[str], first_frame: int) -> 
 def walks(tmp_path: Path) -> list[str]:
     pytest.importorskip("av")
     return [draw_walk(tmp_path, "door", ["red", "blue"], 1), draw_walk(tmp_path, "yard", ["blue", "red"], 5)]
-
-
-def call(*args: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        run(app, [str(arg) for arg in args])
-    assert isinstance(left.value.code, int)
-    return left.value.code
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from commands import call
 from detectors import write_detector
 from numpy.typing import NDArray
 
@@ -28,7 +29,7 @@ from stcanet_runtime import AsyncEncoder, DataError, Encoder, Gallery, GalleryEr
 from stcanet_runtime import health as health_module
 from stcanet_runtime import video as video_module
 from stcanet_runtime import watch as watch_module
-from stcanet_runtime.cli import app, run
+from stcanet_runtime.cli import app
 from stcanet_runtime.cli.config import load_config
 from stcanet_runtime.detector import Detector
 from stcanet_runtime.encoder import BoxEmbeddings
@@ -42,13 +43,6 @@ from stcanet_runtime.watch import Watch
 
 ONE = [[8, 4, 24, 40, 0.9, 0], [-9, -9, -1, -1, 0.9, 0]]  # the second lies outside
 FRAMES = 4
-
-
-def call(*args: object) -> int:
-    with pytest.raises(SystemExit) as left:
-        run(app, [str(arg) for arg in args])
-    assert isinstance(left.value.code, int)
-    return left.value.code
 
 
 @pytest.fixture
