@@ -132,7 +132,7 @@ def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
 def test_signals_leave_nothing_half_written(tmp_path: Path, number: signal.Signals, ignored: bool) -> None:
     command = [sys.executable, "-m", "stcanet", "export", "--preset", "stcanet-tiny", "-o", str(tmp_path / "package")]
     before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)  # as nohup does, under which tests may run
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         signal.signal(number, before)
         while not any(tmp_path.iterdir()):
             assert process.poll() is None
@@ -142,5 +142,7 @@ def test_signals_leave_nothing_half_written(tmp_path: Path, number: signal.Signa
             time.sleep(0.2)
             assert process.poll() is None
             process.terminate()
+        _, error = process.communicate()
+    assert error.splitlines()[-1:] == (["error: terminated"] if ignored or number == signal.SIGTERM else [])
     assert process.returncode == (143 if ignored else 128 + number)
     assert list(tmp_path.iterdir()) == []

@@ -28,7 +28,7 @@ from stcanet_runtime.cli.watch import health as health_command
 from stcanet_runtime.cli.watch import watch as watch_command
 from stcanet_runtime.errors import StcanetError
 
-EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_ERROR, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 128 + signal.SIGTERM
 
 app = typer.Typer(
     name="stcanet-runtime",
@@ -139,6 +139,8 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_ERROR)
     except MemoryError as error:
         _fail(f"there is not enough memory: {error}", EXIT_ERROR)
+    except _Terminated:
+        _fail("terminated", EXIT_TERMINATED)
     except Exception as error:
         if isinstance(error, typer.Abort):
             _fail("aborted", EXIT_ERROR)
@@ -149,8 +151,14 @@ def run(app: typer.Typer, args: Sequence[str] | None = None) -> NoReturn:
     raise SystemExit(result if isinstance(result, int) else 0)
 
 
+class _Terminated(SystemExit):
+    """SIGTERM came."""
+
+
 def _terminate(number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + number)
+    if number == signal.SIGTERM:
+        raise _Terminated(128 + number)
+    raise SystemExit(128 + number)  # the terminal that was closed shows nothing any more
 
 
 def _fail_usage(error: Exception) -> None:
