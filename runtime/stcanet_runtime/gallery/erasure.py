@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +41,7 @@ def find_traces(paths: Sequence[Path], wanted: Sequence[bytes]) -> list[Path]:
 
 def _contains(path: Path, sought: _Needles) -> bool:
     tail = b""
-    with held.reading(path) as file:
+    with suppress(FileNotFoundError), held.reading(path) as file:  # SQLite may remove a log at any time
         while chunk := file.read(_CHUNK):
             window = tail + chunk
             if sought.are_in(window):

@@ -17,10 +17,11 @@ from typing import BinaryIO
 
 Inode = tuple[int, int]
 """Device and number of a file."""
+_Key = tuple[int, int, int]  # and the process first: a child that is forked has the files of its parent, with places in common
 
-_lock = threading.RLock()
-_galleries: Counter[Inode] = Counter()
-_files: defaultdict[Inode, list[BinaryIO]] = defaultdict(list)
+_lock = threading.Lock()
+_galleries: Counter[_Key] = Counter()
+_files: defaultdict[_Key, list[BinaryIO]] = defaultdict(list)
 
 
 def inode(facts: os.stat_result) -> Inode:
@@ -31,31 +32,37 @@ def inode(facts: os.stat_result) -> Inode:
 def hold(file: Inode) -> None:
     """Say that a gallery opens it."""
     with _lock:
-        _galleries[file] += 1
+        _galleries[_key(file)] += 1
 
 
 def let_go(file: Inode) -> None:
     """Say that a gallery has closed it."""
+    key = _key(file)
     with _lock:
-        _galleries[file] -= 1
-        if not _galleries[file]:
-            del _galleries[file]
-            for opened in _files.pop(file, []):
+        _galleries[key] -= 1
+        if not _galleries[key]:
+            del _galleries[key]
+            for opened in _files.pop(key, []):
                 opened.close()
 
 
 @contextmanager
 def reading(path: Path) -> Iterator[BinaryIO]:
-    """A file from its start; one thread at a time, since an open one is used again."""
+    """A file from its start."""
     with _lock:
-        known = _files.get(inode(path.stat()))
-        file = known[0] if known else path.open("rb")
+        kept = _files.get(_key(inode(path.stat())))
+        file = kept.pop() if kept else path.open("rb")
+    try:
         file.seek(0)
-        try:
-            yield file
-        finally:
-            which = inode(os.fstat(file.fileno()))
-            if not _galleries[which]:
+        yield file
+    finally:
+        key = _key(inode(os.fstat(file.fileno())))
+        with _lock:
+            if _galleries[key]:
+                _files[key].append(file)
+            else:
                 file.close()
-            elif file not in _files[which]:
-                _files[which].append(file)
+
+
+def _key(file: Inode) -> _Key:
+    return os.getpid(), *file

@@ -8,9 +8,11 @@ then holds the numbers of its writer and of the one before, and among these is t
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from stcanet_runtime.gallery.erasure import find_traces
@@ -52,14 +54,12 @@ def is_log_of(log: Path, lineage: str | None) -> bool:
 
 def _has_commit(log: Path) -> bool:
     """Whether SQLite would replay any of it: a frame that ends a commit and is not left from before the log began anew."""
-    try:
-        with log.open("rb") as file:  # SQLite has no locks on a log that this could drop
-            header = file.read(_LOG_HEADER)
-            step = _FRAME_HEADER + int.from_bytes(header[8:12], "big")
-            while len(frame := file.read(_FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == header[16:24]:
-                if any(frame[4:8]):
-                    return True
-                file.seek(step - _FRAME_HEADER, 1)
-    except FileNotFoundError:
-        pass
+    # SQLite has no locks on a log that this could drop. Where it cannot be read, SQLite says so.
+    with suppress(OSError), log.open("rb") as file:
+        header = file.read(_LOG_HEADER)
+        page = int.from_bytes(header[8:12], "big")
+        while len(frame := file.read(_FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == header[16:24]:
+            if any(frame[4:8]):
+                return True
+            file.seek(page, os.SEEK_CUR)
     return False
