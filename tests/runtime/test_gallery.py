@@ -533,6 +533,13 @@ def test_processes_that_forget_at_once_do_not_take_over_what_is_unfinished(
             other.forget("p1")
 
 
+def test_another_process_that_empties_the_log_is_waited_for() -> None:
+    connection = mock.Mock()  # SQLite answers at once that it is busy then
+    for wait, answers, emptied in ((10_000, [(1, -1, -1), (0, 0, 0)], True), (0, [(1, -1, -1)], False)):
+        connection.execute.return_value.fetchone.side_effect = [(wait,), *answers]
+        assert database.empty_log(connection) == emptied
+
+
 def test_rename_merges_and_splits(filled: Gallery) -> None:
     x, _ = make_people()
     assert filled.decide(x[[0]], 0.1)[0].identity == "p0"

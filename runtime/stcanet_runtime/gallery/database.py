@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -32,6 +33,8 @@ CREATE INDEX entries_by_identity ON entries (identity);
 CREATE INDEX entries_by_time ON entries (time);
 CREATE TABLE embeddings (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 """
+_LAST_WAIT = 0.25  # seconds for readers when a writer closes; where they read longer, the next one empties the log
+_PAUSE = 0.01
 _CREATE_HINT = "take another path, or make one with `stcanet gallery create`"
 
 
@@ -124,7 +127,7 @@ class Opened:
         try:
             self.check()
             if not self._read_only and _log_size(self.place):
-                self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                empty_log(self.connection, _LAST_WAIT)
         except (sqlite3.Error, GalleryError):  # somebody reads an older state, say: all is safe in the log
             pass
         finally:
@@ -295,6 +298,23 @@ def _check_schema(path: Path, connection: sqlite3.Connection) -> None:
         expected = model.execute(query).fetchall()
     if connection.execute(query).fetchall() != expected:
         raise GalleryError(path, "its tables are not those of a gallery", "it is damaged, or made by another program")
+
+
+def empty_log(connection: sqlite3.Connection, timeout: float | None = None) -> bool:
+    """Write the log into the file and cut it off; whether that could be done, since nobody reads an older state.
+
+    Args:
+        connection: Of a writer.
+        timeout: Seconds to wait for readers, while other writers wait, too; None for those of the connection.
+    """
+    if timeout is not None:
+        connection.execute(f"PRAGMA busy_timeout = {round(1000 * timeout)}")
+    end = time.monotonic() + connection.execute("PRAGMA busy_timeout").fetchone()[0] / 1000
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() >= end:
+            return False
+        time.sleep(_PAUSE)  # SQLite waits for readers, but not for another process that empties the log
+    return True
 
 
 @contextmanager

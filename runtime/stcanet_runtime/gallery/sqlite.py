@@ -189,8 +189,8 @@ class SqliteStore:
 
     def _empty_log(self, otherwise: str) -> None:
         with self._reading():  # what is gone is gone from memory, too
-            busy, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if busy:
+            emptied = database.empty_log(self._connection)
+        if not emptied:
             hint = f"{otherwise}; close other readers and do it again"
             raise GalleryError(self.path, "another process reads, so that the log cannot be emptied", hint)
 
