@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from provenance import add_out, environment, nothing_measured, write_result
 from turns import in_turns, seconds
 
-from stcanet_runtime.backends import compiled, gpu_crops, gpu_device, reference
+from stcanet_runtime.backends import compiled, gpu_arrays, gpu_crops, gpu_device, reference
 from stcanet_runtime.frames import FORMATS, Frame, as_frame
 
 Crops = NDArray[np.uint8]
@@ -82,14 +82,14 @@ def candidates(frame: Frame, boxes: NDArray[np.int64], threads: int) -> Iterator
             yield f"ours: {isa}, {count} thread{'s' * (count > 1)}", call
     if gpu_device.why_not() is None:
         device = gpu_device.device()
-        there = Frame(frame.format, tuple(gpu_device.put(device, plane, np.uint8) for plane in frame.planes))
+        there = Frame(frame.format, tuple(gpu_arrays.put(device, plane, np.uint8) for plane in frame.planes))
         yield "ours: gpu", partial(gpu_crops.resize_boxes, there, boxes, HEIGHT, WIDTH)
 
 
 def measure(calls: dict[str, Callable[[], Crops]], repeats: int) -> dict[str, dict[str, float]]:
     """Median milliseconds, after a first call that is held against Pillow's."""
     expected = calls["Pillow"]().astype(int)
-    rows = {name: {"max_difference": int(np.abs(gpu_device.to_host(call()) - expected).max())} for name, call in calls.items()}
+    rows = {name: {"max_difference": int(np.abs(gpu_arrays.to_host(call()) - expected).max())} for name, call in calls.items()}
     times = in_turns(calls, repeats, seconds)
     return {name: {"ms": 1e3 * statistics.median(times[name]), **row} for name, row in rows.items()}
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.arrays import Float32Array, UInt8Array
-from stcanet_runtime.backends.gpu_device import to_host
+from stcanet_runtime.backends.gpu_arrays import to_host
 from stcanet_runtime.batching import cut
 from stcanet_runtime.embeddings import LEAST_NORM
 from stcanet_runtime.errors import ManifestError, PackageError, ShapeError

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.gpu_device import to_host
+from stcanet_runtime.backends.gpu_arrays import to_host
 from stcanet_runtime.batching import run_together
 from stcanet_runtime.boxes import crop_boxes
 from stcanet_runtime.errors import OptionError, PackageError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends import gpu_device
+from stcanet_runtime.backends import gpu_arrays, gpu_device
 from stcanet_runtime.errors import OptionError, PackageError, ProviderError, StcanetError
 from stcanet_runtime.machine import cores, quota
 from stcanet_runtime.onnxfile import inspect_onnx
@@ -82,10 +82,10 @@ class Session:
         """
         names = [tensor.name for tensor in self.outputs]
         try:
-            if self.provider in _GPU_PROVIDERS and all(map(gpu_device.is_on_gpu, inputs.values())):
+            if self.provider in _GPU_PROVIDERS and all(map(gpu_arrays.is_on_gpu, inputs.values())):
                 values = self._run_bound(inputs, names)
             else:
-                values = self._session.run(names, {name: gpu_device.to_host(array) for name, array in inputs.items()})
+                values = self._session.run(names, {name: gpu_arrays.to_host(array) for name, array in inputs.items()})
         except Exception as error:  # onnxruntime's own types
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise PackageError(f"the model does not run {shapes} on provider '{self.provider}': {one_line(error)}") from error

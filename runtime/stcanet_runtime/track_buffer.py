@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
-from stcanet_runtime.backends.gpu_device import to_host
+from stcanet_runtime.backends.gpu_arrays import to_host
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import OptionError, PackageError, ShapeError, StcanetError
 from stcanet_runtime.frames import FrameSource

@@ -15,7 +15,17 @@ from numpy.typing import NDArray
 from rerank_cases import TOLERANCE, assert_same_result, market_like
 
 from stcanet_runtime import rerank, search
-from stcanet_runtime.backends import AUTO_ORDER, explain, get_backend, gpu, gpu_device, gpu_ranks, gpu_search, reference
+from stcanet_runtime.backends import (
+    AUTO_ORDER,
+    explain,
+    get_backend,
+    gpu,
+    gpu_arrays,
+    gpu_device,
+    gpu_ranks,
+    gpu_search,
+    reference,
+)
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.errors import BackendError, ShapeError
 
@@ -189,7 +199,7 @@ def test_what_is_on_the_device_is_checked_there(bad: NDArray[Any], message: str)
 def test_lists_stay_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """With `top`, only numbers of candidates come to memory between the embeddings and the result."""
     q, g, *_ = market_like()
-    given, as_given = [], gpu_device.as_given
+    given, as_given = [], gpu_arrays.as_given
     monkeypatch.setattr(gpu, "as_given", lambda device, like, *arrays: given.append(like) or as_given(device, like, *arrays))
     assert_same_result(rerank(q, g, top=10, backend="gpu"), rerank(q, g, top=10, backend="numpy"))
     assert len(given) >= 4

@@ -12,19 +12,17 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.backends.frame import Frame
 from stcanet_runtime.backends.gpu_device import why_not as _why_not_gpu
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, PairDistances, Sparse
 from stcanet_runtime.errors import BackendError, OptionError, install_hint, quote_choices
 from stcanet_runtime.progress import Progress
-
-if TYPE_CHECKING:
-    from stcanet_runtime.frames import Frame  # imports this package
 
 
 class Backend(Protocol):

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import _kernels
 from stcanet_runtime.backends import weights as set_weights
+from stcanet_runtime.backends.frame import Frame
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Sparse
 from stcanet_runtime.errors import BackendError, OptionError
-from stcanet_runtime.frames import Frame
 from stcanet_runtime.machine import cores
 from stcanet_runtime.progress import Progress
 

@@ -25,7 +25,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import embeddings
 from stcanet_runtime.backends import gpu_crops, gpu_device, gpu_ranks, gpu_rerank, gpu_search
-from stcanet_runtime.backends.gpu_device import Array, adopt, as_given, is_on_gpu, put
+from stcanet_runtime.backends.gpu_arrays import adopt, as_given, is_on_gpu, put
+from stcanet_runtime.backends.gpu_device import Array
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH, GalleryLists, Neighbours, Sparse, row_groups
 from stcanet_runtime.errors import ShapeError

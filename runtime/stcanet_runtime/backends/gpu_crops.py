@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import gpu_device
-from stcanet_runtime.backends.gpu_device import Array, as_given, put
-from stcanet_runtime.frames import Frame
+from stcanet_runtime.backends.frame import Frame
+from stcanet_runtime.backends.gpu_arrays import as_given, put
+from stcanet_runtime.backends.gpu_device import Array
 
 _GROUP = 64  # boxes at a time: their weights and what lies between the passes are as many times the largest one's
 _PIXELS = {"rgb": 0, "bgr": 1, "nv12": 2, "i420": 2}  # as in crops.cu

@@ -1,4 +1,4 @@
-"""The GPU as the backend sees it: CuPy's arrays, the kernels beside this file, and one matrix product."""
+"""The GPU as the backend sees it: the kernels beside this file, compiled and launched, and one matrix product."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 Array = Any
 """An array of the device: CuPy's, or NumPy's in the tests of the kernels on the CPU."""
 
-_DLPACK_CUDA = 2
 THREADS = 256
 """Of a block."""
 SOURCES = ("retrieval.cu", "crops.cu")
@@ -131,35 +130,6 @@ def why_not() -> str | None:
 def device() -> Device:
     """The device; kernels are compiled when they are first used, and kept on disk by CuPy."""
     return CudaDevice()
-
-
-def is_on_gpu(array: Any) -> bool:
-    """Whether this is an array of a GPU: CuPy's, PyTorch's, or of whoever else follows one of the two protocols."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return True
-    return hasattr(array, "__dlpack_device__") and array.__dlpack_device__()[0] == _DLPACK_CUDA
-
-
-def adopt(target: Device, array: Any) -> Array:
-    """An array of a GPU as one of the device, which reads the same memory."""
-    if isinstance(array, target.xp.ndarray):
-        return array
-    return target.xp.from_dlpack(array) if hasattr(array, "__dlpack__") else target.xp.asarray(array)
-
-
-def to_host(array: Any) -> NDArray[Any]:
-    """The array in NumPy, wherever it is."""
-    return device().get(array) if is_on_gpu(array) else array
-
-
-def put(target: Device, array: Any, dtype: Any) -> Array:
-    """The array on the device, contiguous; without a copy where it is that already."""
-    return target.xp.ascontiguousarray(target.xp.asarray(array), dtype)
-
-
-def as_given(target: Device, given: Any, *arrays: Array) -> tuple[Any, ...]:
-    """Arrays of the device as they are where what was given is one, else in NumPy."""
-    return arrays if isinstance(given, target.xp.ndarray) else tuple(target.get(array) for array in arrays)
 
 
 class Found(NamedTuple):

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import gpu_search
-from stcanet_runtime.backends.gpu_device import Array, Device, put
+from stcanet_runtime.backends.gpu_arrays import put
+from stcanet_runtime.backends.gpu_device import Array, Device
 from stcanet_runtime.backends.matches import Thresholds, Truth
 from stcanet_runtime.backends.neighbours import DEFAULT_SCRATCH
 from stcanet_runtime.progress import Progress

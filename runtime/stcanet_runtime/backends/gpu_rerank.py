@@ -7,7 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.backends.gpu_device import Array, Device, Found, find, put
+from stcanet_runtime.backends.gpu_arrays import put
+from stcanet_runtime.backends.gpu_device import Array, Device, Found, find
 from stcanet_runtime.backends.gpu_search import JointRows, smallest
 
 Rows = tuple[Array, Array, Array]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import screen
-from stcanet_runtime.backends.gpu_device import Array, Device, put, starts
+from stcanet_runtime.backends.gpu_arrays import put
+from stcanet_runtime.backends.gpu_device import Array, Device, starts
 from stcanet_runtime.backends.neighbours import CONVERTED_ELEMENTS, row_groups
 from stcanet_runtime.backends.numpy_distance import CLOSE
 

@@ -16,10 +16,11 @@ from stcanet_runtime.backends.neighbours import Sparse
 from stcanet_runtime.backends.screen import kth_bound
 
 
-def _njit(function: Callable[..., Any]) -> Any:
-    from numba import njit  # late: it takes longer to import than many a search
+def njit(function: Callable[..., Any]) -> Any:
+    """A function that Numba compiles when it is first called."""
+    from numba import njit as compiler  # late: it takes longer to import than many a search
 
-    return njit(nogil=True)(function)
+    return compiler(nogil=True)(function)
 
 
 def _reciprocal(lists: Any) -> Any:
@@ -39,7 +40,7 @@ def _reciprocal(lists: Any) -> Any:
 
 @cache
 def _compile_expand() -> Any:
-    reciprocal = _njit(_reciprocal)
+    reciprocal = njit(_reciprocal)
 
     def loop(neighbours: Any, near: Any) -> Any:
         members, counts = reciprocal(neighbours)
@@ -72,7 +73,7 @@ def _compile_expand() -> Any:
             indptr[i + 1] = size
         return indptr, indices[: indptr[total]].copy()
 
-    return _njit(loop)
+    return njit(loop)
 
 
 def expand(neighbours: NDArray[np.int32], half: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
@@ -111,7 +112,7 @@ def _compile_average() -> Any:
             starts[i + 1] = size
         return starts, columns[: starts[total]].copy(), means[: starts[total]].copy()
 
-    return _njit(loop)
+    return njit(loop)
 
 
 def average(
@@ -140,7 +141,7 @@ def _by_column(indptr: Any, indices: Any, values: Any, num_query: int) -> Any:
 
 @cache
 def _compile_overlaps() -> Any:
-    by_column = _njit(_by_column)
+    by_column = njit(_by_column)
 
     def loop(indptr: Any, indices: Any, values: Any, num_query: int, start: int, stop: int) -> Any:
         starts, holders, held = by_column(indptr, indices, values, num_query)
@@ -172,7 +173,7 @@ def _compile_overlaps() -> Any:
         size = rows[stop - start]
         return rows, columns[:size].copy(), shared[:size].copy()
 
-    return _njit(loop)
+    return njit(loop)
 
 
 def overlaps(
@@ -205,7 +206,7 @@ def _compile_blend() -> Any:
                     entry += 1
                 dense[q, g] = (1.0 - lambda_value) * jaccard + lambda_value * raised
 
-    return _njit(loop)
+    return njit(loop)
 
 
 def blend(dense: NDArray[np.float32], nearness: Sparse, farthest: NDArray[np.float32], power: int, lambda_value: float) -> None:
@@ -224,7 +225,7 @@ def _compile_smallest() -> Any:
                 columns[row, place] = candidates[order[place]]
                 found[row, place] = values[row, columns[row, place]]
 
-    return _njit(loop)
+    return njit(loop)
 
 
 def smallest(values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime.frames import Frame
+from stcanet_runtime.backends.frame import Frame
 
 
 def resize_boxes(
