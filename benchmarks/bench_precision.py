@@ -34,12 +34,13 @@ from stcanet_export.calibration import Calibration
 from stcanet_export.loss import measure_loss
 from stcanet_export.native import NATIVE
 from stcanet_export.package import export_package
-from stcanet_export.precision import PRECISIONS, Precision
+from stcanet_export.precision import Precision
 from stcanet_export.probes import drawn_inputs
 from stcanet_export.sides import PackageSide, TorchSide
 from stcanet_export.targets import find_target
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import StcanetError
+from stcanet_runtime.manifest import PRECISIONS
 from stcanet_runtime.package import load_manifest
 from stcanet_runtime.providers import BFLOAT16, available_providers
 

@@ -1,5 +1,4 @@
-"""Plugin of pytest for gpu.sh (``-p nothing_ran``): where all tests were skipped, the status is that of scripts that could not
-measure."""
+"""Plugin of pytest for gpu.sh (``-p nothing_ran``): where all tests were skipped, nothing was measured, as the status says."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from stcanet_export.package import ExportResult, export_package
     from stcanet_export.parity import check_parity
     from stcanet_export.precision import Precision
-    from stcanet_export.report import Check, ParityReport, Tolerance
+    from stcanet_export.report import Check, ParityReport
+    from stcanet_export.tolerance import Tolerance
     from stcanet_export.variant import Variant
 
 _LAZY = {
@@ -24,7 +25,8 @@ _LAZY = {
     "package": ("ExportResult", "export_package"),
     "parity": ("check_parity",),
     "precision": ("Precision",),
-    "report": ("Check", "ParityReport", "Tolerance"),
+    "report": ("Check", "ParityReport"),
+    "tolerance": ("Tolerance",),
     "variant": ("Variant",),
 }
 

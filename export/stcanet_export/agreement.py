@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_export.report import Check, Ranking, Tolerance
+from stcanet_export.report import Check, Ranking
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.wording import counted
 
 Distances = NDArray[np.float64]

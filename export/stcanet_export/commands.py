@@ -11,19 +11,22 @@ import typer
 from rich.console import Console
 
 from stcanet.commands.options import preset_option
+from stcanet_export.native import NATIVE
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, check_apart, check_choice, check_value, parse_size
-from stcanet_runtime.wording import counted
+from stcanet_runtime.cli.options import JSON, PROVIDERS, check_apart, check_choice, check_value, parse_size
+from stcanet_runtime.manifest import PRECISIONS
+from stcanet_runtime.wording import counted, listed
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
     from stcanet_export.package import ExportResult, Signer
     from stcanet_export.precision import Precision
-    from stcanet_export.report import Tolerance
     from stcanet_export.targets import Target
+    from stcanet_export.tolerance import Tolerance
 
+_RUNTIMES = (*PROVIDERS, NATIVE)
 _IMAGES_HELP = "A crop, or a folder of crops, to check parity on besides the built-in ones (16 are picked)."
-_PRECISION_HELP = "fp32, fp16 or int8; layers that do not bear it stay in fp32."
+_PRECISION_HELP = f"{listed(PRECISIONS)}; layers that do not bear it stay in fp32."
 _TARGET_HELP = "cpu, openvino, tensorrt or jetson: sets opset and precision, checks the graph, explains."
 _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this precision."
 _CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
@@ -37,15 +40,11 @@ def _check_input(name: str) -> str:
 
 
 def _check_runtime(name: str) -> str:
-    from stcanet_export.native import NATIVE
-    from stcanet_runtime.providers import EP_NAMES
-
-    return check_choice(name, ("auto", *EP_NAMES, NATIVE))
+    return check_choice(name, _RUNTIMES)
 
 
 def _runtime_option(what: str) -> Any:
-    names = "auto, cpu, openvino, openvino-bf16, cuda, tensorrt or openvino-native"
-    return typer.Option(callback=_check_runtime, help=f"{what}: {names}.")
+    return typer.Option(callback=_check_runtime, help=f"{what}: {listed(_RUNTIMES)}.")
 
 
 def _check_opset(number: int | None) -> int | None:
@@ -274,7 +273,7 @@ def _tolerance(
 ) -> Tolerance:
     from dataclasses import replace
 
-    from stcanet_export.precision import tolerance_between
+    from stcanet_export.tolerance import tolerance_between
 
     given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
     return replace(tolerance_between(*runs), **{name: value for name, value in given.items() if value is not None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from stcanet_export.agreement import agreement, cosines
 from stcanet_export.layers import compare_layers, first_to_part, relative_error
 from stcanet_export.probes import make_clips
-from stcanet_export.report import Check, LayerError, Ranking, Tolerance
+from stcanet_export.report import Check, LayerError, Ranking
 from stcanet_export.sides import Side
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.arrays import Float32Array, Float64Array, UInt8Array
 from stcanet_runtime.batching import DEFAULT_SIZES
 from stcanet_runtime.wording import counted, one_line
@@ -29,6 +31,22 @@ _ROUNDING = 1e-4
 """Relative error of a layer that need not be a fault: a third of it at most was seen between right float32 runs."""
 
 Outputs = tuple[Float32Array, Float32Array | None]
+
+
+@dataclass
+class Findings:
+    """What a comparison found."""
+
+    checks: list[Check] = field(default_factory=list)
+    """Only the first where the reference is not finite."""
+    layers: list[LayerError] = field(default_factory=list)
+    rankings: list[Ranking] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def parts_at(layers: Sequence[LayerError], tolerance: Tolerance) -> str | None:
+    """The layer at which the two sides part, if they do."""
+    return first_to_part(layers, max(_ROUNDING, tolerance.max_layer / 100))
 
 
 class Comparison:
@@ -48,16 +66,15 @@ class Comparison:
         self.reference, self.candidate, self.tolerance = reference, candidate, tolerance
         self.files, self.names, self.crops = files, [path.stem for path in files], crops
         self.inputs = self._inputs(candidate.spec.clip_length)
-        self.layers: list[LayerError] = []
-        self.rankings: list[Ranking] = []
-        self.notes: list[str] = []
 
-    def checks(self) -> list[Check]:
-        """Compare everything; only the first check where the reference is not finite."""
+    def run(self) -> Findings:
+        """Compare everything."""
+        found = Findings()
         with np.errstate(invalid="ignore", divide="ignore"):  # broken rows become NaN, and NaN never passes
-            return list(self._checks())
+            found.checks += self._checks(found)
+        return found
 
-    def _checks(self) -> Iterator[Check]:
+    def _checks(self, found: Findings) -> Iterator[Check]:
         expected = _in_batches(self.reference, self.inputs, 1)
         finite = bool(np.isfinite(expected[0]).all())
         yield Check.at_least("reference is finite", float(finite), 1)
@@ -65,17 +82,17 @@ class Comparison:
             return
         spread = _spread(expected[0])
         yield Check.at_least("reference tells crops apart", spread, self.tolerance.min_spread, "spread of its embeddings")
-        yield from self._tensors(expected, spread)
+        yield from self._tensors(expected, spread, found)
         yield from self._files()
         yield from self._times()
         yield from self._order()
         yield from self._part_maps()
-        yield from self._by_layer()
+        yield from self._by_layer(found)
 
     def _inputs(self, frames: int | None) -> UInt8Array:
         return self.crops if not self.candidate.spec.takes_clips or frames is None else make_clips(self.crops, frames)
 
-    def _tensors(self, expected: Outputs, spread: float) -> Iterator[Check]:
+    def _tensors(self, expected: Outputs, spread: float, found: Findings) -> Iterator[Check]:
         """Batches 1, 2, 3, N and the largest that the runtime makes; one row against itself in another, spread and ranking."""
         results = {}
         sizes = sorted({1, 2, 3, len(self.inputs), DEFAULT_SIZES[-1]})
@@ -96,7 +113,7 @@ class Comparison:
         errors = np.linalg.norm(_f64(alone) - expected[0], axis=1)
         yield self._largest("error against spread", errors[:, None] / max(spread, 1e-30), self.tolerance.max_relative)
         yield self._ranking(together, expected[0])
-        yield from self._agreement(together, expected[0])
+        yield from self._agreement(together, expected[0], found)
 
     def _files(self) -> Iterator[Check]:
         """The way from the image file, which tensors say nothing about: decoding, channel order, resize."""
@@ -154,12 +171,12 @@ class Comparison:
         swapped = apart & (gaps[1] <= 0)
         return Check.at_most(name, float(swapped.sum()), 0, f"of {apart.sum()} farther apart than {within}")
 
-    def _agreement(self, actual: Float32Array, expected: Float32Array) -> list[Check]:
+    def _agreement(self, actual: Float32Array, expected: Float32Array, found: Findings) -> list[Check]:
         """Each crop as the query, the others as the gallery."""
         itself = np.eye(len(actual), dtype=bool)
         ours, theirs = (np.where(itself, np.inf, _distances(values)) for values in (actual, expected))
         ranking, checks = agreement("ranking", ours, theirs, self.tolerance)
-        self.rankings.append(ranking)
+        found.rankings.append(ranking)
         return checks
 
     def _order(self) -> Iterator[Check]:
@@ -191,28 +208,24 @@ class Comparison:
             worst = f"block {int(np.argmax(errors)) + 1} of {len(errors)}"
             yield Check.at_most(name, max(errors), self.tolerance.max_layer, worst)
 
-    def _by_layer(self) -> Iterator[Check]:
+    def _by_layer(self, found: Findings) -> Iterator[Check]:
         """Where the error is made; sees faults, too, that cancel before the embedding."""
         size = self.candidate.spec.batch or self.reference.spec.batch or _LAYER_INPUTS
         if size > _MAX_LAYER_INPUTS:
-            self.notes.append(f"the layers were not compared: those of a batch of {size} take too much memory")
+            found.notes.append(f"the layers were not compared: those of a batch of {size} take too much memory")
             return
         batch = self.inputs[-1 - np.arange(size) % len(self.inputs)]
         try:
             expected, actual = self.reference.layers(batch), self.candidate.layers(batch)
         except Exception as error:
-            self.notes.append(f"the layers could not be compared: {' '.join(str(error).split())[:200]}")
+            found.notes.append(f"the layers could not be compared: {' '.join(str(error).split())[:200]}")
             return
-        self.layers = compare_layers(expected, actual)
-        if not self.layers:
-            self.notes.append("the layers could not be compared: the two sides have none of the same name and shape")
+        found.layers = compare_layers(expected, actual)
+        if not found.layers:
+            found.notes.append("the layers could not be compared: the two sides have none of the same name and shape")
             return
-        worst = max(self.layers, key=lambda layer: layer.output)
+        worst = max(found.layers, key=lambda layer: layer.output)
         yield Check.at_most("layers: relative error", worst.output, self.tolerance.max_layer, worst.name)
-
-    def parts_at(self) -> str | None:
-        """The layer at which the two sides part, after :meth:`checks`."""
-        return first_to_part(self.layers, max(_ROUNDING, self.tolerance.max_layer / 100))
 
     def _largest(self, name: str, values: NDArray[np.floating], bound: float, named: bool = True) -> Check:
         """The largest of `values` ``[N, any]`` against a bound, with the name of its crop."""

@@ -9,8 +9,9 @@ import numpy as np
 
 from stcanet.data.datasets import load_dataset
 from stcanet_export.agreement import agreement, cosines
-from stcanet_export.report import Check, Ranking, Tolerance
+from stcanet_export.report import Check, Ranking
 from stcanet_export.sides import Side
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, LayoutError
 from stcanet_runtime.picking import pick_evenly

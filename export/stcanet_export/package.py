@@ -17,9 +17,10 @@ from stcanet_export.card import model_card
 from stcanet_export.golden import write_golden
 from stcanet_export.onnx import DEFAULT_OPSET, OWN, Contract, export_onnx
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import TOLERANCES, Progress
-from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.precision import Progress
+from stcanet_export.report import ParityReport
 from stcanet_export.sides import TorchSide
+from stcanet_export.tolerance import TOLERANCES, Tolerance
 from stcanet_export.variant import AS_EXPORTED, Variant, convert
 from stcanet_runtime.archive import (
     CARD_NAME,

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stcanet.model import STCANet
-from stcanet_export.comparison import Comparison
+from stcanet_export.comparison import Comparison, parts_at
 from stcanet_export.gallery import gallery_checks, read_gallery
-from stcanet_export.precision import tolerance_between
 from stcanet_export.probes import pick, read_distinct, write_procedural
-from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.report import ParityReport
 from stcanet_export.sides import PackageSide, Side, TorchSide, as_images
+from stcanet_export.tolerance import Tolerance, tolerance_between
 from stcanet_runtime.errors import ParityError
 from stcanet_runtime.machine import versions
 from stcanet_runtime.wording import counted
@@ -70,26 +70,26 @@ def check_parity(
     with tempfile.TemporaryDirectory() as folder:
         files = write_procedural(Path(folder), second.spec.height, second.spec.width)
         files, crops = read_distinct([*files, *pick(images)], second.spec.height, second.spec.width)
-        comparison = Comparison(first, second, files, crops, tolerance)
-        checks, rankings = comparison.checks(), comparison.rankings
-        if searched is not None and len(checks) > 1:  # the first check alone: the reference is broken
+        found = Comparison(first, second, files, crops, tolerance).run()
+        if searched is not None and len(found.checks) > 1:  # the first check alone: the reference is broken
             ranking, more = gallery_checks(first, second, searched, tolerance)
-            checks, rankings = [*checks, *more], [*rankings, ranking]
-    passed = all(check.passed for check in checks)
-    parts_at = None if passed else comparison.parts_at()
-    if not (passed or parts_at) and comparison.layers:
-        comparison.notes.append("every layer agrees: the fault is before the network, or shows at other batches or lengths")
+            found.checks += more
+            found.rankings.append(ranking)
+    passed = all(check.passed for check in found.checks)
+    where = None if passed else parts_at(found.layers, tolerance)
+    if not (passed or where) and found.layers:
+        found.notes.append("every layer agrees: the fault is before the network, or shows at other batches or lengths")
     return ParityReport(
         first.describe(),
         second.describe(),
         [path.name for path in files],
         tolerance,
-        checks,
-        comparison.layers,
-        rankings,
-        parts_at,
-        [*_notes(first), *comparison.notes],
-        {name: found for name, found in versions(_PACKAGES).items() if found is not None},
+        found.checks,
+        found.layers,
+        found.rankings,
+        where,
+        [*_notes(first), *found.notes],
+        {name: version for name, version in versions(_PACKAGES).items() if version is not None},
     )
 
 

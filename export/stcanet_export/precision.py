@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,6 @@ from stcanet_export.calibration import Calibration
 from stcanet_export.half import to_half
 from stcanet_export.probes import as_inputs, drawn_inputs
 from stcanet_export.quantize import Quantizer, Scheme
-from stcanet_export.report import Tolerance
 from stcanet_export.search import choose_kept
 from stcanet_export.sides import PackageSide
 from stcanet_export.units import units_of
@@ -25,47 +23,10 @@ from stcanet_runtime.arrays import Float64Array
 from stcanet_runtime.contract import to_tensor
 from stcanet_runtime.errors import DataError, OptionError, PackageError, quote_choices
 from stcanet_runtime.golden import MIN_COSINE, unit_cosines
-from stcanet_runtime.manifest import InputSpec
+from stcanet_runtime.manifest import PRECISIONS, InputSpec
 from stcanet_runtime.package import load_manifest
 from stcanet_runtime.preprocess import load_image
-from stcanet_runtime.providers import precision_under
 
-PRECISIONS = ("fp32", "fp16", "int8")
-"""What can be exported. bfloat16 cannot; see :func:`check_precision`."""
-
-
-def from_bar(bar: float, min_tau: float, min_top: float) -> Tolerance:
-    """Bounds for a lower precision, from the least cosine that it may have.
-
-    Unit vectors of that cosine are δ = √(2 − 2 cos) apart: 0.032 at 0.9995, 0.14 at 0.99. Measured with a trained stcanet-tiny
-    and with stcanet-image of random weights (fp16, int8), in δ of what the cosine turned out to be: the largest component 0.26,
-    the error against the spread 1.15 (embeddings spread by 0.87 to 0.93), the worst layer 2.4.
-
-    Args:
-        bar: Least cosine.
-        min_tau: Kendall's tau, ties apart.
-        min_top: Of the gate's 15 crops one more or less is 0.07.
-    """
-    off = math.sqrt(2 - 2 * bar)
-    return Tolerance(
-        bar,
-        max_abs=0.7 * off,  # less than the whole error in one component, or half of its square in each of two: no rounding
-        max_relative=5 * off,  # a spread of 0.2 is not much; embeddings nearer together than that are told apart by less
-        tie=1.5 * off,  # a distance moves by 2 δ at worst; whole galleries may be nearer together, see agreement.py
-        max_norm=1.5 * off,  # rounding has no direction: as much along a feature as across, and the crops differ
-        max_layer=6 * off,  # the pooling at the end averages what layers have lost
-        min_tau=min_tau,
-        min_top=min_top,
-    )
-
-
-TOLERANCES = {
-    "fp32": Tolerance(),
-    "fp16": from_bar(MIN_COSINE["fp16"], min_tau=0.99, min_top=0.9),
-    "bf16": from_bar(MIN_COSINE["bf16"], min_tau=0.97, min_top=0.8),
-    "int8": from_bar(MIN_COSINE["int8"], min_tau=0.95, min_top=0.8),
-}
-"""What the parity gate lets pass, by precision; bf16 is that of a provider, for ``stcanet parity``."""
 _NO_BFLOAT16 = (
     "one of 'fp32', 'fp16' or 'int8': ONNX Runtime's CPU provider has no bfloat16 convolution, so that such a graph cannot be "
     "proved; the provider 'openvino-bf16' computes an fp32 package in bfloat16 on processors that can (AMX, AVX512_BF16)"
@@ -93,16 +54,6 @@ class Precision:
             raise DataError("int8 is calibrated on real crops: give a folder of them, or a data set, as --calibration")
         if self.name != "int8" and self.calibration is not None:
             raise OptionError("calibration", self.calibration.source, "left out: only int8 is calibrated")
-
-
-def tolerance_between(*runs: tuple[str | Path, str]) -> Tolerance:
-    """The bounds of the lowest precision among packages under providers: two are not nearer to each other than that one is.
-
-    Args:
-        runs: Package and provider of each.
-    """
-    found = (TOLERANCES[precision_under(provider, load_manifest(package).precision)] for package, provider in runs)
-    return min(found, key=lambda bounds: bounds.min_cosine)
 
 
 def check_precision(name: str) -> None:

@@ -21,6 +21,8 @@ METADATA_KEY = "stcanet.manifest"
 """Key in the `metadata_props` of the ONNX file: a manifest that cannot be lost."""
 IMAGES, CLIPS = "images", "clips"
 UINT8, FLOAT = "uint8", "float32"
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Of packages. bfloat16 is none: it is how a provider may run one."""
 _LAYOUTS = {UINT8: "NHWC", FLOAT: "NCHW"}
 NORMS = "norms"
 """Second output of clip packages that normalise, ``[batch]``: length of each clip's feature before."""
@@ -145,7 +147,7 @@ class Manifest:
         _typed("schema_version", self.schema_version, int)
         for name in ("preset", "created", "generator"):
             _typed(name, getattr(self, name), str)
-        _choice("precision", self.precision, ("fp32", "fp16", "int8"))
+        _choice("precision", self.precision, PRECISIONS)
         _positive("opset", self.opset)
         if self.model_sha256 is not None:
             _sha256("model_sha256", self.model_sha256)

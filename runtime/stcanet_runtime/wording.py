@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def counted(number: int, one: str, many: str, form: str = "") -> str:
     """``1 query`` and ``2 queries``; the number is formatted as `form` says."""
     return f"{number:{form}} {one if number == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b or c``."""
+    return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def one_line(error: Exception) -> str:

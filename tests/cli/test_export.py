@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from stcanet.cli import app
-from stcanet_export.precision import TOLERANCES, from_bar
+from stcanet_export.tolerance import TOLERANCES, from_bar
 from stcanet_runtime.cli import run
 from stcanet_runtime.golden import MIN_COSINE
 from stcanet_runtime.package import load_manifest

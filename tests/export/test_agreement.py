@@ -9,8 +9,8 @@ import pytest
 
 from stcanet_export.agreement import agreement, kendall_tau, top_share
 from stcanet_export.page import html_report
-from stcanet_export.precision import TOLERANCES
-from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.report import ParityReport
+from stcanet_export.tolerance import TOLERANCES, Tolerance
 
 ROW = np.array([[0.1, 0.2, 0.3, 0.4, 0.5]])
 

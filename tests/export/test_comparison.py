@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stcanet_export.comparison import Comparison
 from stcanet_export.layers import Layer
-from stcanet_export.report import Tolerance
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.manifest import InputSpec
 
 Float32Array = NDArray[np.float32]
@@ -51,7 +51,7 @@ def circle(*degrees: float) -> NDArray[np.float64]:
 
 def failures(reference: Table, candidate: Table, tolerance: Tolerance) -> list[str]:
     files = [Path(f"{index}.png") for index in range(len(CROPS))]
-    return [check.name for check in Comparison(reference, candidate, files, CROPS, tolerance).checks() if not check.passed]
+    return [check.name for check in Comparison(reference, candidate, files, CROPS, tolerance).run().checks if not check.passed]
 
 
 LOOSE = Tolerance(min_cosine=0.9, max_abs=1, max_relative=10, tie=1e-3)
@@ -65,11 +65,11 @@ def test_equal_tables_pass() -> None:
 def test_crops_all_within_the_tie_leave_no_ranking_to_compare() -> None:
     reference, candidate = Table(circle(*ANGLES)), Table(circle(*ANGLES[::-1]))
     files = [Path(f"{index}.png") for index in range(len(CROPS))]
-    comparison = Comparison(reference, candidate, files, CROPS, replace(LOOSE, tie=3))
-    found = {check.name: check for check in comparison.checks()}
+    compared = Comparison(reference, candidate, files, CROPS, replace(LOOSE, tie=3)).run()
+    found = {check.name: check for check in compared.checks}
     for name in ("swapped pairs", "Kendall's tau", "top-1"):
         assert found[f"ranking: {name}"].verdict == "n/a"
-    (ranking,) = comparison.rankings
+    (ranking,) = compared.rankings
     assert ranking.pairs_judged == 0
     assert ranking.same_first < ranking.queries
 
@@ -122,7 +122,7 @@ def test_a_package_that_does_not_run_fails_and_says_why() -> None:
             return super().embed(batch)
 
     files = [Path(f"{index}.png") for index in range(len(CROPS))]
-    checks = Comparison(Table(circle(*ANGLES)), Broken(circle(*ANGLES)), files, CROPS, Tolerance()).checks()
+    checks = Comparison(Table(circle(*ANGLES)), Broken(circle(*ANGLES)), files, CROPS, Tolerance()).run().checks
     failed = [check for check in checks if not check.passed]
     # Eight crops in threes end with a batch of two.
     assert [check.name for check in failed] == ["batch 2: min cosine", "batch 3: min cosine"]

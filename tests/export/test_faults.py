@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from graph_edits import Edit, change, edited
 from onnx import helper, numpy_helper
 from PIL import Image
 
@@ -18,18 +19,6 @@ from stcanet_export.page import html_report
 from stcanet_export.report import ParityReport
 from stcanet_runtime.errors import PackageError
 
-Edit = Callable[[onnx.ModelProto], None]
-
-
-def planted(package: Path, folder: Path, edit: Edit) -> Path:
-    """The model of a package alone, with a fault: a single file has no checksum that would tell."""
-    model = onnx.load(package / "model.onnx")
-    before = model.SerializeToString()
-    edit(model)
-    assert model.SerializeToString() != before
-    onnx.save(model, folder / "faulty.onnx")
-    return folder / "faulty.onnx"
-
 
 def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(item for item in model.graph.node if item.name == name)
@@ -38,11 +27,6 @@ def node(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
 def constant(model: onnx.ModelProto, name: str, values: np.ndarray) -> str:
     model.graph.initializer.append(numpy_helper.from_array(values, name))
     return name
-
-
-def change(model: onnx.ModelProto, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
-    tensor = next(item for item in model.graph.initializer if item.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(function(numpy_helper.to_array(tensor)), name))
 
 
 def put_after(model: onnx.ModelProto, name: str, operator: str, *constants: str, **attributes: object) -> None:
@@ -139,7 +123,7 @@ def _swapped_parts(model: onnx.ModelProto) -> None:
 )
 def test_the_layer_is_named(image_model: STCANet, image_package: Path, tmp_path: Path, edit: Edit, where: str) -> None:
     """A trailing blank in `where`: made by the module itself, between two of its children."""
-    report = check_parity(image_model, planted(image_package, tmp_path, edit))
+    report = check_parity(image_model, edited(image_package, tmp_path, edit))
     assert not report.passed, report.summary()
     assert report.parts_at is not None
     assert f"{report.parts_at} ".startswith(f"{where.strip()} "), report.parts_at
@@ -152,7 +136,7 @@ def test_the_layer_is_named(image_model: STCANet, image_package: Path, tmp_path:
 
 def test_swapped_parts_are_invisible_in_the_embedding(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
     """The parts meet in a mean and their neighbours are alike, so their order cancels; only the layers show it."""
-    report = check_parity(image_model, planted(image_package, tmp_path, _swapped_parts))
+    report = check_parity(image_model, edited(image_package, tmp_path, _swapped_parts))
     assert [check.name for check in report.failures] == ["layers: relative error"]
     assert report.min_cosine > 0.999999
 
@@ -165,7 +149,12 @@ def test_a_baked_batch_names_its_node(image_model: STCANet, image_package: Path,
 
     # ONNX Runtime sees the contradiction with the free batch of the residual before anything runs.
     with pytest.raises(PackageError, match=r"blocks\.2\.channel/Add"):
-        check_parity(image_model, planted(image_package, tmp_path, bake))
+        check_parity(image_model, edited(image_package, tmp_path, bake))
+
+
+def test_clips_without_a_mask_fail(clip_model: STCANet, clip_package: Path, tmp_path: Path) -> None:
+    report = check_parity(clip_model, edited(clip_package, tmp_path, _no_mask))
+    assert "batch 1: min cosine" in {check.name for check in report.failures}
 
 
 def test_a_mask_for_one_length_names_its_node(clip_model: STCANet, clip_package: Path, tmp_path: Path) -> None:
@@ -173,21 +162,30 @@ def test_a_mask_for_one_length_names_its_node(clip_model: STCANet, clip_package:
         where = node(model, "blocks.2.part/Where")
         where.input[0] = constant(model, "baked", ~neighbour_mask(3, 4).numpy())
 
-    report = check_parity(clip_model, planted(clip_package, tmp_path, bake))
+    report = check_parity(clip_model, edited(clip_package, tmp_path, bake))
     failures = [check for check in report.failures if "blocks.2.part/Where" in check.detail]
     assert {check.name for check in failures} >= {"2 frames: min cosine", "7 frames: min cosine"}, report.summary()
     assert not any(check.name.startswith("batch") for check in report.failures)
 
 
-def test_bilinear_for_bicubic_is_before_the_network(
-    image_model: STCANet, image_package: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-        return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
+def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
 
-    monkeypatch.setattr("stcanet_runtime.encoder.resize", bilinear)
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        pytest.param("resize", _bilinear, id="bilinear"),
+        pytest.param("load_image", lambda path, _: np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1], id="bgr"),
+    ],
+)
+def test_only_files_show_a_fault_before_the_network(
+    image_model: STCANet, image_package: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., np.ndarray]
+) -> None:
+    monkeypatch.setattr(f"stcanet_runtime.encoder.{name}", fault)
     report: ParityReport = check_parity(image_model, image_package)
-    assert not report.passed
-    assert all(check.name.startswith("from files") for check in report.failures)
+    failures = {check.name for check in report.failures}
+    assert "from files: min cosine" in failures
+    assert all(name.startswith("from files") for name in failures)
     assert report.parts_at is None
     assert any("before the network" in note for note in report.notes)

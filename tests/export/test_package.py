@@ -24,7 +24,8 @@ from stcanet_export.onnx import Contract
 from stcanet_export.package import FILES, export_package, named, replacing
 from stcanet_export.parity import check_parity
 from stcanet_export.precision import Precision
-from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.report import ParityReport
+from stcanet_export.tolerance import Tolerance
 from stcanet_export.variant import Variant
 from stcanet_runtime import Encoder
 from stcanet_runtime.archive import opened

@@ -13,38 +13,24 @@ import onnx
 import pytest
 import torch
 import torch.nn.functional as F
+from graph_edits import Edit, change, edited
 from onnx import numpy_helper
 from PIL import Image
 from torch import Tensor
 
 from stcanet.model import Embedder, STCANet
-from stcanet.model.attention import neighbour_mask
 from stcanet_export import check_parity
 from stcanet_export.onnx import Contract
 from stcanet_export.package import export_package
-from stcanet_export.report import ParityReport, Tolerance
+from stcanet_export.report import ParityReport
 from stcanet_export.sides import TorchSide
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.errors import DataError, ImageError, ParityError, ProviderError
 from stcanet_runtime.providers import available_providers
-
-Edit = Callable[[onnx.ModelProto], None]
 
 
 def failed_names(report: ParityReport) -> set[str]:
     return {check.name for check in report.failures}
-
-
-def edited(package: Path, folder: Path, edit: Edit) -> Path:
-    """The model of a package alone, with its graph changed: a single file has no checksum that would tell."""
-    model = onnx.load(package / "model.onnx")
-    edit(model)
-    onnx.save(model, folder / "edited.onnx")
-    return folder / "edited.onnx"
-
-
-def change(model: onnx.ModelProto, name: str, function: Callable[[np.ndarray], np.ndarray]) -> None:
-    tensor = next(item for item in model.graph.initializer if item.name == name)
-    tensor.CopyFrom(numpy_helper.from_array(function(numpy_helper.to_array(tensor).copy()).astype(np.float32), name))
 
 
 def test_images_pass(image_model: STCANet, image_package: Path) -> None:
@@ -123,24 +109,6 @@ def test_a_fault_in_the_export_fails_it(
     assert f'"{check}",\n      "passed": false' in (tmp_path / "package.failed.json").read_text()
 
 
-def test_a_dropped_neighbour_mask_fails(clip_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stcanet_export import package
-
-    def everybody(frames: int, num_parts: int, device: torch.device | None = None) -> Tensor:
-        mask = neighbour_mask(frames, num_parts, device)
-        return mask | ~mask
-
-    def export_without_mask(*args: object, **kwargs: object) -> object:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("stcanet.model.attention.neighbour_mask", everybody)
-            return export(*args, **kwargs)
-
-    export = package.export_onnx
-    monkeypatch.setattr(package, "export_onnx", export_without_mask)
-    with pytest.raises(ParityError, match="min cosine"):
-        export_package(clip_model, tmp_path / "package")
-
-
 def _bake_batch(model: onnx.ModelProto) -> None:
     """As an exporter does that takes the example's batch for a constant: the first axis of every reshape."""
     for tensor in model.graph.initializer:
@@ -183,27 +151,6 @@ def test_a_fault_in_the_graph_fails_it(image_model: STCANet, image_package: Path
     assert not report.passed, report.summary()
     with pytest.raises(ParityError, match="parity failed"):
         report.raise_if_failed()
-
-
-def test_an_unedited_copy_passes(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
-    check_parity(image_model, edited(image_package, tmp_path, lambda _: None)).raise_if_failed()
-
-
-def _bilinear(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    return np.array(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-
-
-@pytest.mark.parametrize(
-    ("name", "fault"),
-    [("resize", _bilinear), ("load_image", lambda path, _: np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1])],
-)
-def test_only_files_show_a_fault_in_preprocessing(
-    image_model: STCANet, image_package: Path, monkeypatch: pytest.MonkeyPatch, name: str, fault: Callable[..., np.ndarray]
-) -> None:
-    monkeypatch.setattr(f"stcanet_runtime.encoder.{name}", fault)
-    failures = failed_names(check_parity(image_model, image_package))
-    assert "from files: min cosine" in failures
-    assert all(name.startswith("from files") for name in failures)
 
 
 def _neck(scale: float) -> Edit:

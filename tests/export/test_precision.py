@@ -20,13 +20,15 @@ from stcanet_export.graph import verify
 from stcanet_export.half import to_half
 from stcanet_export.package import ExportResult, export_package
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import TOLERANCES, Precision, from_bar, lower, tolerance_between
+from stcanet_export.precision import Precision, lower
 from stcanet_export.probes import procedural
 from stcanet_export.quantize import OPERATORS, Quantizer, Scheme, _quantisable
+from stcanet_export.tolerance import TOLERANCES, from_bar, tolerance_between
 from stcanet_export.units import unit_of, units_of
 from stcanet_export.variant import Variant
 from stcanet_runtime.errors import DataError, OptionError, PackageError
 from stcanet_runtime.golden import MIN_COSINE, verify_package
+from stcanet_runtime.manifest import PRECISIONS
 from stcanet_runtime.package import load_manifest
 
 
@@ -290,6 +292,10 @@ def test_a_trial_loses_one_minus_the_cosine(tmp_path: Path, monkeypatch: pytest.
     trial = precision._Trial(tmp_path, lambda _: onnx.ModelProto(), crops, tmp_path / "x", lambda _: None)
     np.testing.assert_allclose(trial((), np.array([1, 2])), 1 - np.cos([0.1, 0.2]))
     assert trial((), np.array([1, 2])).tolist() == [np.inf, np.inf]  # an overflow
+
+
+def test_every_precision_has_its_bounds() -> None:
+    assert set(TOLERANCES) == set(MIN_COSINE) == {*PRECISIONS, "bf16"}
 
 
 def test_bounds_grow_with_the_distance_of_unit_vectors() -> None:

@@ -7,7 +7,8 @@ import math
 
 import pytest
 
-from stcanet_export.report import Check, ParityReport, Tolerance
+from stcanet_export.report import Check, ParityReport
+from stcanet_export.tolerance import Tolerance
 from stcanet_runtime.errors import OptionError, ParityError
 
 

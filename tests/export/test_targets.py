@@ -9,27 +9,21 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from graph_edits import edited
 from numpy.testing import assert_allclose
 from onnx import TensorProto, helper, numpy_helper
 
 from stcanet_export.native import NATIVE
 from stcanet_export.parity import check_parity
-from stcanet_export.precision import TOLERANCES
 from stcanet_export.sides import PackageSide
 from stcanet_export.support import TENSORRT
 from stcanet_export.targets import TARGETS, check_target, find_target
+from stcanet_export.tolerance import TOLERANCES
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.manifest import CLIPS, IMAGES, InputSpec
 from stcanet_runtime.package import load_manifest
 
 Model = onnx.ModelProto
-
-
-def edited(package: Path, folder: Path, edit) -> Path:
-    model = onnx.load(package / "model.onnx")
-    edit(model)
-    onnx.save(model, folder / "edited.onnx")
-    return folder / "edited.onnx"
 
 
 @pytest.mark.parametrize("package", ["image_package", "clip_package"])

@@ -11,8 +11,10 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.providers import EP_NAMES
+from stcanet_runtime.wording import listed
 
-_PROVIDERS = "auto, cpu, openvino, openvino-bf16, cuda or tensorrt"
+PROVIDERS = ("auto", *EP_NAMES)
 Value = TypeVar("Value")
 
 
@@ -36,9 +38,7 @@ def check_value(value: Value, check: Callable[[Any], object]) -> Value:
 
 def check_provider(name: str) -> str:
     """The name; BadParameter where there is no such provider. Whether it can run here is told when it shall."""
-    from stcanet_runtime.providers import EP_NAMES
-
-    return check_choice(name, ("auto", *EP_NAMES))
+    return check_choice(name, PROVIDERS)
 
 
 def check_providers(names: list[str] | None) -> list[str] | None:
@@ -50,7 +50,7 @@ def check_providers(names: list[str] | None) -> list[str] | None:
 
 def provider_option(what: str, check: Callable[[Any], Any] = check_provider) -> Any:
     """An option that names a provider; its help begins with what it is for."""
-    return typer.Option(callback=check, help=f"{what}: {_PROVIDERS}; a name runs there or fails.")
+    return typer.Option(callback=check, help=f"{what}: {listed(PROVIDERS)}; a name runs there or fails.")
 
 
 def check_metric(name: str) -> str:
