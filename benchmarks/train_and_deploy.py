@@ -18,7 +18,7 @@ from typing import Any
 
 from provenance import add_out, environment, write_result
 
-from stcanet.commands.train import TrainingProgress
+from stcanet.commands.training_progress import TrainingProgress
 from stcanet.config import load_toml, make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.data.scoring import score

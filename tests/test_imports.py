@@ -19,16 +19,17 @@ def test_packages_import_nothing_heavy() -> None:
 
 
 def test_the_command_line_imports_no_framework() -> None:
-    assert imported_by("import stcanet.cli").isdisjoint({"torch", "torchvision", "onnx", "onnxruntime", "numba"})
+    assert imported_by("import stcanet.cli").isdisjoint({"torch", "torchvision", "onnx", "onnxruntime", "numba", "PIL"})
 
 
 def test_public_names_exist_and_are_listed() -> None:
     """Listed before they are used: what `dir` does not tell, help() and the Tab key of a shell do not, either."""
     import stcanet
+    import stcanet.data.synthetic
     import stcanet_export
     import stcanet_runtime
 
-    for module in (stcanet, stcanet_export, stcanet_runtime):
+    for module in (stcanet, stcanet.data.synthetic, stcanet_export, stcanet_runtime):
         assert set(module.__all__) <= set(dir(module)), module
         for name in module.__all__:
             assert getattr(module, name) is not None, name

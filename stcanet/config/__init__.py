@@ -1,11 +1,10 @@
 """All settings and all their defaults. No torch in here, so that a mistake shows at once."""
 
 from stcanet.config.load import load_toml, make_config, parse_override
-from stcanet.config.model import PRESETS, ModelConfig, check_blocks, preset_config
+from stcanet.config.model import PARTS, PRESETS, ModelConfig, check_blocks, preset_config
 from stcanet.config.training import (
     IMAGENET,
     NO_WEIGHTS,
-    NUM_MASK_PARTS,
     AugmentConfig,
     Cache,
     ClipConfig,
@@ -20,7 +19,7 @@ from stcanet.config.training import (
 __all__ = [
     "IMAGENET",
     "NO_WEIGHTS",
-    "NUM_MASK_PARTS",
+    "PARTS",
     "PRESETS",
     "AugmentConfig",
     "Cache",

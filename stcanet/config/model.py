@@ -15,6 +15,8 @@ Attention = Literal["auto", "fused", "sdpa", "eager"]
 
 MAX_SIDE, MAX_FRAMES, MAX_PARTS = 4096, 4096, 256
 """Far above any use: a damaged or hostile checkpoint shall not allocate what it likes."""
+PARTS = ("head", "upper_clothes", "lower_clothes", "shoes")
+"""Of the body: part k of a part map (k = 1 … 4) is ``PARTS[k - 1]``; 0 is background. Bags are background, as in LIP."""
 STAGES = (1, 2, 3, 4)
 BACKBONES = ("resnet18", "resnet34", "resnet50", "resnet101")
 
@@ -40,8 +42,8 @@ class ModelConfig:
     """Input width in pixels."""
     clip_length: int | None = None
     """Frames T of an input clip; None for single images. The weights do not depend on it."""
-    num_parts: int = 4
-    """Body parts N of the part maps: head, upper body, lower body, shoes."""
+    num_parts: int = len(PARTS)
+    """Body parts N of the part maps; masks have those of :data:`PARTS`."""
     head_init: HeadInit = "default"
     """'default': as the framework does (image recipe); 'small': neck gain N(1, 0.02), classifier N(0, 0.001) (video recipe)."""
     attention: Attention = "auto"

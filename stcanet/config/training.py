@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from stcanet.config.model import PRESETS, ModelConfig, preset_config
+from stcanet.config.model import PARTS, PRESETS, ModelConfig, preset_config
 from stcanet.config.values import check_choices
 from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
-NUM_MASK_PARTS = 4
-"""Head, upper body, lower body, shoes."""
 IMAGENET, NO_WEIGHTS = "imagenet", "none"
 """Words of `backbone_weights`: no files, whatever is called so in the working folder."""
 Cache = Literal["auto", "memory", "file", "none"]
@@ -182,7 +181,10 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run. The defaults are the published image recipe, whose `val_fraction` and `augment.pad` however are 0."""
+    """One training run. The defaults are the published image recipe, whose `val_fraction` and `augment.pad` however are 0.
+
+    Where a text names a file or folder, a path may be given too.
+    """
 
     data: str
     """A data set: a folder in a known layout, ``NAME[:VARIANT]=FOLDER``, or a CSV manifest."""
@@ -235,6 +237,9 @@ class TrainConfig:
     optim: OptimConfig = OptimConfig()
 
     def __post_init__(self) -> None:
+        for name in ("data", "masks", "backbone_weights", "init", "cache_dir"):
+            if isinstance(path := getattr(self, name), os.PathLike):
+                object.__setattr__(self, name, os.fsdecode(path))
         check_choices(self)
         _require("data", self.data, bool(self.data), "a folder, NAME[:VARIANT]=FOLDER or a CSV manifest")
         _require("preset", self.preset, self.preset in PRESETS, quote_choices(tuple(PRESETS)))
@@ -260,8 +265,8 @@ class TrainConfig:
             raise ConfigError(f"masks supervise the part maps of single images; preset '{self.preset}' takes clips")
         if not model.blocks:
             raise ConfigError("masks supervise the part maps of attention blocks, and the model has none (blocks is empty)")
-        if model.num_parts != NUM_MASK_PARTS:
-            raise ConfigError(f"masks have {NUM_MASK_PARTS} parts, and the model num_parts = {model.num_parts}")
+        if model.num_parts != len(PARTS):
+            raise ConfigError(f"masks have {len(PARTS)} parts, and the model num_parts = {model.num_parts}")
 
     def _check_loss(self) -> None:
         """In every epoch there must be something to minimise."""

@@ -114,7 +114,7 @@ class TrainBatches:
             epoch: Of the same epoch.
             skip: Batches to leave out at the start; those that follow are the same as without.
         """
-        generator = torch.Generator().manual_seed(self._config.seed * 1_000_003 + epoch)
+        generator = torch.Generator().manual_seed(epoch_seed(self._config.seed, epoch))
         for indices in plan[:skip]:
             draw_variation(len(indices), self._size, self._config.augment, generator)
         shares = [self._world.share(indices) for indices in plan[skip:]]
@@ -129,3 +129,8 @@ class TrainBatches:
         if half_size:
             images = F.avg_pool2d(images.flatten(0, -4), 2).unflatten(0, images.shape[:-3])
         return Batch(images, labels, masks)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Of the variation in an epoch; different for all runs and epochs, and within 64 bits for every seed that settings take."""
+    return seed * 1_000_003 + epoch

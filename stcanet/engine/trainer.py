@@ -32,10 +32,9 @@ from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.places import located
 from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
-from stcanet.engine.validation import choose_validation
+from stcanet.engine.validation import choose_validation, validation_notes
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
-from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 64
 """Images of a forward pass of the validation."""
@@ -84,9 +83,9 @@ def train(config: TrainConfig, out: Path | str, observer: Observer | None = None
         check_unused(out)
     with joined(config.device) as (world, device):
         watching = observer if world.is_main else None
-        run = _Run(config, state, world, device, watching)
+        run = _Run(config, state, changed, world, device, watching)
         world.wait()  # until all have read what the main process is about to write
-        return run.train(out, watching, changed)
+        return run.train(out, watching)
 
 
 def _finished(out: Path, epochs: int) -> TrainResult | None:
@@ -108,10 +107,25 @@ def _finished(out: Path, epochs: int) -> TrainResult | None:
 
 
 class _Run:
-    """The parts of one run, put together once; with the file of a state, as they were when it was saved."""
+    """The parts of one run, put together once; with the file of a state, as they were when it was saved.
+
+    Args:
+        config: Settings.
+        state: The file to go on from; None for a run from its beginning.
+        changed: Settings that a run which is resumed has otherwise than before; None for a new one.
+        world: The processes.
+        device: This one's.
+        observer: Told about the images that are read.
+    """
 
     def __init__(
-        self, config: TrainConfig, state: Path | None, world: World, device: torch.device, observer: Observer | None
+        self,
+        config: TrainConfig,
+        state: Path | None,
+        changed: dict[str, Any] | None,
+        world: World,
+        device: torch.device,
+        observer: Observer | None,
     ) -> None:
         dataset = load_dataset(config.data)
         self.config, self.dataset, self.world = config, dataset, world
@@ -119,7 +133,11 @@ class _Run:
         if not self.train_samples:
             why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
             raise DataError(f"{dataset.root} has no images to train on: {why}")
-        self.progress, learnt = load_progress(state, _fingerprint(self.train_samples)) if state else (Progress(), None)
+        self.fingerprint, self.clip_length = _fingerprint(self.train_samples), config.model_config.clip_length or 1
+        self.progress, learnt = load_progress(state, self.fingerprint) if state else (Progress(), None)
+        # Where a run that is resumed goes on, and with what; None for a new one.
+        where = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
+        self.resumed = None if changed is None else where
         begun = self.progress.epoch + (self.progress.step > 0)
         if config.epochs < begun:
             raise OptionError("epochs", config.epochs, f"at least {begun}, which the run has begun")
@@ -139,14 +157,13 @@ class _Run:
         # Last, since it decodes all images, which takes long.
         self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
 
-    def train(self, out: Path, observer: Observer | None, changed: dict[str, Any] | None) -> TrainResult:
-        """Train to the end; `changed` settings are those of a run that is resumed, and None for a new one."""
+    def train(self, out: Path, observer: Observer | None) -> TrainResult:
+        """Train to the end."""
         start = time.perf_counter()
-        where = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
-        resumed = {} if changed is None else {"resumed": where}
         if observer:
-            observer.on_start({**self._facts(), "images_from": self.batches.where, "notes": self._notes(), **resumed})
-        with self._folder(out, resumed) as folder:
+            told = {"images_from": self.batches.where, "notes": self._notes(), "resumed": self.resumed}
+            observer.on_start({**self._facts(), **told})
+        with self._folder(out) as folder:
             if folder and not self.progress.epoch:
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
             # Of a run that is resumed: its last epoch was not to be the last, so it is not validated yet; or last.pt is gone.
@@ -161,14 +178,15 @@ class _Run:
         used = out / (run_files.BEST if self.query else run_files.LAST)
         return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
 
-    def _folder(self, out: Path, resumed: dict[str, Any]) -> AbstractContextManager[RunFolder | None]:
+    def _folder(self, out: Path) -> AbstractContextManager[RunFolder | None]:
         """The run folder of the main process; the others have none."""
         if not self.world.is_main:
             return nullcontext()
+        if self.resumed is None:
+            return RunFolder(out, self.config)
         # The last epoch may be validated only now; its figures are then recorded again.
-        folder = RunFolder(out, self.config, min(self.progress.epoch, self.config.epochs - 1) if resumed else None)
-        if resumed:
-            folder.log(f"resumed: {resumed['resumed']}")
+        folder = RunFolder(out, self.config, min(self.progress.epoch, self.config.epochs - 1))
+        folder.log(f"resumed: {self.resumed}")
         return folder
 
     def _epoch(self, folder: RunFolder | None, observer: Observer | None) -> dict[str, float]:
@@ -180,7 +198,7 @@ class _Run:
         for batch in self.batches.read(plan, epoch, skip=progress.step):
             values = self.learner.step(batch, epoch, progress.step, len(plan))
             done = self.learner.ends_update(progress.step, len(plan))
-            progress.add(values, len(batch.labels) * (self.config.model_config.clip_length or 1) * self.world.size)
+            progress.add(values, len(batch.labels) * self.clip_length * self.world.size)
             progress.seconds = time.perf_counter() - start
             if observer:
                 rate = progress.images / progress.seconds
@@ -203,7 +221,7 @@ class _Run:
     def _validate(self) -> dict[str, float]:
         model = self.learner.model
         self.world.agree_on_buffers(model)
-        images = max(1, BATCH_SIZE // (model.config.clip_length or 1))
+        images = max(1, BATCH_SIZE // self.clip_length)
         mine = partial(embed, model, batch_size=BATCH_SIZE)
         sides = embed_sides(lambda samples: self.world.embed(mine, samples, images), self.query, self.gallery)
         if not self.world.is_main:
@@ -224,7 +242,7 @@ class _Run:
         self._save_progress(folder)
 
     def _save_progress(self, folder: RunFolder) -> None:
-        save_progress(folder.root / run_files.STATE, self.progress, self.learner.state_dict(), _fingerprint(self.train_samples))
+        save_progress(folder.root / run_files.STATE, self.progress, self.learner.state_dict(), self.fingerprint)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
@@ -233,18 +251,8 @@ class _Run:
 
     def _notes(self) -> list[str]:
         """What was asked for and cannot be, and what could be a surprise."""
-        return [*self._validation_notes(), *self.batches.notes(), *self.learner.notes()]
-
-    def _validation_notes(self) -> list[str]:
-        if self.query or not self.config.val_fraction:
-            return []
-        count = len({sample.pid for sample in self.train_samples})
-        if round(self.config.val_fraction * count) == 0:
-            reason = f"val_fraction = {self.config.val_fraction:g} of {counted(count, 'identity', 'identities')} is none"
-        else:
-            seen = "two cameras see" if self.train_samples[0].camid >= 0 else "there are two images of"
-            reason = f"there is no identity that {seen}"
-        return [f"nothing is held back for validation, since {reason}; the last epoch is kept"]
+        held_back = [] if self.query else validation_notes(self.train_samples, self.config.val_fraction)
+        return [*held_back, *self.batches.notes(), *self.learner.notes()]
 
     def _facts(self) -> dict[str, Any]:
         return {

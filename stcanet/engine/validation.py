@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stcanet.data.datasets import ReIDDataset, Sample, cameras_known
+from stcanet_runtime.wording import counted
 
 
 def choose_validation(
@@ -56,3 +57,16 @@ def split_validation(
         # finding itself.
         gallery += query
     return tuple(train), tuple(query), tuple(gallery)
+
+
+def validation_notes(samples: Sequence[Sample], fraction: float) -> list[str]:
+    """Why nothing of `samples` was held back, where something should have been."""
+    if not fraction:
+        return []
+    count = len({sample.pid for sample in samples})
+    if round(fraction * count) == 0:
+        reason = f"val_fraction = {fraction:g} of {counted(count, 'identity', 'identities')} is none"
+    else:
+        seen = "two cameras see" if samples[0].camid >= 0 else "there are two images of"
+        reason = f"there is no identity that {seen}"
+    return [f"nothing is held back for validation, since {reason}; the last epoch is kept"]

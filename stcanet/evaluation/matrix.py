@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from stcanet.data.datasets import ReIDDataset
+from stcanet.data.datasets import ReIDDataset, split_source
 from stcanet.evaluation.embedded import embed_dataset
 from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.result import Result, judge
@@ -148,10 +148,8 @@ def _attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | _Fa
 
 def _name(source: str, found: ReIDDataset | _Failure) -> str:
     """``mars:torchreid`` of ``mars:torchreid=folder``; the data set's own name, or the folder's where it cannot be read."""
-    label, equals, _ = source.partition("=")
-    if equals and not Path(source).exists():
-        return label
-    return Path(source).name if isinstance(found, _Failure) else found.name
+    label, path = split_source(source)
+    return label or (path.name if isinstance(found, _Failure) else found.name)
 
 
 def _short(path: Path) -> str:

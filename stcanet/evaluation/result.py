@@ -69,7 +69,7 @@ def protocol_text(protocol: Mapping[str, Any]) -> str:
     """The ``protocol`` of :meth:`Result.to_dict` as one line of text.
 
     Raises:
-        KeyError: Something is missing, as in results of older versions.
+        KeyError: Something is missing.
     """
     counts = f"{counted(protocol['num_query'], 'query', 'queries')}, {protocol['num_gallery']} in the gallery"
     aside = [

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stcanet.config.model import Attention
+from stcanet.config.model import PARTS, Attention
 from stcanet.model.mixing import channel_mix, part_relation
 
 
@@ -106,7 +106,7 @@ def neighbour_mask(frames: int, num_parts: int, device: torch.device | None = No
 class STCABlock(nn.Module):
     """CAM, then STAM, both residual. The identity at initialisation, since both output norms start at zero."""
 
-    def __init__(self, channels: int, num_parts: int = 4, attention: Attention = "auto") -> None:
+    def __init__(self, channels: int, num_parts: int = len(PARTS), attention: Attention = "auto") -> None:
         super().__init__()
         self.channel = ChannelAttention(channels, attention)
         self.part = PartAttention(channels, num_parts, attention)

@@ -12,7 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from stcanet.commands.train import TrainingProgress
+from stcanet.commands.training_progress import TrainingProgress
+from stcanet.engine.trainer import TrainResult
 
 Done = subprocess.CompletedProcess[str]
 
@@ -87,9 +88,18 @@ def test_parity_command(stcanet, checkpoint: Path, package: Path, people: Path) 
 
 
 def test_train_resolves_and_reports(stcanet, checkpoint: Path) -> None:
-    lines = (checkpoint.parent / "metrics.jsonl").read_text().splitlines()
+    run = checkpoint.parent
+    lines = (run / "metrics.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["epoch"] == 1
-    assert 'preset = "stcanet-tiny"' in (checkpoint.parent / "config.toml").read_text()
+    assert 'preset = "stcanet-tiny"' in (run / "config.toml").read_text()
+    page = run / "report.html"
+    assert "Hardest mistakes" in page.read_text(encoding="utf-8")
+    page.unlink()
+    assert stcanet("report", run).stdout == f"{page}\n"
+    facts = json.loads(stcanet("report", run, "--json").stdout)
+    results = run / "results.json"  # where a test before has evaluated
+    assert facts == {"report": str(page), "results": json.loads(results.read_text()) if results.exists() else None}
+    assert page.is_file()
 
 
 @pytest.mark.parametrize(
@@ -206,8 +216,9 @@ def test_missing_data(stcanet, tmp_path: Path) -> None:
 
 
 def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    facts = dict.fromkeys(("dataset", "kind", "device", "precision", "images_from"), "")
+    facts: dict[str, object] = dict.fromkeys(("dataset", "kind", "device", "precision", "images_from"), "")
     facts |= dict.fromkeys(("train_images", "train_identities", "val_queries", "val_gallery"), 0)
+    facts["resumed"] = None
     said = {"init": "runs/[old]/best.pt: all", "dataset_notes": ["runs[/old]"], "notes": ["nothing is held back"]}
     TrainingProgress(1).on_start({**facts, **said})
     assert capsys.readouterr().err.splitlines() == [
@@ -238,6 +249,41 @@ def test_interrupted_training_says_how_to_go_on(stcanet, tmp_path: Path, monkeyp
     assert done.returncode == 130
     assert done.stderr.splitlines()[0] == f"stopped; to go on: stcanet train --resume '{tmp_path}/my run'"
     assert "resume" not in stcanet("train", "--out", tmp_path / "nothing", "--data", "people").stderr
+
+
+def test_of_several_processes_the_first_speaks(stcanet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[object] = []
+
+    def train(_: object, folder: Path, progress: object, resume: bool) -> TrainResult:
+        told.append(progress)
+        return TrainResult(folder / "last.pt", 1, 1, {}, 0.0)
+
+    monkeypatch.setattr("stcanet.engine.trainer.train", train)
+    monkeypatch.setattr("stcanet.report.write_report", lambda folder, **_: folder / "report.html")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
+    for rank, lines in (("0", 2), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        done = stcanet("train", "--out", tmp_path / "run", "--data", "people")
+        assert (done.returncode, len(done.stdout.splitlines()), bool(done.stderr)) == (0, lines, rank == "0")
+    assert isinstance(told[0], TrainingProgress)
+    assert told[1] is None
+
+
+def test_the_result_is_told_where_its_page_cannot_be_written(stcanet, checkpoint: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run)
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()  # in the way, also for root, whom no permission stops
+    done = stcanet("train", "--resume", run)
+    assert done.returncode == 0
+    assert "nothing was trained" in done.stdout
+    assert f"{run}/best.pt (best of 1 epoch: 1; validation mAP " in done.stdout
+    warned = f"warning: {run}/report.html is not written"
+    assert done.stderr.splitlines()[-1].startswith(warned)
+    done = stcanet("train", "--resume", run, "--json")
+    facts = json.loads(done.stdout)
+    assert (facts["checkpoint"], facts["report"]) == (f"{run}/best.pt", None)
+    assert done.stderr.splitlines()[-1].startswith(warned)
 
 
 def test_resume_of_what_is_no_run(stcanet, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from stcanet.config import (
     make_config,
     parse_override,
 )
+from stcanet.engine.batches import epoch_seed
 from stcanet.engine.places import located
 from stcanet.engine.schedule import lr_factor
 from stcanet_runtime.errors import ConfigError, OptionError
@@ -142,7 +143,14 @@ def test_a_video_preset_can_be_one_of_images() -> None:
 
 def test_the_largest_seed_makes_batches_of_every_epoch() -> None:
     seed = make_config({"data": "x"}, parse_override("seed=4294967295")).seed
-    torch.Generator().manual_seed(seed * 1_000_003 + 10_000)  # as TrainBatches does
+    torch.Generator().manual_seed(epoch_seed(seed, 10_000))
+
+
+def test_paths_are_taken_as_texts() -> None:
+    paths = {name: Path(name) for name in ("data", "masks", "init", "backbone_weights", "cache_dir")}
+    config = TrainConfig(**paths)  # type: ignore[arg-type]
+    assert config == TrainConfig(**{name: name for name in paths})  # type: ignore[arg-type]
+    assert located(config) == located(make_config(config.to_dict()))
 
 
 @pytest.mark.parametrize("word", ["imagenet", "none"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -282,19 +284,18 @@ def test_duke_video_dense(tmp_path: Path) -> None:
 
 def test_order_does_not_depend_on_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     roots = {name: maker(tmp_path / name / "x") for name, maker in MAKERS.items()}
-    before = {name: load_dataset(root) for name, root in roots.items()}
-    import os
+    scandir, iterdir, found = os.scandir, Path.iterdir, []
+    for backwards in (False, True):
 
-    walk, iterdir = os.walk, Path.iterdir
-    monkeypatch.setattr(Path, "iterdir", lambda self: reversed(list(iterdir(self))))
+        @contextmanager
+        def ordered(folder: Path, backwards: bool = backwards) -> Iterator[list[os.DirEntry[str]]]:
+            with scandir(folder) as entries:
+                yield sorted(entries, key=lambda entry: entry.name, reverse=backwards)
 
-    def reversed_walk(top: Path):
-        for root, folders, names in walk(top):
-            folders.reverse()
-            yield root, folders, names[::-1]
-
-    monkeypatch.setattr(os, "walk", reversed_walk)
-    assert {name: load_dataset(root) for name, root in roots.items()} == before
+        monkeypatch.setattr(os, "scandir", ordered)
+        monkeypatch.setattr(Path, "iterdir", lambda self, back=backwards: iter(sorted(iterdir(self), reverse=back)))
+        found.append({name: load_dataset(root) for name, root in roots.items()})
+    assert found[0] == found[1]
 
 
 def delete(name: str) -> Callable[[Path], None]:

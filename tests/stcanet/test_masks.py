@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stcanet.data.masks import PARTS, MaskFolder, save_indexed, save_reference
+from stcanet.config import PARTS
+from stcanet.data.masks import MaskFolder, save_indexed, save_reference
 from stcanet.data.synthetic import MaskLayout, SynthConfig, generate
 from stcanet_runtime.errors import DataError, ImageError, OptionError, ShapeError
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import tomli_w
 import torch
 
 from stcanet.config import TrainConfig, make_config
@@ -21,7 +20,7 @@ from stcanet.engine.places import located
 from stcanet.engine.progress import Progress, changes
 from stcanet.engine.run_folder import run_config
 from stcanet.engine.trainer import train
-from stcanet_runtime.errors import CheckpointError, DataError, OptionError
+from stcanet_runtime.errors import CheckpointError, OptionError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
@@ -255,21 +254,6 @@ def test_a_run_resumes_from_any_working_folder(people: Path, tmp_path: Path, mon
     monkeypatch.chdir("elsewhere")
     train(replace(kept, epochs=2), tmp_path / "run", resume=True)
     assert list((tmp_path / "elsewhere").iterdir()) == []
-
-
-def test_a_run_of_an_earlier_version_has_relative_paths(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = tmp_path / "run"
-    monkeypatch.chdir(people.parent)
-    config = settings(people, epochs=1, data="people")
-    train(config, run)
-    (run / "config.toml").write_text(tomli_w.dumps(config.to_dict()))
-    train(replace(config, epochs=2), run, resume=True)
-    (run / "config.toml").write_text(tomli_w.dumps(config.to_dict()))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="people: no such folder"):
-        train(replace(run_config(run), epochs=3), run, resume=True)
-    train(replace(config, epochs=3, data=str(people)), run, resume=True)
-    assert run_config(run).data == str(people)
 
 
 def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from renames import interrupt_the_second_rename
 
+from stcanet.config import PARTS
 from stcanet.data.synthetic import (
     MARKER,
-    PARTS,
     MaskLayout,
     Shot,
     Split,

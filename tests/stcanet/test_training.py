@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,20 +14,19 @@ from typer.testing import CliRunner
 
 import stcanet
 from stcanet.cli import app
-from stcanet.config import ModelConfig, TrainConfig, load_toml, make_config
-from stcanet.data.datasets import Sample, load_dataset
+from stcanet.config import TrainConfig, load_toml, make_config
+from stcanet.data.datasets import load_dataset
 from stcanet.data.synthetic import SynthConfig, generate
 from stcanet.data.synthetic.config import MaskLayout
 from stcanet.engine.batches import TrainBatches
-from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
-from stcanet.engine.embedding import embed, evaluate_model
+from stcanet.engine.embedding import evaluate_model
 from stcanet.engine.learner import Learner
 from stcanet.engine.trainer import train
-from stcanet.engine.validation import split_validation
 from stcanet.evaluation import EvaluationSettings
 from stcanet.model import build_model
-from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError, StcanetError
+from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError
 from stcanet_runtime.rerank import Reranking
 
 
@@ -114,15 +112,6 @@ def test_half_size_and_bf16_run(people: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(train(config, tmp_path / "run").checkpoint)
     assert checkpoint.training["precision"] == "bf16"
     assert all(torch.isfinite(value).all() for value in checkpoint.state_dict.values())
-
-
-def test_an_earlier_run_is_not_overwritten(people: Path, tmp_path: Path) -> None:
-    config = settings(people, epochs=1, val_fraction=0.0)
-    train(config, tmp_path / "run")
-    before = (tmp_path / "run" / "last.pt").read_bytes()
-    with pytest.raises(OptionError, match="without an earlier run"):
-        train(config, tmp_path / "run")
-    assert (tmp_path / "run" / "last.pt").read_bytes() == before
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no folder here in which even root writes nothing")
@@ -311,153 +300,3 @@ def test_a_device_that_is_not_here(device: str) -> None:
 def test_loss_that_explodes_is_an_error(people: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="lower the learning rate"):
         train(settings(people, epochs=30, val_fraction=0.0, optim={"lr": 1e18}), tmp_path / "run")
-
-
-def fake(pid: int, camid: int, number: int = 0) -> Sample:
-    return Sample((Path(f"{pid}_{camid}_{number}"),), pid, camid)
-
-
-def test_validation_identities_are_not_trained_on() -> None:
-    samples = [fake(pid, camid, number) for pid in range(20) for camid in range(3) for number in range(2)]
-    train_samples, query, gallery = split_validation(samples, 0.2, seed=1)
-    held = {sample.pid for sample in query}
-    assert len(held) == 4
-    assert held.isdisjoint(sample.pid for sample in train_samples)
-    assert {(sample.pid, sample.camid) for sample in query} == {(pid, camid) for pid in held for camid in range(3)}
-    assert len(query) == 12
-    assert len(train_samples) + len(gallery) == len(samples)
-    assert split_validation(samples, 0.2, seed=1)[1] == query
-    assert split_validation(samples, 0.2, seed=2)[1] != query
-
-
-def test_only_identities_with_two_cameras_are_held_back() -> None:
-    samples = [fake(pid, 0, number) for pid in range(10) for number in range(3)] + [fake(99, 0), fake(99, 1)]
-    _, query, gallery = split_validation(samples, 0.3, seed=0)
-    assert {sample.pid for sample in query} == {99}
-    assert len(gallery) == 2
-
-
-def test_without_cameras_no_query_is_in_its_own_gallery() -> None:
-    samples = [fake(pid, -1, number) for pid in range(10) for number in range(3)]
-    train_samples, query, gallery = split_validation(samples, 0.2, seed=0)
-    assert len(query) == 2
-    assert len(gallery) == 4
-    assert set(query).isdisjoint(gallery)
-    assert len(train_samples) == 24
-
-
-def test_no_validation() -> None:
-    samples = [fake(pid, camid) for pid in range(4) for camid in range(2)]
-    assert split_validation(samples, 0.0, seed=0) == (tuple(samples), (), ())
-
-
-def test_embedding_does_not_depend_on_the_batch_and_keeps_the_mode(people: Path) -> None:
-    samples = load_dataset(people).query[:5]
-    model = build_model("stcanet-tiny", height=64, width=32).train()
-    state = {name: value.clone() for name, value in model.state_dict().items()}
-    together, alone = embed(model, samples, 5), embed(model, samples, 1)
-    np.testing.assert_allclose(together, alone, atol=1e-5)
-    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1.0, atol=1e-5)
-    assert model.training
-    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
-    assert embed(model, []).shape == (0, 512)
-
-
-def test_checkpoint_round_trip(tmp_path: Path) -> None:
-    model = build_model("stcanet-tiny", num_classes=7)
-    save_checkpoint(Checkpoint.of(model, 3, metrics={"val_mAP": 0.5}, training={"dataset": "x"}), tmp_path / "a.pt")
-    loaded = load_checkpoint(tmp_path / "a.pt")
-    assert (loaded.epoch, loaded.num_classes, loaded.metrics, loaded.training) == (3, 7, {"val_mAP": 0.5}, {"dataset": "x"})
-    images = torch.rand(2, 3, 128, 64)
-    torch.testing.assert_close(loaded.build()(images).features, model.eval()(images).features)
-    assert loaded.build().num_classes is None
-    assert loaded.build(classifier=True).num_classes == 7
-
-
-def test_settings_without_an_end_are_no_damage(tmp_path: Path) -> None:
-    training = {"config": {"checkpoint_minutes": float("inf")}}
-    save_checkpoint(Checkpoint(ModelConfig("stcanet-tiny"), None, {}, 0, training=training), tmp_path / "a.pt")
-    assert load_checkpoint(tmp_path / "a.pt").training == training
-
-
-@pytest.mark.filterwarnings("ignore:Validating sparse tensor")  # of torch, which says how long it takes
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"state_dict": [torch.zeros(2)]}, "its state_dict is not names to tensors"),
-        ({"state_dict": {1: torch.zeros(2)}}, "its state_dict is not names to tensors"),
-        ({"state_dict": {"a": torch.eye(2).to_sparse()}}, "its state_dict is not names to tensors"),
-        ({"model_config": {"preset": "stcanet-tiny", "height": 128.5}}, r"model\.height must be a whole number, got 128\.5"),
-        ({"model_config": {"preset": "stcanet-tiny", "num_parts": 10**9}}, "num_parts must be from 1 to"),
-        ({"model_config": {"height": 128}}, r"model\.preset is missing"),
-        ({"model_config": 5}, "damaged"),
-        ({"num_classes": 10**12}, "does not have the 1000000000000 classes"),
-        ({"num_classes": "3"}, "does not have the 3 classes"),
-        ({"epoch": "x"}, "its epoch is of type str"),
-        ({"metrics": [1]}, "its metrics is of type list"),
-        ({"metrics": {"mAP": float("nan")}}, "damaged"),
-        ({"training": {"a": {1, 2}}}, "damaged"),
-        ({"training": {"dataset": "no text: \ud800"}}, "damaged"),
-    ],
-)
-def test_damaged_checkpoints_are_refused_before_a_network_is_made(
-    tmp_path: Path, change: dict[str, object], message: str
-) -> None:
-    save_checkpoint(Checkpoint(ModelConfig("stcanet-tiny"), None, {}, 0), tmp_path / "a.pt")
-    torch.save({**torch.load(tmp_path / "a.pt", weights_only=True), **change}, tmp_path / "a.pt")
-    with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(tmp_path / "a.pt")
-
-
-def test_a_disk_that_is_full_is_told_as_such_and_keeps_the_old_checkpoint(tmp_path: Path) -> None:
-    """By a limit on the size of files, which to a program is a disk without room; torch alone says 'unexpected pos'."""
-    resource = pytest.importorskip("resource")
-    checkpoint = Checkpoint.of(build_model("stcanet-tiny"))
-    save_checkpoint(checkpoint, tmp_path / "a.pt")
-    before, limits = (tmp_path / "a.pt").read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
-    try:
-        with pytest.raises(OSError, match="File too large") as caught:
-            save_checkpoint(replace(checkpoint, epoch=9), tmp_path / "a.pt")
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert str(caught.value).endswith(f"File too large: '{tmp_path / 'a.pt'}'")
-    assert (tmp_path / "a.pt").read_bytes() == before
-    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
-
-
-class Hostile:
-    """Unpickling this would run code that leaves a file in the working directory."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        import os
-
-        return os.system, ("touch code-was-run",)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"hello",
-        {"state_dict": {}},
-        {"format": "stcanet-checkpoint", "version": 99},
-        {"format": "stcanet-checkpoint", "version": 1},
-        Hostile(),
-    ],
-    ids=["empty", "text", "foreign", "future", "damaged", "hostile"],
-)
-def test_files_that_are_no_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: object) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = tmp_path / "x.pt"
-    path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
-    with pytest.raises(CheckpointError, match=r"x\.pt") as caught:
-        load_checkpoint(path)
-    assert ("'stcanet convert' makes one" in str(caught.value)) == (not isinstance(content, dict) or "format" not in content)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
-
-
-def test_weights_that_do_not_fit_their_settings() -> None:
-    checkpoint = Checkpoint.of(build_model("stcanet-tiny"))
-    with pytest.raises(StcanetError, match="do not fit"):
-        replace(checkpoint, model_config=replace(checkpoint.model_config, blocks=(2,))).build()

@@ -10,7 +10,17 @@ from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
 from stcanet.data.datasets.layout import Layout, count_notes, subfolders
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
-__all__ = ["LAYOUTS", "Layout", "ReIDDataset", "Sample", "cameras_known", "find_layout", "load_dataset", "parse_source"]
+__all__ = [
+    "LAYOUTS",
+    "Layout",
+    "ReIDDataset",
+    "Sample",
+    "cameras_known",
+    "find_layout",
+    "load_dataset",
+    "parse_source",
+    "split_source",
+]
 
 LAYOUTS = tuple(module.LAYOUT for module in (market1501, dukemtmcreid, msmt17, cuhk03, mars, dukemtmcvidreid))
 """Every published layout; a CSV manifest takes any other data."""
@@ -49,19 +59,28 @@ def find_layout(name: str) -> Layout | None:
 
 
 def parse_source(source: str) -> tuple[Layout | None, str, Path]:
-    """Layout, variant and path of ``NAME[:VARIANT]=PATH``, or of ``PATH`` alone; what exists is a path, whatever signs it has.
+    """Layout, variant and path of what :func:`split_source` takes apart.
 
     Raises:
         OptionError: There is no such layout.
     """
-    label, equals, rest = source.partition("=")
-    if not equals or Path(source).exists():
-        return None, "", Path(source)
+    label, path = split_source(source)
+    if not label:
+        return None, "", path
     name, _, variant = label.partition(":")
     layout = find_layout(name)
     if layout is None:
         raise OptionError("data set", name, quote_choices([lay.name for lay in LAYOUTS]))
-    return layout, variant, Path(rest)
+    return layout, variant, path
+
+
+def split_source(source: str) -> tuple[str, Path]:
+    """``NAME[:VARIANT]`` and path of ``NAME[:VARIANT]=PATH``; of ``PATH`` alone no name.
+
+    What exists is a path, whatever signs it has. Whether there is such a layout is not looked at.
+    """
+    label, equals, rest = source.partition("=")
+    return (label, Path(rest)) if equals and label and not Path(source).exists() else ("", Path(source))
 
 
 def _recognise(path: Path, layout: Layout | None) -> tuple[Layout, Path]:

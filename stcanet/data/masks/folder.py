@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from stcanet.data.masks.layout import FOREGROUND, PARTS
+from stcanet.config import PARTS
+from stcanet.data.masks.layout import FOREGROUND
 from stcanet_runtime.errors import DataError, ImageError, OptionError
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import open_image

@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet.config import PARTS
 from stcanet.config.values import check_choices, typed
 from stcanet.data.masks.labels import read_names
-from stcanet.data.masks.layout import PARTS
 from stcanet_runtime.errors import ConfigError, DataError, OptionError
 from stcanet_runtime.files import read_toml
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD

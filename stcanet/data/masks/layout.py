@@ -8,10 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from stcanet.config import PARTS
 from stcanet_runtime.errors import ShapeError
-
-PARTS = ("head", "upper_clothes", "lower_clothes", "shoes")
-"""Part k of a part map (k = 1 … 4) is ``PARTS[k - 1]``; 0 is background. Bags are background, as in LIP."""
 
 HEAD, UPPER, LOWER, SHOES = 1, 2, 3, 4
 

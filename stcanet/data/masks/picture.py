@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stcanet.data.masks.layout import COLORS, PARTS
+from stcanet.config import PARTS
+from stcanet.data.masks.layout import COLORS
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.drawing import FAINT, INK, font
 

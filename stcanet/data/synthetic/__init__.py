@@ -7,16 +7,26 @@ its own identity, camera and number only. The folder has the Market-1501 layout,
 
 from __future__ import annotations
 
-from stcanet.data.masks.layout import PARTS
-from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
-from stcanet.data.synthetic.scene import Picture, render
-from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
-from stcanet.data.synthetic.writer import MARKER, MASK_FOLDER, generate
+from typing import TYPE_CHECKING
+
+from stcanet_runtime.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+    from stcanet.data.synthetic.scene import Picture, render
+    from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
+    from stcanet.data.synthetic.writer import MARKER, MASK_FOLDER, generate
+
+_LAZY = {  # the command line has its defaults from `config`, and draws nobody when it starts
+    "config": ("MaskLayout", "SynthConfig", "SynthCounts"),
+    "scene": ("Picture", "render"),
+    "shot": ("Shot", "Split", "count", "list_shots"),
+    "writer": ("MARKER", "MASK_FOLDER", "generate"),
+}
 
 __all__ = [
     "MARKER",
     "MASK_FOLDER",
-    "PARTS",
     "MaskLayout",
     "Picture",
     "Shot",
@@ -28,3 +38,6 @@ __all__ = [
     "list_shots",
     "render",
 ]
+
+if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
+    __getattr__, __dir__ = lazy_names(__name__, _LAZY)

@@ -34,7 +34,7 @@ def paint_backdrop(kind: int, rng: np.random.Generator, height: int) -> Image.Im
 
 
 def cut(backdrop: Image.Image, height: int, width: int, rng: np.random.Generator) -> Image.Image:
-    """Cut a random piece [height, width] out of a backdrop, at a random zoom, sometimes mirrored."""
+    """Cut a random piece [height, width] out of a backdrop, at a random zoom."""
     zoom = rng.uniform(0.8, 1.2)
     piece_width, piece_height = min(width * zoom, backdrop.width), min(height * zoom, backdrop.height)
     left = rng.uniform(0, backdrop.width - piece_width)

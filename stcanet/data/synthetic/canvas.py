@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from stcanet.data.masks.layout import PARTS
+from stcanet.config import PARTS
 from stcanet.data.synthetic.viewpoint import Viewpoint
 
 Point = tuple[float, float]
