@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from stcanet.config import TrainConfig, make_config
 from stcanet.engine import run_files
+from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.rerank import Reranking
 
 
 @dataclass(frozen=True)
@@ -17,13 +21,13 @@ class RunRecord:
     """What the report reads from a run folder, apart from checkpoints and pictures."""
 
     root: Path
-    config: dict[str, Any]
-    """``config.toml``: the settings, as :func:`~stcanet.config.make_config` takes them."""
+    config: TrainConfig
+    """``config.toml``."""
     config_text: str
     metrics: list[dict[str, Any]]
     """Figures of each epoch, ascending; where an epoch was repeated after an interruption, its last ones."""
     environment: dict[str, Any]
-    """``environment.json``; empty for a run of an older version."""
+    """``environment.json``; empty where it is gone."""
     results: dict[str, Any]
     """``results.json``; empty where the run was not evaluated."""
     log: str
@@ -50,25 +54,41 @@ def read_run(root: Path) -> RunRecord:
             _read_results(root / run_files.RESULTS),
             log.read_text(encoding="utf-8") if log.is_file() else "",
         )
-    except (ValueError, TypeError, KeyError) as error:  # tomllib, json and unicode errors are ValueErrors
+    except (ValueError, TypeError) as error:  # tomllib, json and unicode errors are ValueErrors
         raise DataError(f"a file in the run folder {root} is damaged: {error}") from error
 
 
-def _read_config(text: str) -> dict[str, Any]:
-    config = tomllib.loads(text)
-    if not isinstance(config.get("data"), str):
-        raise TypeError(f"{run_files.CONFIG} does not say on which data the run was trained")
-    return config
+def _read_config(text: str) -> TrainConfig:
+    try:
+        return make_config(tomllib.loads(text))
+    except ValueError as error:
+        raise ValueError(f"{run_files.CONFIG}: {error}") from error
 
 
 def _read_results(path: Path) -> dict[str, Any]:
     results = _read_json(path)
-    for found in (results, results.get("reranked", {})):
-        cmc = found.get("cmc", []) if isinstance(found, dict) else None
-        figures = [*cmc, *(found[key] for key in ("mAP", "mINP") if key in found)] if isinstance(cmc, list) else [None]
-        if not all(isinstance(value, (int, float)) for value in figures):
-            raise TypeError(f"{path.name} has figures that are no numbers")
+    try:
+        if results:
+            _check_results(results)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path.name} is no result of 'stcanet evaluate': {error}") from error
     return results
+
+
+def reranking_of(reranked: Mapping[str, Any]) -> Reranking:
+    """The parameters in ``results.json["reranked"]``."""
+    return Reranking(*(reranked[field.name] for field in fields(Reranking)))
+
+
+def _check_results(results: Mapping[str, Any]) -> None:
+    """Look once at all that the page says of them."""
+    protocol_text(results["protocol"])
+    texts, reranked = [results["data"], results["checkpoint_sha256"]], results.get("reranked")
+    if reranked is not None:
+        reranking_of(reranked)
+    figures = [value for found in (results, reranked) if found for value in (found["mAP"], found["mINP"], found["cmc"][0])]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(value, float) for value in figures):
+        raise TypeError("its figures are no numbers, or its names no texts")
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -80,4 +100,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
     rows = {row["epoch"]: row for row in run_files.read_metrics(path)}
+    for name in ("seconds", "images_per_second"):
+        if lacking := [epoch for epoch, row in rows.items() if name not in row]:
+            raise ValueError(f"{path.name} has no {name} of epoch {lacking[0]}")
     return [rows[epoch] for epoch in sorted(rows)]

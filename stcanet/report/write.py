@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from stcanet.config import NUM_MASK_PARTS, TrainConfig, make_config
+from stcanet.config import PARTS, ModelConfig, TrainConfig
 from stcanet.data.datasets import ReIDDataset, load_dataset
 from stcanet.data.masks import MaskFolder
 from stcanet.engine import run_files
@@ -21,16 +20,15 @@ from stcanet.engine.overlap import best_overlap, part_iou, part_overlap
 from stcanet.engine.part_maps import PartMaps, part_maps, pick_crops
 from stcanet.engine.validation import choose_validation
 from stcanet.evaluation import Embedded, EvaluationSettings, Result, embed_dataset, judge, open_model
-from stcanet.evaluation.result import protocol_text
 from stcanet.report.attention import Blocks, draw_part_maps
 from stcanet.report.curves import draw_curves
+from stcanet.report.figures import large_figures, origin, protocol_sentence, subtitle
 from stcanet.report.mistakes import hardest
 from stcanet.report.page import Section, curves, figures, paragraph, picture, preformatted, render_page, table
 from stcanet.report.run import RunRecord, read_run
 from stcanet_runtime.errors import CheckpointError, DataError, StcanetError
-from stcanet_runtime.files import atomic_path, sha256_file, write_json, write_text
+from stcanet_runtime.files import atomic_path, write_json, write_text
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.rerank import Reranking
 from stcanet_runtime.sheet import draw_sheet
 from stcanet_runtime.tracklets import ALL_FRAMES
 
@@ -60,7 +58,8 @@ def write_report(
         The page.
 
     Raises:
-        DataError: It is no run folder, or `data` or `masks` cannot be read; or `masks` for a network without attention.
+        DataError: It is no run folder, or `data` or `masks` cannot be read; or `masks` for a network without
+            attention, or with other parts.
         ImageError: An image of `data` cannot be read. Whatever else cannot be drawn is said on the page.
         CheckpointError: The checkpoint is damaged; or there is none, where `data` or `masks` are given.
     """
@@ -72,14 +71,14 @@ def write_report(
     looked_at = _look(record, data, device, masks, progress)
     record = read_run(record.root)  # results.json may be new
     sections = [
-        Section("", figures(_figures(record)) + _protocol(record)),
+        Section("", figures(large_figures(record)) + _protocol(record)),
         Section("Curves", curves(charts) if charts else paragraph("No epoch was finished.", faint=True)),
         *looked_at,
-        Section("Settings", table(_origin(record)) + preformatted(run_files.CONFIG, record.config_text)),
+        Section("Settings", table(origin(record)) + preformatted(run_files.CONFIG, record.config_text)),
         Section("Log", preformatted(run_files.LOG, "\n".join(record.log.splitlines()[-_LOG_LINES:])) if record.log else ""),
     ]
     page = record.root / run_files.REPORT
-    write_text(page, render_page(record.root.resolve().name, _subtitle(record), sections))
+    write_text(page, render_page(record.root.resolve().name, subtitle(record), sections))
     return page
 
 
@@ -95,14 +94,14 @@ def _look(
     # What was asked for is not left out: here it is an error, before the work where that can be.
     split = load_dataset(data) if data is not None else None
     folder = MaskFolder(masks) if masks is not None else None
-    if folder and not load_checkpoint(checkpoint).model_config.blocks:
-        raise DataError(f"{record.root} has a network without attention, so there is nothing to show beside masks")
+    if folder:
+        _check_masked(record, load_checkpoint(checkpoint).model_config)
     judged = _evaluate(checkpoint, split, False, device, progress) if split else None
     if judged:
         write_json(record.root / run_files.RESULTS, judged[0].to_dict())
 
     def samples() -> ReIDDataset:
-        return split or _validation(make_config(record.config))
+        return split or _validation(record.config)
 
     def mistakes() -> Section:
         return _mistakes(*(judged or _evaluate(checkpoint, samples(), True, device, progress)))
@@ -111,6 +110,13 @@ def _look(
         return _attention(record, checkpoint, samples, device, folder)
 
     return [*_section("Hardest mistakes", mistakes), *_section("Part attention", attention)]
+
+
+def _check_masked(record: RunRecord, model: ModelConfig) -> None:
+    if not model.blocks:
+        raise DataError(f"{record.root} has a network without attention, so there is nothing to show beside masks")
+    if model.num_parts != len(PARTS):
+        raise DataError(f"{record.root} has a network with num_parts = {model.num_parts}, and masks have {len(PARTS)} parts")
 
 
 def _section(title: str, draw: Callable[[], Section | None]) -> list[Section]:
@@ -126,7 +132,12 @@ def _validation(config: TrainConfig) -> ReIDDataset:
     """The identities that chose the checkpoint, as query and gallery; the test set where none were held back."""
     dataset = load_dataset(config.data)
     _, query, gallery = choose_validation(dataset, config.val_fraction, config.seed)
-    return replace(dataset, name=f"{dataset.name}, validation", train=(), query=query, gallery=gallery) if query else dataset
+    if not query:
+        return dataset
+    # The gallery is not that of the test set, whose variant it may be.
+    protocol = {name: value for name, value in dataset.protocol.items() if name != "gallery"}
+    name = f"{dataset.name}, validation"
+    return replace(dataset, name=name, train=(), query=query, gallery=gallery, protocol=protocol)
 
 
 def _evaluate(
@@ -183,7 +194,7 @@ def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskF
     truth = torch.from_numpy(np.stack([masks.read(image, *_MASK_SIZE) for image in images]))
     sizes = [block.shape[-2:] for block in moments["after"]]
     size = " and ".join(f"{height}×{width}" for height, width in sizes)
-    best = part_iou(best_overlap(sizes, NUM_MASK_PARTS, truth)).nanmean()
+    best = part_iou(best_overlap(sizes, len(PARTS), truth)).nanmean()
     values = {
         moment: part_iou(part_overlap([torch.from_numpy(block)[:, None].logit(eps=1e-4) for block in blocks], truth)).nanmean()
         for moment, blocks in moments.items()
@@ -196,85 +207,9 @@ def _overlap(images: Sequence[Path], moments: Mapping[str, Blocks], masks: MaskF
 
 
 def _masks(record: RunRecord) -> MaskFolder | None:
-    path = record.config.get("masks")
-    return MaskFolder(path) if path else None
-
-
-def _figures(record: RunRecord) -> dict[str, str]:
-    """The large numbers."""
-    best, values = run_files.best_epoch(record.metrics), {}
-    tested = f", {record.results.get('data')}{_judged(record)}" if record.results else ""
-    for found, how in ((record.results, ""), (record.results.get("reranked", {}), ", re-ranked")):
-        for key in ("mAP", "mINP"):
-            if key in found:
-                values[key + tested + how] = f"{100 * found[key]:.1f} %"
-        if found.get("cmc"):
-            values["rank-1" + tested + how] = f"{100 * found['cmc'][0]:.1f} %"
-    for key, name in (("val_mAP", "validation mAP"), ("val_rank1", "validation rank-1")):
-        if key in best:
-            values[name] = f"{100 * best[key]:.1f} %"
-    if record.metrics:
-        last = record.metrics[-1]
-        values["epochs"] = f"{last['epoch']} of {record.config.get('epochs', TrainConfig.epochs)}"
-        if "val_mAP" in best:
-            values["best epoch"] = str(best["epoch"])
-        values["training time"] = _duration(sum(row.get("seconds", 0.0) for row in record.metrics))
-        values["images per second"] = f"{last.get('images_per_second', 0.0):.0f}"
-    return values
+    return MaskFolder(record.config.masks) if record.config.masks else None
 
 
 def _protocol(record: RunRecord) -> str:
-    """How the figures of ``results.json`` were made: those of different protocols must not be compared."""
-    if not record.results:
-        return ""
-    try:
-        sentence = protocol_text(record.results["protocol"])
-        if found := record.results.get("reranked"):
-            parameters = Reranking(*(found[field.name] for field in fields(Reranking)))
-            sentence += f"; beside it, {parameters}"
-    except (KeyError, TypeError, ValueError):  # of an older version
-        sentence = "not recorded, so compare these figures with no others"
-    return paragraph(f"Test protocol: {sentence}.", faint=True)
-
-
-def _judged(record: RunRecord) -> str:
-    """Which checkpoint the figures of ``results.json`` are of, where it is not the one that the page is about."""
-    digest = record.results.get("checkpoint_sha256")
-    if digest is None:
-        return " (checkpoint not recorded)"
-    chosen = run_files.chosen_checkpoint(record.root)
-    if chosen and digest == sha256_file(chosen):
-        return ""
-    last = record.root / run_files.LAST
-    return f" ({last.name})" if last.is_file() and digest == sha256_file(last) else " (another checkpoint than the present one)"
-
-
-def _duration(seconds: float) -> str:
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min" if minutes else f"{seconds:.0f} s"
-
-
-def _subtitle(record: RunRecord) -> str:
-    parts = [f"STCANet, {record.config.get('preset', TrainConfig.preset)}", f"trained on {record.config['data']}"]
-    started = record.environment.get("started")
-    return " · ".join([*parts, *([f"started {started}"] if started else [])])
-
-
-def _origin(record: RunRecord) -> dict[str, str]:
-    """Environment as a table."""
-    facts: dict[str, Any] = dict(record.environment)
-    versions = facts.pop("versions", {})
-    resumed = facts.pop("resumed", [])
-    rows = {
-        name.replace("_", " "): ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-        for name, value in facts.items()
-        if value
-    }
-    if versions:
-        rows["versions"] = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    if resumed:
-        rows["resumed"] = "; ".join(
-            f"after epoch {again['after_epoch']}, {again['started']}, commit {again['commit']}: {again['command']}"
-            for again in resumed
-        )
-    return rows
+    sentence = protocol_sentence(record)
+    return paragraph(f"Test protocol: {sentence}.", faint=True) if sentence else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from stcanet.report.chart import HEIGHT, WIDTH, _axes, line_chart, ticks
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.run import read_run
+from stcanet.report.write import _validation
 from stcanet_runtime.errors import CheckpointError, DataError
 from stcanet_runtime.files import write_json
 from stcanet_runtime.rerank import Reranking
@@ -120,8 +122,15 @@ def test_figures_say_their_protocol_and_re_ranked_ones_stand_beside(run: Path, p
     assert "mirror images averaged" in result.protocol()
     assert re.search(rf"{100 * result.reranked.mAP:.1f} %\s+mAP, people, re-ranked", text)
     assert re.search(rf"{100 * result.reranked.rank(1):.1f} %\s+rank-1, people, re-ranked", text)
-    write_json(run / "results.json", {"data": "people", "mAP": 0.5})  # as older versions may have left it
-    assert "Test protocol: not recorded" in " ".join(_Page(write_report(run, device="cpu")).texts)
+    kept = result.to_dict()
+    for name, value in (("protocol", {}), ("checkpoint_sha256", None), ("mAP", "x"), ("cmc", 0.5), ("cmc", []), ("data", 3)):
+        write_json(run / "results.json", {**kept, name: value})
+        with pytest.raises(DataError, match=r"damaged: results\.json is no result of"):
+            read_run(run)
+    for name, value in (("k1", 0), ("mAP", None)):
+        write_json(run / "results.json", {**kept, "reranked": {**kept["reranked"], name: value}})
+        with pytest.raises(DataError, match=r"damaged: results\.json is no result of"):
+            read_run(run)
 
 
 def test_where_a_run_was_resumed_is_shown(run: Path) -> None:
@@ -141,10 +150,6 @@ def test_figures_of_another_checkpoint_say_so(run: Path, people: Path, model: ST
     assert "mAP, people (last.pt)" in shown()
     (run / "last.pt").unlink()
     assert "rank-1, people (another checkpoint than the present one)" in shown()
-    results = json.loads((run / "results.json").read_text())
-    del results["checkpoint_sha256"]  # as older versions wrote it
-    (run / "results.json").write_text(json.dumps(results))
-    assert "mAP, people (checkpoint not recorded)" in shown()
 
 
 def test_without_a_mistake_none_is_shown(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +186,17 @@ def test_masks_are_shown_and_asked_for_ones_must_be_there(run: Path, people: Pat
     assert f"before {best} %, after {found[2]} %." in shown
     with pytest.raises(DataError, match="no folder"):
         write_report(run, device="cpu", masks=tmp_path / "absent")
-    save_checkpoint(Checkpoint.of(build_model("stcanet-tiny", blocks=()), 1), run / "best.pt")
-    with pytest.raises(DataError, match="without attention"):
-        write_report(run, device="cpu", masks=masks)
+    for other, message in (({"blocks": ()}, "without attention"), ({"num_parts": 5}, "num_parts = 5, and masks have 4 parts")):
+        save_checkpoint(Checkpoint.of(build_model("stcanet-tiny", **other), 1), run / "best.pt")
+        with pytest.raises(DataError, match=message):
+            write_report(run, device="cpu", masks=masks)
+
+
+def test_the_gallery_of_validation_is_not_that_of_the_test_set(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = replace(load_dataset(people), protocol={"gallery": "without the queries", "boxes": "detected"})
+    monkeypatch.setattr("stcanet.report.write.load_dataset", lambda _: dataset)
+    held_back, test = (_validation(make_config({"data": "people", "val_fraction": share})) for share in (0.25, 0.0))
+    assert (held_back.protocol, test.protocol) == ({"boxes": "detected"}, dataset.protocol)
 
 
 def test_data_that_is_gone_leaves_a_page_that_says_so(run: Path, tmp_path: Path) -> None:
@@ -244,12 +257,11 @@ def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "word"),
     [
-        ("config.toml", "", "on which data"),
-        ("config.toml", "data = 3", "on which data"),
-        ("results.json", '{"mAP": "x"}', "no numbers"),
-        ("results.json", '{"cmc": 0.5}', "no numbers"),
-        ("results.json", '{"reranked": {"mAP": "x"}}', "no numbers"),
-        ("results.json", '{"reranked": 0.5}', "no numbers"),
+        ("config.toml", "", "no training data"),
+        ("config.toml", "data = 3", "data must be a text"),
+        ("config.toml", 'data = "people"\nseed = -1', "seed must be"),
+        ("results.json", '{"data": "people", "mAP": 0.5}', "no result"),
+        ("metrics.jsonl", '{"epoch": 1, "seconds": 1.0}\n', "no images_per_second of epoch 1"),
         ("metrics.jsonl", '{"epoch": 1, "loss": "x"}\n', "line 1"),
         ("metrics.jsonl", '{"epoch": 1}\n{"loss": 1.0}\n', "line 2"),
     ],
@@ -261,11 +273,15 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, word: 
         read_run(tmp_path)
 
 
+SPEED = '"seconds": 1.0, "images_per_second": 9.0'
+
+
 def test_half_a_line_is_left_out_and_a_repeated_epoch_counts_once(run: Path) -> None:
     (run / "metrics.jsonl").write_text(
-        '{"epoch": 1, "loss": 9}\n{"epoch": 2, "loss": 8}\n{"epoch": 2, "loss": 7}\n{"epoch": 3, "lo'
+        "".join(f'{{"epoch": {epoch}, {SPEED}, "loss": {loss}}}\n' for epoch, loss in ((1, 9), (2, 8), (2, 7)))
+        + '{"epoch": 3, "lo'
     )
-    assert read_run(run).metrics == [{"epoch": 1, "loss": 9}, {"epoch": 2, "loss": 7}]
+    assert [(row["epoch"], row["loss"]) for row in read_run(run).metrics] == [(1, 9), (2, 7)]
 
 
 @pytest.mark.parametrize(
