@@ -53,6 +53,8 @@ def masks(
         raise typer.BadParameter("give a folder of label maps, or --parser with --images", param_hint="'LABELS'")
     if images is None and (parser or sheet):
         raise typer.BadParameter("--parser and --sheet need the images", param_hint="'--images'")
+    if images and not (parser or sheet):
+        raise typer.BadParameter("are for --parser and --sheet; label maps are read without them", param_hint="'--images'")
     if sheet:
         check_picture(sheet)
     for place in (labels, images):

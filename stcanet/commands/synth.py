@@ -20,14 +20,14 @@ _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
 _MAX_AUTO_WORKERS = 8
 
 
-def _check_layout(name: str) -> str:
-    return check_choice(name, (MaskLayout.INDEXED, MaskLayout.REFERENCE))
+def _check_masks(name: str) -> str:
+    return check_choice(name, MaskLayout)
 
 
 @examples("""
     stcanet synth people/
     stcanet synth people/ --identities 600 --cameras 6 --distractors 500 --seed 1
-    stcanet synth people/ --size 256x128 --masks --json
+    stcanet synth people/ --size 256x128 --masks indexed --json
 """)
 def synth(
     out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or the same dataset made here before.")],
@@ -41,13 +41,14 @@ def synth(
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = _DEFAULTS.seed,
     distractors: Annotated[int, typer.Option(help="Gallery images of nobody in particular (identity 0000).")] = 0,
     junk: Annotated[int, typer.Option(help="Gallery images with bad boxes (identity -1).")] = 0,
-    masks: Annotated[bool, typer.Option("--masks/--no-masks", help="Write part masks too.")] = False,
-    mask_layout: Annotated[
+    masks: Annotated[
         str,
         typer.Option(
-            callback=_check_layout, help="'indexed': one palette PNG per image; 'reference': five PNGs per training image."
+            callback=_check_masks,
+            metavar="none|indexed|reference",
+            help="Part masks too: none; indexed, one palette PNG per image; or reference, five PNGs per training image.",
         ),
-    ] = MaskLayout.INDEXED.value,
+    ] = MaskLayout.NONE.value,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     force: Annotated[
         bool,
@@ -74,7 +75,7 @@ def synth(
         seed=seed,
         distractors=distractors,
         junk=junk,
-        masks=MaskLayout(mask_layout) if masks else MaskLayout.NONE,
+        masks=MaskLayout(masks),
     )
     workers = min(cores(), _MAX_AUTO_WORKERS) if workers is None else workers
     with progress_bar("drawing") as progress:
