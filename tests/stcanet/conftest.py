@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import narrow
 import pytest
 
 from stcanet.data.synthetic import SynthConfig, generate
@@ -17,3 +19,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root, SynthConfig(identities=24, test_identities=8, cameras=3, images_per_camera=3, height=64, width=32, distractors=4)
     )
     return root
+
+
+@pytest.fixture(scope="module")
+def narrow_network() -> Iterator[None]:
+    """Networks of this process are narrow; see `narrow`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("stcanet.model.backbone.get_model", narrow.make)
+        yield

@@ -23,13 +23,15 @@ from stcanet.engine.trainer import train
 from stcanet_runtime.errors import CheckpointError, OptionError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
+SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export", "tests/stcanet"))
+
+pytestmark = pytest.mark.usefixtures("narrow_network")
 
 # Runs in a process of its own, which kills itself at one of three moments.
 VICTIM = """
 import json, os, signal, sys
 from pathlib import Path
-import torch
+import narrow, torch
 from stcanet.config import make_config
 from stcanet.engine import checkpoint, progress, trainer
 
@@ -59,6 +61,7 @@ def recorded(self, epoch, values):
         die()
 
 torch.save, trainer.Learner.step, trainer.RunFolder.record = half_save, counted_step, recorded
+narrow.install()
 trainer.train(config, out, resume=resume)
 """
 
@@ -115,7 +118,7 @@ def test_killed_three_times_it_ends_with_the_same_bits(people: Path, tmp_path: P
             assert (run / "metrics.jsonl").read_text().endswith('{"epoch": 3, "lo')
     assert [path.name.split(".")[1] for path in run.glob(".*.tmp.pt")] == ["resume"]
     train(config, run, resume=True)
-    train(config, untouched)
+    train(replace(config, checkpoint_minutes=0.0), untouched)
     assert_same_run(run, untouched)
     assert [line["epoch"] for line in figures(run)] == [1, 2, 3]
     assert not list(run.glob(".*.tmp*"))
@@ -150,6 +153,7 @@ def test_every_optimiser_resumes(people: Path, tmp_path: Path, optimizer: str) -
     with pytest.raises(InterruptedRunError):
         train(config, tmp_path / "run", Interrupter(3))
     assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["progress"]["step"] == 2
+    config = replace(config, checkpoint_minutes=0.0)
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "untouched")
     assert_same_run(tmp_path / "run", tmp_path / "untouched")
