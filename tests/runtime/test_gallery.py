@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime import Gallery, Where, rerank, search
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
-from stcanet_runtime.gallery import database, erasure, held
+from stcanet_runtime.gallery import database, erasure, held, lineage
 from stcanet_runtime.gallery import templates as template_making
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.gallery.erasure import find_traces, needles
@@ -711,6 +712,26 @@ def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_pat
     data[16:24] = bytes(8)  # it began anew, and no frame is of this time: SQLite replays nothing
     (tmp_path / "old-wal").write_bytes(data)
     Gallery.open(tmp_path / "old").close()
+
+
+def test_a_file_that_others_write_between_two_looks_is_looked_at_again(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, _ = make_people()
+    right = lineage.is_log_of
+    with ExitStack() as stack:
+
+        def late(log: Path, known: str | None) -> bool:
+            monkeypatch.setattr(lineage, "is_log_of", right)
+            with Gallery.open(path) as other:  # which empties the log
+                other.enrol(x[:1], "anna")
+            stack.enter_context(Gallery.open(path)).enrol(x[:1], "ben")
+            assert not right(log, known)
+            return False
+
+        monkeypatch.setattr(lineage, "is_log_of", late)
+        with Gallery.open(path) as gallery:
+            assert gallery.stats()["entries"] == 62
 
 
 @pytest.mark.parametrize("old", ["another", "a copy from before"])

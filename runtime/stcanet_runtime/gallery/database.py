@@ -255,31 +255,35 @@ def _check_is_file(path: Path) -> None:
 
 def _check_file(path: Path, place: Path) -> None:
     """GalleryError unless a file, without its log, is a gallery, and the log its own."""
-    application = 0
+    known, log = _read_alone(path, place), sidecars(place)[1]
+    while not lineage.is_log_of(log, known):
+        before, known = known, _read_alone(path, place)
+        if known == before:  # else others wrote between the two looks
+            hint = "remove the log, or put back the file that it belongs to"
+            raise GalleryError(path, f"the log beside it, {log.name}, is that of another file", hint)
+
+
+def _read_alone(path: Path, place: Path) -> str | None:
+    """The lineage of a gallery without its log; None where there is no log, or the page with it is being written."""
     try:
         # By SQLite, though 100 bytes would tell: see `held`.
         with closing(_connect(place, "mode=ro&immutable=1")) as connection:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
-            if application == APPLICATION_ID and _log_size(place):
-                _check_log(path, place, connection)
+            if application == APPLICATION_ID:
+                return _read_lineage(path, connection) if _log_size(place) else None
     except sqlite3.DatabaseError as error:
         if _code(error) != sqlite3.SQLITE_NOTADB:
             raise
-    if application != APPLICATION_ID:
-        raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
+    raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
 
 
-def _check_log(path: Path, place: Path, connection: sqlite3.Connection) -> None:
+def _read_lineage(path: Path, connection: sqlite3.Connection) -> str | None:
     _check_version(path, connection)
     _check_schema(path, connection)
     try:
-        known = lineage.read(connection)
+        return lineage.read(connection)
     except sqlite3.Error:  # the page is being written, or damaged, which is seen later
-        return
-    log = sidecars(place)[1]
-    if not lineage.is_log_of(log, known):
-        hint = "remove the log, or put back the file that it belongs to"
-        raise GalleryError(path, f"the log beside it, {log.name}, is that of another file", hint)
+        return None
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:
