@@ -76,8 +76,8 @@ py::array_t<std::uint8_t> resize_boxes(const std::vector<ByteArray>& planes, con
 
 void bind_resize(py::module_& m) {
     using py::arg;
-    m.def("resize_boxes", &resize_boxes, arg("planes").noconvert(), arg("format"), arg("boxes").noconvert(), arg("height"),
-          arg("width"), arg("threads") = 0, arg("isa") = "");
+    m.def("resize_boxes", &resize_boxes, arg("planes").noconvert(), arg("format"), arg("boxes").noconvert(),
+          arg("height"), arg("width"), arg("threads") = 0, arg("isa") = "");
 }
 
 }  // namespace stcanet::bindings
