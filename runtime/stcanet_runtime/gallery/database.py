@@ -6,7 +6,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -99,15 +99,14 @@ class Opened:
         self.place = path.resolve()
         """The file itself, beside which SQLite keeps its log: links may lead there."""
         self._seen, self._inode = self._look(), held.inode(self.place.stat())
-        held.hold(self._inode)
-        try:
-            with explained(path):
-                _check_file(path, self.place)
-                self.connection = self._open(timeout)
-                self._follow()
-        except BaseException:
-            held.let_go(self._inode)
-            raise
+        with ExitStack() as undo, explained(path):
+            held.hold(self._inode)
+            undo.callback(held.let_go, self._inode)
+            _check_file(path, self.place)
+            self.connection = self._open(timeout)
+            undo.callback(self.connection.close)
+            self._follow()
+            undo.pop_all()
 
     def _open(self, timeout: float) -> sqlite3.Connection:
         try:
