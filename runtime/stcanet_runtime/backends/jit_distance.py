@@ -7,6 +7,7 @@ two Python threads search at once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -25,45 +26,36 @@ def _fold(partial: Any) -> float:
     return float(partial[0])
 
 
-@cache
-def _compile_dot() -> Any:
-    fold = njit(_fold)
+def _product(x: Any, y: Any) -> Any:
+    return np.float64(x) * np.float64(y)
 
-    def dot(x: Any, y: Any) -> float:
+
+def _squared_difference(x: Any, y: Any) -> Any:
+    difference = np.float64(x) - np.float64(y)
+    return difference * difference
+
+
+@cache
+def _compile_sum(term: Callable[[Any, Any], Any]) -> Any:
+    """The sum of a term over the columns of two rows, in the order of the definition."""
+    fold, term_of = njit(_fold), njit(term)
+
+    def total(x: Any, y: Any) -> float:
         partial = np.zeros(PARTIALS)
         whole = x.size - x.size % PARTIALS
         for start in range(0, whole, PARTIALS):
             for lane in range(PARTIALS):
-                partial[lane] += np.float64(x[start + lane]) * np.float64(y[start + lane])
+                partial[lane] += term_of(x[start + lane], y[start + lane])
         for lane in range(x.size - whole):
-            partial[lane] += np.float64(x[whole + lane]) * np.float64(y[whole + lane])
+            partial[lane] += term_of(x[whole + lane], y[whole + lane])
         return float(fold(partial))
 
-    return njit(dot)
-
-
-@cache
-def _compile_squared_distance() -> Any:
-    fold = njit(_fold)
-
-    def squared_distance(x: Any, y: Any) -> float:
-        partial = np.zeros(PARTIALS)
-        whole = x.size - x.size % PARTIALS
-        for start in range(0, whole, PARTIALS):
-            for lane in range(PARTIALS):
-                difference = np.float64(x[start + lane]) - np.float64(y[start + lane])
-                partial[lane] += difference * difference
-        for lane in range(x.size - whole):
-            difference = np.float64(x[whole + lane]) - np.float64(y[whole + lane])
-            partial[lane] += difference * difference
-        return float(fold(partial))
-
-    return njit(squared_distance)
+    return njit(total)
 
 
 @cache
 def _compile_measure() -> Any:
-    dot, squared_distance = _compile_dot(), _compile_squared_distance()
+    dot, squared_distance = _compile_sum(_product), _compile_sum(_squared_difference)
 
     def measure(q: Any, g: Any, q_squared: float, g_squared: float, cosine: bool) -> Any:
         if not cosine:
@@ -159,7 +151,7 @@ def select_joint(*arguments: Any) -> None:
 
 @cache
 def _compile_pairs() -> Any:
-    dot, measure, row_of = _compile_dot(), _compile_measure(), _compile_row_of()
+    dot, measure, row_of = _compile_sum(_product), _compile_measure(), _compile_row_of()
 
     def loop(query: Any, gallery: Any, rows: Any, cols: Any, cosine: bool, result: Any) -> None:
         for p in range(rows.size):
