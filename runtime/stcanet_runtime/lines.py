@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ def appending(path: Path | None) -> Iterator[Write]:
 
     A file that was renamed or removed, as log rotation does, is left for a new one of that name.
     """
-    with _LineFile(path) as file:
+    with closing(_LineFile(path)) as file:
         yield file.write
 
 
@@ -29,10 +29,7 @@ class _LineFile:
         self._path = path and path.absolute()
         self._file = self._open()
 
-    def __enter__(self) -> _LineFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self._file.close()
 
     def write(self, line: dict[str, Any]) -> None:
