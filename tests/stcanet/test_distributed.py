@@ -26,14 +26,14 @@ from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import OptionError
 
 ROOT = Path(__file__).parents[2]
-SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export"))
+SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export", "tests/stcanet"))
 
 # One update on the first batch, in double precision. In single precision two ranks and the joint batch differ by 2 % of the
 # gradient, and that is not theirs: one process that takes the samples of a batch in another order is 7.6e-4 away from itself
 # (4e-14 in double), and as far with the channel attention alone in double. A single ReLU did it, whose input of 3e-7 changed
 # sign with the rounding; with the signs of the double run forced on all ReLUs, 2.6e-5 is left.
 STEP = """
-import json, sys, torch
+import json, narrow, sys, torch
 from stcanet.config import make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.engine.batches import TrainBatches
@@ -42,6 +42,7 @@ from stcanet.engine.learner import Learner
 from stcanet.model import build_model
 
 torch.set_num_threads(1)
+narrow.install()
 torch.Tensor.float = lambda self: self if self.is_floating_point() else self.to(torch.float32)
 
 
@@ -123,8 +124,9 @@ def test_one_update_of_two_processes_is_that_of_the_joint_batch(updates: dict[in
         for mine, expected in zip(share["values"], joint["values"], strict=True):
             assert mine == pytest.approx(expected, rel=1e-6)
         for key, expected in joint["weights"].items():
-            # The absolute part is for parameters that no loss depends on (biases before a normalisation): rounding alone.
-            torch.testing.assert_close(share["weights"][key], expected, rtol=1e-6, atol=1e-12, msg=key)
+            # The absolute part is for parameters that no loss depends on (biases before a normalisation): their gradient is
+            # rounding alone, which Adam divides by its epsilon of 1e-8. A step of the others is near the learning rate, 1e-4.
+            torch.testing.assert_close(share["weights"][key], expected, rtol=1e-6, atol=1e-10, msg=key)
     assert all(torch.equal(shares[0]["weights"][key], shares[1]["weights"][key]) for key in joint["weights"])
 
 
