@@ -565,6 +565,27 @@ def test_rows_that_go_while_they_are_read_are_left_out(filled: Gallery, path: Pa
     np.testing.assert_array_equal(rows.embeddings, x[10:])
 
 
+@pytest.mark.parametrize("options", [{}, {"templates": "mean"}, {"reranking": Reranking(5, 2), "shortlist": 5}], ids=str)
+def test_who_comes_next_is_found_where_the_nearest_goes_meanwhile(
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    x, _ = make_people()
+    right, where = filled.store.entries, Where(after=0)
+    with Gallery.open(path) as other:
+
+        def entries(ids: list[int]) -> dict[int, Entry]:
+            other.expire(before=50)
+            return right(ids)
+
+        monkeypatch.setattr(filled.store, "entries", entries)
+        found = filled.search(x[:1], 5, where, **options)
+        assert found == other.search(x[:1], 5, where, **options)
+        assert len(found[0]) == 5
+        monkeypatch.setattr(filled.store, "entries", lambda _: {})
+        with pytest.raises(GalleryError, match="an entry that is found is not there"):
+            filled.decide(x[:1], 0.5)
+
+
 # ---- processes and threads ----
 
 

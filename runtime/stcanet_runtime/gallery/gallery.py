@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -50,6 +50,12 @@ class _Prepared(NamedTuple):
     def pick(self, ids: Ids) -> Rows:
         """The templates of these entries."""
         return self.made.rows.take(np.isin(self.made.rows.ids, ids))
+
+
+def _hits(ranked: Sequence[tuple[NDArray[np.float32], Ids]], entries: Mapping[int, Entry]) -> list[list[Hit]]:
+    return [
+        [Hit(d, entries[i]) for d, i in zip(distances.tolist(), ids.tolist(), strict=True) if i] for distances, ids in ranked
+    ]
 
 
 class Gallery:
@@ -182,23 +188,24 @@ class Gallery:
         for camera in cameras if cameras is not None else ():
             if camera is not None:
                 check_name(camera, "cameras")  # a number is no camera's name, and would leave out nothing
-        if check_templates(templates) == "all":
-            if self._prepared is not None and self._prepared.revision != self.store.revision:
-                self._prepared = None  # of people who may be forgotten
-            distances, ids = self.store.nearest(q, wanted, where, cameras)
-            pick = self.store.pick
-        elif cameras is not None:
+        if check_templates(templates) != "all" and cameras is not None:
             raise OptionError("templates", templates, "'all' where cameras are left out: a template may be of several cameras")
-        else:
-            prepared = self._templates(where, templates)
-            rows = prepared.made.rows
-            found = ranking.search_checked(q, rows.embeddings, wanted, self.space.metric, None, None, get_backend())
-            distances, ids = found.distances, rows.ids[found.indices]
-            pick = prepared.pick
-        ranked = list(zip(distances, ids, strict=True))
-        if reranking:
-            ranked = [self._rerank(query, pick(near), reranking, places) for query, (_, near) in zip(q, ranked, strict=True)]
-        return self._hits(ranked)
+        gone: set[int] = set()
+        while True:
+            distances, ids, pick = self._nearest(q, wanted, where, cameras, templates)
+            ranked = list(zip(distances, ids, strict=True))
+            if reranking:
+                ranked = [
+                    self._rerank(query, pick(near), reranking, places) for query, (_, near) in zip(q, ranked, strict=True)
+                ]
+            entries = self.store.entries(np.unique(ids).tolist())
+            # What another process deleted since is no answer, and what is next to it has to be looked for.
+            missing = set(ids[ids > 0].tolist()).difference(entries)
+            if not missing:
+                return _hits(ranked, entries)
+            if missing & gone:  # ids are never given again
+                raise GalleryError(self.store.path, "it is damaged: an entry that is found is not there", "restore a copy")
+            gone |= missing
 
     def decide(
         self,
@@ -342,6 +349,19 @@ class Gallery:
             raise ShapeError(f"{name} must have {self.space.dim} columns, as the gallery has, got {list(array.shape)}")
         return array
 
+    def _nearest(
+        self, q: NDArray[np.float32], k: int, where: Where, cameras: Sequence[str | None] | None, templates: Templates
+    ) -> tuple[NDArray[np.float32], Ids, Callable[[Ids], Rows]]:
+        """Distances and ids [Q, K], and what gives the rows of ids: embeddings, or templates."""
+        if templates == "all":
+            if self._prepared is not None and self._prepared.revision != self.store.revision:
+                self._prepared = None  # of people who may be forgotten
+            return *self.store.nearest(q, k, where, cameras), self.store.pick
+        prepared = self._templates(where, templates)
+        rows = prepared.made.rows
+        found = ranking.search_checked(q, rows.embeddings, k, self.space.metric, None, None, get_backend())
+        return found.distances, rows.ids[found.indices], prepared.pick
+
     def _templates(self, where: Where, templates: Templates) -> _Prepared:
         kept, revision, text = self._prepared, self.store.revision, repr(where)
         if kept is not None and (kept.where, kept.templates) != (text, templates):
@@ -357,10 +377,3 @@ class Gallery:
         settings = (reranking.k1, reranking.k2, reranking.lambda_value)
         found = rerank(query[None], rows.embeddings, *settings, top=k, metric=self.space.metric)
         return found.distances[0], rows.ids[found.indices[0]]
-
-    def _hits(self, ranked: Sequence[tuple[NDArray[np.float32], Ids]]) -> list[list[Hit]]:
-        entries = self.store.entries([i for _, ids in ranked for i in ids.tolist() if i])
-        return [
-            [Hit(d, entries[i]) for d, i in zip(distances.tolist(), ids.tolist(), strict=True) if i in entries]
-            for distances, ids in ranked
-        ]
