@@ -52,6 +52,15 @@ def _options(place: str, table: dict[str, Any], command: Any) -> dict[str, Any]:
     for name, value in table.items():
         if name not in params:
             raise ConfigError(f"{place}] has no option '{name}'; there are {quote_choices(sorted(params))}")
-        if not isinstance(value, list) and (params[name].nargs == -1 or getattr(params[name], "multiple", False)):
-            raise ConfigError(f"{place}] takes a list for '{name}', got {value!r}")
+        if (expected := _expected(params[name], value)) is not None:
+            raise ConfigError(f"{place}] takes {expected} for '{name}', got {value!r}")
     return {params[name].name: value for name, value in table.items()}
+
+
+def _expected(param: Any, value: Any) -> str | None:
+    """What an option takes instead of this value; None where it is one. The parser would make text of any, also of a list."""
+    many = param.nargs == -1 or getattr(param, "multiple", False)
+    if many != isinstance(value, list):
+        return "a list" if many else "one value"
+    refused = dict | list if getattr(param, "is_flag", False) else dict | list | bool
+    return "text or numbers" if any(isinstance(one, refused) for one in (value if many else [value])) else None
