@@ -14,6 +14,7 @@ from stcanet_runtime.files import write_json
 from stcanet_runtime.wording import counted
 
 _LONGEST_LOADING = 1800.0  # seconds: engines of several models, on a small box
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _logger = logging.getLogger(__name__)
 
 
@@ -41,12 +42,19 @@ def _clock_zero() -> float:
     return time.time() - time.monotonic()
 
 
+def _boot() -> str | None:
+    """Which start of the machine this is, whose monotonic clock counts anew from each; None where the system does not tell."""
+    with suppress(OSError):
+        return _BOOT.read_text(encoding="ascii").strip()
+    return None
+
+
 def write_health(path: str | Path | None, facts: dict[str, Any]) -> None:
     """Write what a `Watch` knows of its cameras, with the time; nothing where there is no path."""
     if path is None:
         return
     try:
-        write_json(path, {"time": time.time(), "clock_zero": _clock_zero(), **facts})
+        write_json(path, {"time": time.time(), "clock_zero": _clock_zero(), "boot": _boot(), **facts})
     except OSError as error:  # a full disk is no reason to look away
         _logger.warning("%s cannot be written: %s", path, error.strerror or error, extra={"event": "health_unwritten"})
 
@@ -66,6 +74,8 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
         started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
+        if facts["boot"] != _boot():
+            return ["the watch is over: the machine has started anew since"]
         now += facts["clock_zero"] - _clock_zero()
         found = [_silence("the watch", float(facts["time"]), started, now, patience)]
         for name, camera in facts["cameras"].items():

@@ -416,7 +416,8 @@ def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
         "yard": {"last_done": None, "ended": False, "error": None, "unwritten": None, "failed": 0},
         "file": {"last_done": 1.0, "ended": True, "error": None, "unwritten": None, "failed": 0},
     }
-    facts = {"time": 99.0, "clock_zero": 0.0, "started": 92.0, "cameras": cameras}
+    monkeypatch.setattr(health_module, "_BOOT", tmp_path / "boot_id")
+    facts = {"time": 99.0, "clock_zero": 0.0, "boot": None, "started": 92.0, "cameras": cameras}
     path.write_text(json.dumps(facts))
     assert check_health(path, 10, now=100) == []  # the yard has its time from the start
     assert check_health(path, 10, now=103) == ["camera yard has done nothing yet"]
@@ -430,6 +431,11 @@ def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert check_health(path, 10, now=200)[0] == "the watch has done nothing for 101 s"
     assert check_health(path, 10, now=200, alive=True) == ["the watch has done nothing for 101 s"]
     assert check_health(path, 10, now=60, alive=True) == ["the watch reports from 39 s in the future; look at the clock"]
+    (tmp_path / "boot_id").write_text("another\n")
+    assert check_health(path, 10, now=100, alive=True) == ["the watch is over: the machine has started anew since"]
+    facts["boot"] = "another"
+    path.write_text(json.dumps(facts))
+    assert check_health(path, 10, now=100, alive=True) == []
     for damaged in ("", "[]", json.dumps({**facts, "time": "now"}), json.dumps({**facts, "cameras": []})):
         path.write_text(damaged)
         assert "cannot be read" in check_health(path, 10)[0]
