@@ -43,15 +43,29 @@ struct Share {
           any(warp * S::kPer < S::kSquares) {}
 };
 
-// mixed += weights · columns, for all rows of the block and the columns of this warp.
-//
 // Tensor cores cut off, where float32 rounds, each time that they add to a sum. Where float32 accuracy is wanted, their
-// sums are those of one tile, and what they come to is added as float32 is.
+// sums are short, and what they come to is added as float32 is: for columns every tile, for depth every kRun.
+template <class E>
+constexpr bool sums_are_short = std::is_same_v<E, Tf32x3>;
+constexpr int kRun = 128;
+
+// total += sums, and the sums begin anew.
+template <int Count>
+STCANET_DEVICE void move_sums(Square (&total)[Count], Square (&sums)[Count]) {
+    STCANET_UNROLL
+    for (int i = 0; i < Count; ++i) STCANET_UNROLL
+    for (int e = 0; e < 8; ++e) {
+        total[i].sums[e] += sums[i].sums[e];
+        sums[i].sums[e] = 0.0F;
+    }
+}
+
+// mixed += weights · columns, for all rows of the block and the columns of this warp.
 template <class Exec, class E, class S>
 STCANET_DEVICE void add_mixed(Exec& exec, Square (&mixed)[S::kDown][S::kAcross], Tile<E, S::kCols> weights,
                               Tile<E, S::kWidth> columns, int width) {
     const int first = exec.thread() / kWarp * S::kAcross * kSide;
-    if constexpr (std::is_same_v<E, Tf32x3>) {
+    if constexpr (sums_are_short<E>) {
         STCANET_UNROLL
         for (int x = 0; x < S::kAcross; ++x) {
             if (first + x * kSide >= width) continue;
@@ -302,6 +316,7 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
     load_sums(exec, args, clip, first, S::kRows, own_sum, own_dot);
     for (int j = 0; j < tiles; ++j) {
         Square logits[S::kPer] = {}, forth[S::kPer] = {}, back[S::kPer] = {};  // G_i·G_j, dY_i·G_j, G_i·dY_j
+        Square short_forth[S::kPer] = {}, short_back[S::kPer] = {};            // where sums are short
         load_sums(exec, args, clip, j * S::kCols, S::kCols, sum, dot);
         for (int c = 1; c <= chunks; ++c) {
             const int p = (place.slice + c) % chunks * S::kWidth;
@@ -322,8 +337,14 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
                 for (int i = 0; i < S::kPer; ++i) {
                     const Fragment b = load_rows(exec, columns, share.col + i * kSide, k);
                     multiply(exec, E{}, logits[i], a, b);
-                    multiply(exec, E{}, forth[i], a_grad, b);
-                    multiply(exec, E{}, back[i], a, load_rows(exec, column_grad, share.col + i * kSide, k));
+                    multiply(exec, E{}, sums_are_short<E> ? short_forth[i] : forth[i], a_grad, b);
+                    multiply(exec, E{}, sums_are_short<E> ? short_back[i] : back[i], a,
+                             load_rows(exec, column_grad, share.col + i * kSide, k));
+                }
+                // G is not negative: products of one row have one sign, and what is cut off adds up.
+                if (sums_are_short<E> && ((k + E::kStep) % kRun == 0 || k + E::kStep >= deep)) {
+                    move_sums(forth, short_forth);
+                    move_sums(back, short_back);
                 }
             }
             if (c < chunks) exec.sync();
