@@ -148,9 +148,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         Folder to write to, empty; see :func:`temporary_folder`.
 
     Raises:
-        OSError: Meanwhile somebody else made `folder`; what was there before is then kept beside it.
+        OSError: At once: what is at `folder` cannot give way. Or meanwhile somebody else made `folder`; what was there before is
+            then kept beside it.
     """
     with temporary_folder(folder) as fresh:
+        if folder.exists():
+            _check_gives_way(folder, fresh.parent)
         old = fresh.with_name(_OLD)
         try:
             yield fresh
@@ -160,6 +163,21 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         finally:
             if old.exists() and fresh.exists():  # an error or Ctrl-C between the two
                 old.rename(folder)
+
+
+def _check_gives_way(folder: Path, beside: Path) -> None:
+    """Raise now, before long work, what renaming `folder` after it would; `beside` it is a folder that is not empty."""
+    if folder.resolve() in (here := Path.cwd(), *here.parents):
+        raise OSError(errno.EBUSY, "the folder in which this program runs cannot be replaced; name one in it", str(folder))
+    try:
+        folder.rename(
+            beside
+        )  # which fails, as always where a folder that is not empty is in the way; a mount point fails first
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            raise OSError(errno.EBUSY, "a mount point cannot be replaced; name a folder in it", str(folder)) from error
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 @contextmanager

@@ -148,6 +148,34 @@ def test_an_exception_leaves_the_old_folder(tmp_path: Path) -> None:
     assert (tmp_path / "set" / "old.txt").read_text() == "old"
 
 
+@pytest.mark.parametrize("above", [".", "here"])
+def test_the_folder_where_one_is_is_not_pulled_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, above: str) -> None:
+    (tmp_path / "set" / "here").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "set" / above)
+    with pytest.raises(OSError, match="this program runs cannot be replaced"), replacing_folder(tmp_path / "set"):
+        pytest.fail("it was not said before the work")
+    assert [*tmp_path.rglob("*")] == [tmp_path / "set", tmp_path / "set" / "here"]
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path: Path) -> None:
+    """A mount from the same file system, which `os.path.ismount` does not see."""
+    code = "import sys, pathlib\nfrom stcanet_runtime.files import replacing_folder\n"
+    code += "with replacing_folder(pathlib.Path(sys.argv[1])): print('working')"
+    script = 'mount --bind "$1" "$1" 2>/dev/null || exit 9; exec "$2" -c "$3" "$1"'
+    folder = tmp_path / "set"
+    folder.mkdir()
+    try:
+        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", folder, sys.executable, code]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(files.__file__).parents[1])
+    except FileNotFoundError:
+        pytest.skip("needs unshare")
+    if not done.stdout and "Traceback" not in done.stderr:
+        pytest.skip("needs namespaces")
+    assert done.stdout == ""
+    assert "a mount point cannot be replaced; name a folder in it" in done.stderr
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_an_old_folder_outlives_another_that_comes_between_the_two_renames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
