@@ -9,7 +9,7 @@ from typing import Any
 from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.figures import REPORTED_RANKS
-from stcanet_runtime.files import sha256_file
+from stcanet_runtime.files import read_json, sha256_file
 
 _KEPT = ("data", "mAP", "mINP", "cmc", "num_valid_queries", "protocol")
 # Not the model and where it ran: those are paths and names of the machine that evaluated.
@@ -26,7 +26,7 @@ def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[st
         DataError: It is no result of ``stcanet evaluate``, or of another checkpoint.
     """
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = read_json(path)
         kept = {name: result[name] for name in _KEPT}
         kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
         figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +32,7 @@ from stcanet_runtime.archive import (
     pack,
 )
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.files import replacing_folder, sha256_file, temporary_folder, write_json, write_text
+from stcanet_runtime.files import read_json, replacing_folder, sha256_file, temporary_folder, write_json, write_text
 from stcanet_runtime.manifest import Manifest
 
 FILES = frozenset(LIMITS)
@@ -154,8 +153,8 @@ def _failure_place(out: Path) -> Path:
 
 def _is_failure(path: Path) -> bool:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        content = read_json(path)
+    except (OSError, ValueError):
         return False
     return isinstance(content, dict) and _FAILED in content
 

@@ -148,8 +148,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         Folder to write to, empty; see :func:`temporary_folder`.
 
     Raises:
-        OSError: At once: what is at `folder` cannot give way. Or meanwhile somebody else made `folder`; what was there before is
-            then kept beside it.
+        OSError: What is at `folder` cannot give way, which is said at once. Or meanwhile somebody else made `folder`; what was
+            there before is then kept beside it.
     """
     with temporary_folder(folder) as fresh:
         if folder.exists():
@@ -219,10 +219,41 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         ConfigError: It cannot be read or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return parse_toml(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ConfigError(f"cannot read the {what} {path}: {reason}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Parse TOML from anybody: all that is wrong with it is a ValueError."""
+    with _nested():
+        return tomllib.loads(text)
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON from anybody: all that is wrong with it is a ValueError."""
+    with _nested():
+        return json.loads(text)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read what anybody wrote.
+
+    Raises:
+        OSError: It cannot be read.
+        ValueError: It is not JSON.
+    """
+    return parse_json(Path(path).read_text(encoding="utf-8"))
+
+
+@contextmanager
+def _nested() -> Iterator[None]:
+    """What brackets without end raise becomes a ValueError, as it is of all else that is wrong with a text."""
+    try:
+        yield
+    except RecursionError:
+        raise ValueError("brackets are nested too deeply") from None
 
 
 def check_writable(path: str | Path) -> None:

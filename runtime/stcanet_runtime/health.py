@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -10,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from stcanet_runtime.files import write_json
+from stcanet_runtime.files import read_json, write_json
 from stcanet_runtime.wording import counted
 
 _LONGEST_LOADING = 1800.0  # seconds: engines of several models, on a small box
@@ -72,7 +71,7 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     """
     now = time.time() if now is None else now
     try:
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+        facts = read_json(path)
         started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
         if facts["boot"] != _boot():
             return ["the watch is over: the machine has started anew since"]

@@ -11,6 +11,7 @@ from typing import Any
 from stcanet_runtime.archive import LIMITS, MANIFEST_NAME, MODEL_NAME, SIGNATURE_NAME
 from stcanet_runtime.distance import METRICS
 from stcanet_runtime.errors import ManifestError
+from stcanet_runtime.files import parse_json
 
 SCHEMA_VERSION = 1
 """Version of the manifest's fields. This version reads only this one."""
@@ -172,9 +173,8 @@ class Manifest:
             ManifestError: Not JSON, or a field is missing, unknown or of a wrong value; the message names it.
         """
         try:
-            value = json.loads(text)
-        # RecursionError: brackets nested without end.
-        except (ValueError, RecursionError) as error:
+            value = parse_json(text)
+        except ValueError as error:
             raise ManifestError(f"manifest is not JSON: {error}") from None
         _refuse_nested(value)
         _refuse_other_version(value)

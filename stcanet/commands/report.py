@@ -38,12 +38,11 @@ def report(
     with progress_bar("embedding") as progress:
         page = write_report(run, data, device, masks, progress)
     if as_json:
-        import json
-
         from stcanet.engine import run_files
+        from stcanet_runtime.files import read_json
 
         results = run / run_files.RESULTS
-        found = json.loads(results.read_text(encoding="utf-8")) if results.is_file() else None
+        found = read_json(results) if results.is_file() else None
         print_json({"report": str(page), "results": found})
     else:
         typer.echo(str(page))

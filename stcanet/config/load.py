@@ -6,7 +6,6 @@ A file has the shape of :class:`~stcanet.config.TrainConfig`: its keys at the to
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
 from difflib import get_close_matches
@@ -17,7 +16,7 @@ from stcanet.config.model import ModelConfig
 from stcanet.config.training import TrainConfig
 from stcanet.config.values import UnknownSettingError, typed
 from stcanet_runtime.errors import ConfigError
-from stcanet_runtime.files import read_toml
+from stcanet_runtime.files import parse_toml, read_toml
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -54,8 +53,8 @@ def parse_override(text: str) -> dict[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"a setting is given as key=value, for example optim.lr=1e-3, got '{text}'")
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = parse_toml(f"value = {value}")["value"]
+    except ValueError:
         parsed = value
     for part in reversed(key.strip().split(".")):
         parsed = {part: parsed}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
+from stcanet_runtime.files import parse_json
 
 CONFIG = "config.toml"
 """The settings."""
@@ -67,7 +67,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         if not line.endswith("\n"):
             break
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         numbers = isinstance(row, dict) and all(isinstance(value, (int, float)) for value in row.values())

@@ -16,7 +16,7 @@ from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.engine import run_files
 from stcanet.engine.environment import environment
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
-from stcanet_runtime.files import atomic_path, check_writable, lock, remove_temporaries, write_json, write_text
+from stcanet_runtime.files import atomic_path, check_writable, lock, read_json, remove_temporaries, write_json, write_text
 from stcanet_runtime.wording import counted
 
 
@@ -128,7 +128,7 @@ def _record_environment(path: Path, resume_after: int | None) -> None:
         write_json(path, environment())
         return
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         facts.setdefault("resumed", []).append({"after_epoch": resume_after, **environment()})
     except (ValueError, AttributeError) as error:
         raise DataError(f"{path} is damaged: {error}; correct it or remove it") from error

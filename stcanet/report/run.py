@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -13,6 +11,7 @@ from stcanet.config import TrainConfig, make_config
 from stcanet.engine import run_files
 from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.files import parse_toml, read_json
 from stcanet_runtime.rerank import Reranking
 
 
@@ -54,13 +53,13 @@ def read_run(root: Path) -> RunRecord:
             _read_results(root / run_files.RESULTS),
             log.read_text(encoding="utf-8") if log.is_file() else "",
         )
-    except (ValueError, TypeError) as error:  # tomllib, json and unicode errors are ValueErrors
+    except (ValueError, TypeError) as error:  # unicode errors are ValueErrors
         raise DataError(f"a file in the run folder {root} is damaged: {error}") from error
 
 
 def _read_config(text: str) -> TrainConfig:
     try:
-        return make_config(tomllib.loads(text))
+        return make_config(parse_toml(text))
     except ValueError as error:
         raise ValueError(f"{run_files.CONFIG}: {error}") from error
 
@@ -92,7 +91,7 @@ def _check_results(results: Mapping[str, Any]) -> None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    content = read_json(path) if path.is_file() else {}
     if not isinstance(content, dict):
         raise TypeError(f"{path.name} holds no object")
     return content

@@ -436,7 +436,7 @@ def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     facts["boot"] = "another"
     path.write_text(json.dumps(facts))
     assert check_health(path, 10, now=100, alive=True) == []
-    for damaged in ("", "[]", json.dumps({**facts, "time": "now"}), json.dumps({**facts, "cameras": []})):
+    for damaged in ("", "[]", "[" * 5000, json.dumps({**facts, "time": "now"}), json.dumps({**facts, "cameras": []})):
         path.write_text(damaged)
         assert "cannot be read" in check_health(path, 10)[0]
     assert call("health", path) == 1

@@ -53,6 +53,11 @@ def test_overrides(text: str, expected: dict[str, object]) -> None:
     assert parse_override(text) == expected
 
 
+@pytest.mark.parametrize("value", ["[" * 3000 + "]" * 3000, "9" * 5000])
+def test_an_override_that_no_toml_holds_is_a_text(value: str) -> None:
+    assert parse_override(f"data={value}") == {"data": value}
+
+
 def test_resolved_configuration_can_be_read_back() -> None:
     config = make_config({"data": "x", "preset": "stcanet-tiny", "model": {"blocks": [3]}, "optim": {"milestones": [5]}})
     assert make_config(config.to_dict()) == config
@@ -180,8 +185,11 @@ def test_override_without_value() -> None:
 
 
 def test_unreadable_file(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text("a = = b")
-    for name, reason in (("x.toml", "Invalid value"), ("none.toml", "No such file or directory$")):
+    texts = {"x.toml": "a = = b", "deep.toml": f"a = {'[' * 3000}{']' * 3000}", "long.toml": f"a = {'9' * 5000}"}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    reasons = {"x.toml": "Invalid value", "deep.toml": "brackets are nested too deeply$", "long.toml": "Exceeds the limit"}
+    for name, reason in {**reasons, "none.toml": "No such file or directory$"}.items():
         with pytest.raises(ConfigError, match=f"cannot read the configuration .*{name}: {reason}"):
             load_toml(tmp_path / name)
 

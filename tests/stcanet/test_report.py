@@ -260,10 +260,12 @@ def test_no_run_and_damaged_runs_are_errors(tmp_path: Path, run: Path) -> None:
         ("config.toml", "", "no training data"),
         ("config.toml", "data = 3", "data must be a text"),
         ("config.toml", 'data = "people"\nseed = -1', "seed must be"),
+        ("config.toml", f"data = {'[' * 3000}{']' * 3000}", "nested too deeply"),
         ("results.json", '{"data": "people", "mAP": 0.5}', "no result"),
         ("metrics.jsonl", '{"epoch": 1, "seconds": 1.0}\n', "no images_per_second of epoch 1"),
         ("metrics.jsonl", '{"epoch": 1, "loss": "x"}\n', "line 1"),
         ("metrics.jsonl", '{"epoch": 1}\n{"loss": 1.0}\n', "line 2"),
+        ("metrics.jsonl", "[" * 5000 + "\n", "line 1"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, word: str) -> None:

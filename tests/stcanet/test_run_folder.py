@@ -112,3 +112,11 @@ def test_a_garbage_line_is_an_error_and_stays_for_who_corrects_it(tmp_path: Path
     with pytest.raises(DataError, match=r"metrics\.jsonl is damaged: line 2"):
         RunFolder(tmp_path, config, resume_after=2)
     assert "garbage" in metrics.read_text()
+
+
+@pytest.mark.parametrize("damaged", ["[]", "[" * 5000])
+def test_a_damaged_environment_stays_for_who_corrects_it(tmp_path: Path, damaged: str) -> None:
+    (tmp_path / run_files.ENVIRONMENT).write_text(damaged)
+    with pytest.raises(DataError, match=r"environment\.json is damaged: .*; correct it or remove it"):
+        RunFolder(tmp_path, make_config({"data": "people"}), resume_after=0)
+    assert (tmp_path / run_files.ENVIRONMENT).read_text() == damaged

@@ -309,9 +309,10 @@ def test_a_dataset_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> 
     with pytest.raises(DataError, match=r"\(masks indexed, now none\); replace it with --force"):
         generate(root, SMALL)
     assert _files(root) == before
-    (root / MARKER).write_text("{}")
-    with pytest.raises(DataError, match="seed None, now"):
-        generate(root, SMALL)
+    for damaged in ("{}", "[" * 5000):
+        (root / MARKER).write_text(damaged)
+        with pytest.raises(DataError, match="seed None, now"):
+            generate(root, SMALL)
     generate(root, SMALL, force=True)
     assert not (root / "masks").exists()
 

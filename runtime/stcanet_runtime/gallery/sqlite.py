@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stcanet_runtime import ranking
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.errors import GalleryError, StcanetError
+from stcanet_runtime.files import parse_json
 from stcanet_runtime.gallery import database, erasure
 from stcanet_runtime.gallery.entry import Entry, Space, Where
 from stcanet_runtime.gallery.follower import Follower
@@ -272,8 +273,8 @@ class SqliteStore:
 
     def _json(self, text: Any, kind: type = object) -> Any:
         try:
-            value = json.loads(text)
-        except (TypeError, ValueError, RecursionError):
+            value = parse_json(text)
+        except (TypeError, ValueError):
             value = None
         if not isinstance(value, kind) or value is None:
             raise GalleryError(self.path, "it is damaged: a value is not JSON", "restore a copy")

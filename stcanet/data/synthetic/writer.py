@@ -15,7 +15,7 @@ from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
 from stcanet.data.synthetic.scene import render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet_runtime.errors import DataError, OptionError
-from stcanet_runtime.files import replacing_folder
+from stcanet_runtime.files import read_json, replacing_folder
 from stcanet_runtime.progress import Progress
 
 MARKER = "synthetic.json"
@@ -128,7 +128,7 @@ def _check_replaceable(root: Path) -> None:
 def _check_same(root: Path, config: SynthConfig) -> None:
     """Refuse an earlier dataset of ours that is another: it took as long to make as this one will."""
     try:
-        before = dict(json.loads((root / MARKER).read_text(encoding="utf-8"))["config"])
+        before = dict(read_json(root / MARKER)["config"])
     except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
         before = {}
     differing = [f"{name} {before.get(name)}, now {now}" for name, now in config.to_dict().items() if before.get(name) != now]
