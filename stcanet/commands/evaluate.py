@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -64,7 +65,7 @@ def evaluate(
 
     Any model on any data set. The protocol belongs to the figures: those of different protocols must not be compared.
 
-    What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`.
+    What a checkpoint in its run folder gives is kept there too, as results.json, for `stcanet report`: the last evaluation.
     """
     from stcanet.evaluation import embed_dataset, judge, open_model
     from stcanet.evaluation.embedded import EMBEDDINGS
@@ -113,13 +114,34 @@ def _save(embedded: Embedded, folder: Path) -> tuple[list[Path], OSError | None]
 
 def keep_in_run(model: Path, result: Result) -> None:
     """Write ``results.json`` into the run folder of a checkpoint; nobody asked for it, so a failure is a warning."""
+    from stcanet_runtime.cli.text import printable
     from stcanet_runtime.files import write_json
 
     if file := _kept_results(model):
+        lost = _replaced(file, result.to_dict())
         try:
             write_json(file, result.to_dict())
         except OSError as error:
             typer.echo(f"warning: {file} is not written, and 'stcanet report' will not know of this result: {error}", err=True)
+        else:
+            if lost:
+                typer.echo(printable(f"note: {file} has these figures now, in the place of those on {lost}"), err=True)
+
+
+def _replaced(file: Path, new: Mapping[str, Any]) -> str:
+    """Data and protocol of the figures in a file that are not among the `new` ones; empty where none are lost."""
+    import json
+
+    from stcanet.evaluation.result import protocol_text
+
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+        kinds = [(facts["data"], facts["protocol"]) for facts in (old, new)]
+        reranked = [(facts.get("reranked") or {}).get("protocol") for facts in (old, new)]
+        lost = kinds[0] != kinds[1] or reranked[0] not in (None, reranked[1])
+        return f"{old['data']}: {protocol_text(old['protocol'])}" + "; re-ranked too" * bool(reranked[0]) if lost else ""
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or no result: nothing that the report shows
+        return ""
 
 
 def _kept_results(model: Path) -> Path | None:

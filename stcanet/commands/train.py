@@ -118,23 +118,29 @@ def _tell(result: TrainResult, folder: Path, device: str, as_json: bool) -> None
     from stcanet_runtime.cli.text import print_json
 
     if as_json:
-        page = _write_page(folder, device)
+        page = _page(folder, device, result.was_finished)
         print_json({**asdict(result), "checkpoint": str(result.checkpoint), "report": str(page) if page else None})
         return
     ran = counted(result.epochs, "epoch", "epochs")
     chosen = f"best of {ran}: {result.best_epoch}" if result.metrics else ran
+    figures = validation_text(result.metrics) or "no validation split"
     if result.was_finished:
         typer.echo(f"{folder} is finished: nothing was trained")
-    figures = validation_text(result.metrics) or "no validation split"
-    typer.echo(f"{result.checkpoint} ({chosen}; {figures}; {result.seconds / 60:.1f} min)")
-    if page := _write_page(folder, device):
+    took = "" if result.was_finished else f"; {result.seconds / 60:.1f} min"
+    typer.echo(f"{result.checkpoint} ({chosen}; {figures}{took})")
+    if page := _page(folder, device, result.was_finished):
         typer.echo(str(page))
 
 
-def _write_page(folder: Path, device: str) -> Path | None:
-    """Write ``report.html``; nobody asked for it, so a failure is a warning."""
+def _page(folder: Path, device: str, was_finished: bool) -> Path | None:
+    """``report.html``, written anew where something was trained; nobody asked for it, so a failure is a warning.
+
+    That of a run which was finished stays: it may be the one that 'stcanet report' wrote about other data.
+    """
     from stcanet.report import write_report
 
+    if was_finished and (page := folder / run_files.REPORT).is_file():
+        return page
     try:
         return write_report(folder, device=device)
     except (OSError, StcanetError) as error:

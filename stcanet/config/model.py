@@ -53,17 +53,17 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
-            raise OptionError("backbone", self.backbone, quote_choices(BACKBONES))
-        check_choices(self)
-        check_blocks(self.blocks)
+            raise OptionError("model.backbone", self.backbone, quote_choices(BACKBONES))
+        check_choices(self, "model.")
+        check_blocks(self.blocks, "model.blocks")
         object.__setattr__(self, "blocks", tuple(sorted(self.blocks)))  # as the network has them, and gives their part maps
         for name in ("height", "width"):
             if not 32 <= getattr(self, name) <= MAX_SIDE:
-                raise OptionError(name, getattr(self, name), f"from 32 to {MAX_SIDE} pixels")
+                raise OptionError(f"model.{name}", getattr(self, name), f"from 32 to {MAX_SIDE} pixels")
         if self.clip_length is not None and not 1 <= self.clip_length <= MAX_FRAMES:
-            raise OptionError("clip_length", self.clip_length, f"from 1 to {MAX_FRAMES} frames, or none for images")
+            raise OptionError("model.clip_length", self.clip_length, f"from 1 to {MAX_FRAMES} frames, or none for images")
         if not 1 <= self.num_parts <= MAX_PARTS:
-            raise OptionError("num_parts", self.num_parts, f"from 1 to {MAX_PARTS}")
+            raise OptionError("model.num_parts", self.num_parts, f"from 1 to {MAX_PARTS}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelConfig:
@@ -78,10 +78,10 @@ class ModelConfig:
         return cls(**typed(cls, values, "model."))
 
 
-def check_blocks(stages: Sequence[int]) -> None:
-    """Raise OptionError where an attention block cannot stand after each of these stages."""
+def check_blocks(stages: Sequence[int], name: str = "blocks") -> None:
+    """Raise OptionError, for an option of that name, where an attention block cannot stand after each of these stages."""
     if not set(stages) <= set(STAGES) or len(set(stages)) != len(stages):
-        raise OptionError("blocks", stages, f"none, or distinct stages out of {', '.join(map(str, STAGES))}")
+        raise OptionError(name, stages, f"none, or distinct stages out of {', '.join(map(str, STAGES))}")
 
 
 PRESETS: dict[str, ModelConfig] = {

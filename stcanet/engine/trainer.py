@@ -62,7 +62,7 @@ def train(config: TrainConfig, out: Path | str, observer: Observer | None = None
         out: The run folder; must not hold an earlier run, or with `resume` must.
         observer: Told about progress.
         resume: Go on with the run in `out`, wherever it was interrupted. The weights become those of a run that never was.
-            Of a run that is finished nothing is read but its figures and checkpoints.
+            Of a run that is finished nothing is read but its figures and checkpoints, and `data` where it has moved.
 
     Raises:
         DataError: The data cannot be read, or is too small for a batch.
@@ -77,6 +77,8 @@ def train(config: TrainConfig, out: Path | str, observer: Observer | None = None
         before = located(run_config(out))
         changed, done = changes(before, config), _finished(out, before.epochs)
         if done and "epochs" not in changed:
+            if "data" in changed:
+                _check_same_images(config, out / run_files.STATE)
             return done
         state = saved_state(out, done is not None)
     else:
@@ -104,6 +106,16 @@ def _finished(out: Path, epochs: int) -> TrainResult | None:
         return None
     metrics = {name: value for name, value in best.items() if name != "epoch"} if validated else {}
     return TrainResult(used, epochs, best["epoch"], metrics, 0.0, was_finished=True)
+
+
+def _check_same_images(config: TrainConfig, state: Path) -> None:
+    """Raise where a finished run is resumed with data that is not its own, as for one that goes on.
+
+    Without a state, which a finished run need not have, nothing says which images were its own.
+    """
+    samples, _, _ = choose_validation(load_dataset(config.data), config.val_fraction, config.seed)
+    if state.is_file():
+        load_progress(state, _fingerprint(samples))
 
 
 class _Run:

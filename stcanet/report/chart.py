@@ -56,6 +56,15 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """Texts of two or more ticks a step apart, with the digits that tell one from the next."""
+    step = math.floor(math.log10(values[1] - values[0]) + 1e-9)
+    largest = max(abs(value) for value in values)
+    if 0.01 <= largest < 1e5:
+        return [f"{value:.{max(0, -step)}f}" for value in values]
+    return [f"{value:.{math.floor(math.log10(largest) + 1e-9) - step + 1}g}" for value in values]
+
+
 class _Plane:
     """Maps (epoch, value) to pixels."""
 
@@ -82,12 +91,9 @@ def _axes(curves: Sequence[Sequence[Point]], more: Sequence[float] = ()) -> tupl
 
 
 def _draw_grid(draw: ImageDraw.ImageDraw, place: _Plane, x_ticks: Sequence[float], y_ticks: Sequence[float]) -> None:
-    digits = max(0, -math.floor(math.log10(y_ticks[1] - y_ticks[0]) + 1e-9))
-    largest = max(abs(tick) for tick in y_ticks)
-    for tick in y_ticks:
+    for tick, label in zip(y_ticks, tick_labels(y_ticks), strict=True):
         _, y = place((x_ticks[0], tick))
         _line(draw, [(_LEFT, y), (WIDTH - _RIGHT, y)], _GRID, 1)
-        label = f"{tick:.{digits}f}" if 0.01 <= largest < 1e5 else f"{tick:.0e}" if tick else "0"
         _text(draw, (_LEFT - 8, y), label, FAINT, 12, "rm")
     right = math.inf
     for tick in reversed(x_ticks):  # the last epoch has its label for certain; one that would touch it has none

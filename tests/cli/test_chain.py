@@ -286,6 +286,22 @@ def test_the_result_is_told_where_its_page_cannot_be_written(stcanet, checkpoint
     assert done.stderr.splitlines()[-1].startswith(warned)
 
 
+def test_the_page_of_a_finished_run_stays(stcanet, checkpoint: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint.parent, run)
+    page = run / "report.html"
+    page.write_text("of the test set, by stcanet report --data")
+    lines = stcanet("train", "--resume", run).stdout.splitlines()
+    assert lines[0] == f"{run} is finished: nothing was trained"
+    assert not lines[1].endswith("min)")
+    assert lines[2] == str(page)
+    assert json.loads(stcanet("train", "--resume", run, "--json").stdout)["report"] == str(page)
+    assert page.read_text().startswith("of the test set")
+    page.unlink()  # killed before it was written
+    assert stcanet("train", "--resume", run).returncode == 0
+    assert "Hardest mistakes" in page.read_text(encoding="utf-8")
+
+
 def test_resume_of_what_is_no_run(stcanet, tmp_path: Path) -> None:
     assert_one_line_error(stcanet("train", "--resume", tmp_path / "nowhere"), "must be the folder of a run")
 

@@ -189,6 +189,33 @@ def test_results_of_a_package_in_a_run_folder_are_not_those_of_its_checkpoint(tm
     assert kept == [tmp_path / "results.json", None, None, None, None]
 
 
+def test_figures_that_are_replaced_in_a_run_folder_are_named(
+    stcanet, checkpoint: Path, people: Path, tracklets: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    for name in ("best.pt", "metrics.jsonl"):
+        shutil.copy(checkpoint.parent / name, tmp_path / "run" / name)
+    kept = tmp_path / "run" / "results.json"
+    kept.write_text("[]")
+
+    def said(data: Path, *options: object) -> str:
+        done = stcanet("evaluate", tmp_path / "run" / "best.pt", "--data", data, *options)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    assert said(people) == ""
+    assert said(people, "--rerank") == ""  # the figures before stand beside the re-ranked ones
+    replaced = f"note: {kept} has these figures now, in the place of those on people: "
+    line = said(people)
+    assert line.startswith(replaced)
+    assert line.endswith("; re-ranked too\n")
+    line = said(people, "--flip")
+    assert line.startswith(replaced)
+    assert "re-ranked" not in line
+    assert said(tracklets).startswith(replaced)
+    assert json.loads(kept.read_text())["data"] == "tracklets"
+
+
 def test_cross_keeps_what_works(stcanet, package: Path, people: Path, tmp_path: Path) -> None:
     done = stcanet("cross", package, tmp_path / "none.pt", "--data", people, "--data", tmp_path / "nowhere")
     assert done.returncode == 1

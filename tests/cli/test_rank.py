@@ -125,6 +125,14 @@ def test_draws_a_sheet_of_the_crops(run: Run, people: People, tmp_path: Path) ->
     assert not (tmp_path / "ranks.txt").exists()
 
 
+def test_a_sheet_says_which_distances_it_shows(run: Run, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("stcanet_runtime.cli.ranked_lists.ranked_sheet", lambda *sheet: said.append(sheet[-1]))
+    for how in (("--metric", "euclidean"), ("--metric", "euclidean", "--rerank")):
+        assert run("query.npz", "gallery.npz", "--sheet", "ranks.png", *how)[0] == 0
+    assert said == ["euclidean distance", "re-ranked (k1 20, k2 6, lambda 0.3)"]
+
+
 def test_files_that_hold_no_embeddings(run: Run, people: People, tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("hello")
     (tmp_path / "empty.npz").write_bytes(b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import tomllib
 from pathlib import Path
 
@@ -104,6 +105,8 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
         "model.height=5000",
         "model.width=5000",
         "model.clip_length=5000",
+        "model.blocks=[9]",
+        "model.backbone=vgg",
         "model.pool=[1]",
         "model.preset=stcanet-video",
         "val_fraction=1.0",
@@ -116,7 +119,7 @@ def test_malformed(layer: dict[str, object], message: str) -> None:
     ],
 )
 def test_out_of_range(text: str) -> None:
-    with pytest.raises(OptionError):
+    with pytest.raises(OptionError, match=f"^{re.escape(text.partition('=')[0])} must be "):
         make_config({"data": "x"}, parse_override(text))
 
 

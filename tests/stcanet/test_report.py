@@ -28,7 +28,7 @@ from stcanet.losses import part_targets
 from stcanet.model import STCANet, build_model
 from stcanet.report import write_report
 from stcanet.report.attention import draw_part_maps
-from stcanet.report.chart import HEIGHT, WIDTH, _axes, line_chart, ticks
+from stcanet.report.chart import HEIGHT, WIDTH, _axes, line_chart, tick_labels, ticks
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.run import read_run
@@ -299,6 +299,21 @@ def test_half_a_line_is_left_out_and_a_repeated_epoch_counts_once(run: Path) -> 
 )
 def test_ticks_are_round_and_enclose_the_values(low: float, high: float, expected: list[float]) -> None:
     assert ticks(low, high) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 1.2e-3, ["0", "0.0005", "0.001", "0.0015"]),
+        (1.02e-3, 1.05e-3, ["0.00102", "0.00103", "0.00104", "0.00105"]),
+        (0, 3e-7, ["0", "1e-07", "2e-07", "3e-07"]),
+        (-1e-3, 1e-3, ["-0.001", "-0.0005", "0", "0.0005", "0.001"]),
+        (0, 0.06, ["0.00", "0.02", "0.04", "0.06"]),
+        (0, 120_000, ["0", "5e+04", "1e+05", "1.5e+05"]),
+    ],
+)
+def test_ticks_are_told_apart(low: float, high: float, expected: list[str]) -> None:
+    assert tick_labels(ticks(low, high)) == expected
 
 
 def test_a_falling_curve_falls() -> None:

@@ -20,7 +20,7 @@ from stcanet.engine.places import located
 from stcanet.engine.progress import Progress, changes
 from stcanet.engine.run_folder import run_config
 from stcanet.engine.trainer import train
-from stcanet_runtime.errors import CheckpointError, OptionError
+from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = os.pathsep.join(str(ROOT / folder) for folder in ("", "runtime", "export", "tests/stcanet"))
@@ -266,8 +266,14 @@ def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None
     lines = ["path,pid,camid,split"]
     lines += [f"{sample.path},{sample.pid},{sample.camid},train" for sample in load_dataset(people).train[:-1]]
     (tmp_path / "fewer.csv").write_text("\n".join(lines))
-    with pytest.raises(CheckpointError, match="other training images"):
-        train(replace(config, data=str(tmp_path / "fewer.csv"), epochs=2), tmp_path / "run", resume=True)
+    for epochs in (2, 1):  # also where nothing is left to train
+        with pytest.raises(CheckpointError, match="other training images"):
+            train(replace(config, data=str(tmp_path / "fewer.csv"), epochs=epochs), tmp_path / "run", resume=True)
+    (tmp_path / "moved").symlink_to(people)
+    moved = replace(config, data=str(tmp_path / "moved"))
+    assert train(moved, tmp_path / "run", resume=True).was_finished
+    with pytest.raises(DataError, match="gone"):
+        train(replace(config, data=str(tmp_path / "gone")), tmp_path / "run", resume=True)
 
 
 def test_a_run_killed_before_its_first_state_starts_again(people: Path, tmp_path: Path) -> None:

@@ -181,7 +181,8 @@ def draw(found: RankedLists, out: Path, rows: int, metric: str, model: str | Non
         )
         for query in pick_evenly(range(len(found.queries.paths)), rows)
     ]
-    facts = f"{metric} distance", found.reranking, model
+    # Re-ranked distances are those of neighbourhoods, only in part those of the metric.
+    facts = found.reranking or f"{metric} distance", model
     ranked_sheet(sheet, out, "Ranked matches", " · ".join(str(fact) for fact in facts if fact is not None))
 
 
