@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.archive import GOLDEN_NAME, LIMITS, opened
 from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.errors import PackageError, ParityError
+from stcanet_runtime.errors import ImageError, PackageError, ParityError
 from stcanet_runtime.manifest import NORMS
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.package import verify_whole
@@ -138,14 +138,17 @@ def _read(path: Path, encoder: Encoder) -> tuple[NDArray[np.uint8], NDArray[np.f
         raise PackageError(f"{path}: {expected.dtype} {list(expected.shape)} are not the embeddings of {of}")
     if lengths.shape != (rows,) or lengths.dtype != np.float32 or not (lengths > 0).all():
         raise PackageError(f"{path}: {lengths.dtype} {list(lengths.shape)} are not the feature lengths of {of}")
-    here = _decode(file)
+    here = _decode(file, path)
     if pixels.shape != here.shape or pixels.dtype != np.uint8:
         raise PackageError(f"{path}: {pixels.dtype} {list(pixels.shape)} are not the pixels of {list(here.shape)}")
     return inputs, expected, lengths, float(np.abs(here.astype(np.int16) - pixels).mean())
 
 
-def _decode(file: NDArray[Any]) -> NDArray[np.uint8]:
+def _decode(file: NDArray[Any], source: Path) -> NDArray[np.uint8]:
     with tempfile.TemporaryDirectory() as folder:
         image = Path(folder) / "golden.jpg"
         image.write_bytes(file.tobytes())
-        return load_image(image)
+        try:
+            return load_image(image)
+        except ImageError as error:
+            raise ImageError(f"'{JPEG}' in {source}", error.reason) from None

@@ -46,7 +46,7 @@ def load_mot(path: str | Path) -> dict[int, Boxes]:
 
 
 def _parse(place: str, line: str) -> tuple[int, int, tuple[float, ...]]:
-    texts = line.split(",")[:_COLUMNS]
+    texts = line.replace("_", "?").split(",")[:_COLUMNS]  # to int() the tracks 1_2 and 12 are one
     try:
         frame, track = map(_whole, texts[:2])
         left, top, width, height = map(_finite, texts[2:])

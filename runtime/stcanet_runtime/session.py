@@ -37,7 +37,7 @@ __all__ = ["Session", "available_providers", "open_session"]
 _HEAVY = frozenset({"Conv", "ConvInteger", "FusedConv", "Gemm", "MatMul", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
 """Where the time goes. Shape arithmetic on the CPU is normal on any provider; one of these there is a fallback."""
 _GPU_PROVIDERS = ("cuda", "tensorrt")
-_LOG_ERRORS_ONLY = 3
+_LOG_ERRORS_ONLY, _LOG_NOTHING = 3, 4
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,8 @@ class Session:
 
     def __init__(self, ort_session: Any, provider: str, nodes: Mapping[str, int], why: str, threads: int | None = None) -> None:
         self._session, self._why, self.threads = ort_session, why, threads
+        self._options = import_onnxruntime().RunOptions()
+        self._options.log_severity_level = _LOG_NOTHING  # errors of a run are exceptions, and would be on stderr besides
         self.provider = provider
         self.nodes = dict(nodes)
         self.inputs = tuple(_tensor(item) for item in ort_session.get_inputs())
@@ -85,7 +87,8 @@ class Session:
             if self.provider in _GPU_PROVIDERS and all(map(gpu_arrays.is_on_gpu, inputs.values())):
                 values = self._run_bound(inputs, names)
             else:
-                values = self._session.run(names, {name: gpu_arrays.to_host(array) for name, array in inputs.items()})
+                here = {name: gpu_arrays.to_host(array) for name, array in inputs.items()}
+                values = self._session.run(names, here, self._options)
         except Exception as error:  # onnxruntime's own types
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise PackageError(f"the model does not run {shapes} on provider '{self.provider}': {one_line(error)}") from error
@@ -102,7 +105,7 @@ class Session:
             binding.bind_input(name, "cuda", number, array.dtype, array.shape, place)
         for name in names:
             binding.bind_output(name)
-        self._session.run_with_iobinding(binding)
+        self._session.run_with_iobinding(binding, self._options)
         return list(binding.copy_outputs_to_cpu())
 
     def explain(self) -> str:

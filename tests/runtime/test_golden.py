@@ -10,7 +10,7 @@ from goldens import decoded, golden_vectors, seal, write_golden
 from PIL import Image
 
 from stcanet_runtime import Encoder
-from stcanet_runtime.errors import PackageError, ParityError
+from stcanet_runtime.errors import ImageError, PackageError, ParityError
 from stcanet_runtime.golden import verify_package
 
 SHAPE = (5, 32, 16, 3)
@@ -129,6 +129,12 @@ def test_vectors_that_the_manifest_does_not_know_are_refused(package: Path) -> N
 def test_damaged_vectors(package: Path, arrays: dict[str, np.ndarray]) -> None:
     write_golden(package, **arrays)
     with pytest.raises(PackageError, match=r"golden\.npz"):
+        verify_package(package, "cpu")
+
+
+def test_a_jpeg_that_is_none(package: Path) -> None:
+    write_golden(package, jpeg=np.zeros(9, np.uint8))
+    with pytest.raises(ImageError, match=r"cannot read image 'jpeg' in .*golden\.npz: "):
         verify_package(package, "cpu")
 
 

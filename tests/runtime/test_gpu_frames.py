@@ -119,8 +119,8 @@ class CudaSession:
     def io_binding(self) -> Binding:
         return Binding(self._session.io_binding(), self._log)
 
-    def run_with_iobinding(self, binding: Binding) -> None:
-        self._session.run_with_iobinding(binding)
+    def run_with_iobinding(self, binding: Binding, options: Any) -> None:
+        self._session.run_with_iobinding(binding, options)
 
     def run(self, *_: Any) -> None:
         pytest.fail("inputs were copied to the processor")

@@ -389,6 +389,8 @@ def test_a_pipe_is_read(tmp_path: Path) -> None:
         ("1,1,0,nan,5,5\n", "line 1: expected"),
         ("0,1,0,0,5,5\n", "line 1: expected"),
         ("1,1.5,0,0,5,5\n", "line 1: expected"),
+        ("1,12,0,0,5,5\n2,1_2,0,0,5,5\n", "line 2: expected .* got '2,1_2,0,0,5,5'"),
+        ("1,1,1_0,0,5,5\n", "line 1: expected"),
         ("1,-1,0,0,5,5\n", "has no track id"),
         ("1,2,0,0,5,5\n1,2,0,0,5,5\n", "line 2: track 2 has a box in frame 1 already"),
         (f"1,1,0,0,5,5\n1,{2**63},0,0,5,5\n", r"line 2: track ids must be below 2\*\*63, got 9223372036854775808"),

@@ -220,6 +220,25 @@ def test_a_parser_of_another_size_or_output_is_refused(tmp_path: Path, picture: 
         HumanParser(model, ParserSpec(8, 4, output="labels"), "cpu")(picture)
 
 
+@pytest.mark.parametrize(
+    ("output", "value", "message"),
+    [
+        ("nchw", np.nan, "no numbers"),
+        ("labels", np.nan, "no numbers"),
+        ("labels", 2.7, "no whole numbers from 0 to 255"),
+        ("labels", 256, "no whole numbers from 0 to 255"),
+        ("labels", np.inf, "no whole numbers from 0 to 255"),
+    ],
+)
+def test_a_parser_of_no_labels_is_refused(tmp_path: Path, picture: Path, output: str, value: float, message: str) -> None:
+    """NaN would be background, and 2.7 would be 2."""
+    shape = [1, 8, 4] if output == "labels" else [1, 3, 8, 4]
+    constant = numpy_helper.from_array(np.full(shape, value, np.float32))
+    model = _save_parser(tmp_path / "parser.onnx", [helper.make_node("Constant", [], ["out"], value=constant)], shape)
+    with pytest.raises(DataError, match=f"parser.onnx gives .*{message}"):
+        HumanParser(model, ParserSpec(8, 4, output=output), "cpu")(picture)  # type: ignore[arg-type]
+
+
 def test_the_sheet_shows_images_with_masks(tmp_path: Path, picture: Path) -> None:
     with pytest.raises(DataError, match="no image"):
         draw_masks(picture.parent, tmp_path, tmp_path / "sheet.png")

@@ -51,7 +51,11 @@ class HumanParser:
         kind = self._spec.output
         if result.ndim != (3 if kind == "labels" else 4) or len(result) != 1:
             raise DataError(f"{self._model} gives {list(result.shape)}, which is not '{kind}'; set output in [parser]")
+        if np.isnan(result).any():  # of which argmax would make the first label, which is the background
+            raise DataError(
+                f"{self._model} gives values that are no numbers (NaN); look at mean and std in [parser], and at the model"
+            )
         labels = result[0] if kind == "labels" else result[0].argmax(axis=0 if kind == "nchw" else 2)
-        if labels.min() < 0 or labels.max() > 255:
-            raise DataError(f"{self._model} gives labels beyond 255")
+        if labels.min() < 0 or labels.max() > 255 or (labels != np.floor(labels)).any():
+            raise DataError(f"{self._model} gives labels that are no whole numbers from 0 to 255; set output in [parser]")
         return np.asarray(labels, np.uint8)
