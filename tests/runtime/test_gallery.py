@@ -364,6 +364,19 @@ def test_forgotten_is_gone_from_every_file(path: Path, tmp_path: Path) -> None:
             gallery.forget("somebody-4")
 
 
+def test_names_that_moved_from_page_to_page_are_gone(path: Path) -> None:
+    with Gallery.create(path, 4, MODEL) as gallery:
+        for step in range(8):
+            gallery.enrol(np.ones((400, 4)), f"person {step}", metadata={"note": "x" * 80})
+        gallery.rename(range(1, 3000, 5), "somebody else")
+        for step in range(8):
+            assert gallery.forget(f"person {step}") > 300
+            assert f"person {step}".encode() not in path.read_bytes()
+        gallery.store.check()
+        assert gallery.stats()["identities"] == {"somebody else": 600}
+        assert gallery.enrol(np.ones((1, 4)), "anna") == [3201]
+
+
 @pytest.mark.parametrize("length", [3, 14, 15, 16, 23, 32, 192])
 def test_pieces_are_found_wherever_they_lie(length: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(erasure, "_CHUNK", 256)

@@ -282,8 +282,8 @@ class Gallery:
     def forget(self, identity: str) -> int:
         """Delete an identity and prove that it is gone: no file of the gallery holds bytes of its embeddings any more.
 
-        SQLite overwrites what it deletes; then the files are searched for it. Copies elsewhere, and what a disk keeps of blocks
-        that were overwritten, are beyond its reach.
+        SQLite overwrites what it deletes, and the entries of others are written anew: so names, paths and metadata go. Then the
+        files are searched for the embeddings. Copies elsewhere, and what a disk keeps of overwritten blocks, it does not reach.
 
         Returns:
             Entries deleted; 0 where an earlier call deleted them, and this one their bytes.

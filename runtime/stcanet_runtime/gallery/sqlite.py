@@ -148,6 +148,20 @@ class SqliteStore:
         self._connection.execute("INSERT INTO settings VALUES (?, 'true')", (unfinished,))
         return unfinished
 
+    def _write_entries_anew(self) -> None:
+        """Fill the pages of names, paths and metadata anew, within a transaction: SQLite overwrites all of what they held.
+
+        Where it moves an entry from page to page it leaves a copy, which a deletion does not meet, and a name may be too short
+        to be looked for. It takes about a quarter of the time of all of `purge`.
+        """
+        for statement in (
+            "CREATE TEMP TABLE kept AS SELECT * FROM entries",  # on the disk where they are many
+            "DELETE FROM entries",
+            "INSERT INTO entries SELECT * FROM kept",
+            "DROP TABLE kept",
+        ):
+            self._connection.execute(statement)
+
     def finish(self) -> bool:
         """Complete a deletion that left bytes; see `Store`."""
         with self._alone():
@@ -173,6 +187,7 @@ class SqliteStore:
             with self._writing(edit=True):
                 removed = self.rows(where)  # here, where nobody adds one
                 unfinished = self._erase(removed.ids.tolist())
+                self._write_entries_anew()
             self._empty_log(_NOT_YET)
             with self._reading() as mirror:
                 self._prove_gone(erasure.needles(removed.embeddings, mirror.embeddings))

@@ -59,7 +59,7 @@ class Store(Protocol):
         ...
 
     def purge(self, where: Where) -> int:
-        """Delete entries and prove that no file holds their embeddings any more; how many."""
+        """Delete entries, with what was left of their names, and prove that no file holds their embeddings; how many."""
         ...
 
     def finish(self) -> bool:
