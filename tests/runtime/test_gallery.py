@@ -10,11 +10,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest import mock
+
+if sys.platform != "win32":
+    import resource
 
 import numpy as np
 import pytest
@@ -709,7 +712,7 @@ def test_a_writer_empties_the_log_when_it_closes(filled: Gallery, path: Path, tm
         assert now.stats()["identities"] == {"ben": 1, "carl": 1}
 
 
-@pytest.mark.parametrize("last", ["enrol", "calibrate", "forget"])
+@pytest.mark.parametrize("last", ["enrol", "calibrate", "forget", "began anew", "written anew"])
 @pytest.mark.parametrize("old", ["another", "a copy from before"])
 def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_path: Path, last: str, old: str) -> None:
     x, _ = make_people()
@@ -719,18 +722,27 @@ def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_pat
         before.enrol(x[:1], "eve")
     if old == "another":
         (tmp_path / "old").unlink()
-        Gallery.create(tmp_path / "old", DIM, MODEL).close()
-    shutil.copy(path, tmp_path / "own")
+        with Gallery.create(tmp_path / "old", DIM, MODEL) as other:
+            other.enrol(-x, "somebody else")
+    anew = last in ("began anew", "written anew")
+    if anew and old != "another":
+        shutil.copy(path, tmp_path / "old")
     with Gallery.open(path) as writer:
         connection = writer.store._connection  # type: ignore[attr-defined]
-        if last == "enrol":
-            writer.enrol(x[:1], "eve")
-        elif last == "calibrate":
+        if last == "began anew":
+            assert writer.expire(before=1) == 1
+        elif last == "written anew":
+            writer.store._write_anew()  # type: ignore[attr-defined]
+            assert database.empty_log(connection)
+        shutil.copy(path, tmp_path / "own")
+        if last == "calibrate":
             writer.calibration = {"threshold": 0.5}
-        else:
+        elif last == "forget":
             with writer.store._writing(edit=True):  # type: ignore[attr-defined]
                 connection.execute("DELETE FROM entries WHERE id = 1")
                 connection.execute("DELETE FROM embeddings WHERE id = 1")
+        else:
+            writer.enrol(x[:1], "eve")
         shutil.copy(database.sidecars(path)[1], tmp_path / "log")  # as a writer leaves it that is killed
     for name in ("old", "own"):
         shutil.copy(tmp_path / "log", tmp_path / f"{name}-wal")
@@ -740,32 +752,80 @@ def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_pat
         ):
             Gallery.open(tmp_path / "old", read_only=read_only)
     with Gallery.open(tmp_path / "own") as own:
-        assert own.stats()["entries"] == {"enrol": 62, "calibrate": 61, "forget": 60}[last]
+        assert own.stats()["entries"] == {"calibrate": 61, "forget": 60, "began anew": 61}.get(last, 62)
         assert own.threshold == (0.5 if last == "calibrate" else None)
+        own.store.check()
     data = bytearray((tmp_path / "log").read_bytes())
     data[16:24] = bytes(8)  # it began anew, and no frame is of this time: SQLite replays nothing
     (tmp_path / "old-wal").write_bytes(data)
     Gallery.open(tmp_path / "old").close()
 
 
+@pytest.mark.parametrize("look", ["in_file", "read", "in_log"])
+@pytest.mark.parametrize("opened", [False, True])
 def test_a_file_that_others_write_between_two_looks_is_looked_at_again(
-    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch, look: str, opened: bool
 ) -> None:
     x, _ = make_people()
-    right = lineage.is_log_of
-    with ExitStack() as stack:
+    right = getattr(lineage, look)
+    with Gallery.open(path, read_only=True) if opened else nullcontext() as reader, ExitStack() as stack:
+        if opened:
+            filled.close()  # which changes the time of the file
+            stack.enter_context(Gallery.open(path)).enrol(x[:1], "anna")
 
-        def late(log: Path, known: str | None) -> bool:
-            monkeypatch.setattr(lineage, "is_log_of", right)
+        def late(of: Any) -> Any:
+            monkeypatch.setattr(lineage, look, right)
+            found = right(of)
             with Gallery.open(path) as other:  # which empties the log
                 other.enrol(x[:1], "anna")
             stack.enter_context(Gallery.open(path)).enrol(x[:1], "ben")
-            assert not right(log, known)
-            return False
+            return found
 
-        monkeypatch.setattr(lineage, "is_log_of", late)
-        with Gallery.open(path) as gallery:
-            assert gallery.stats()["entries"] == 62
+        monkeypatch.setattr(lineage, look, late)
+        gallery = reader or stack.enter_context(Gallery.open(path))
+        assert gallery.stats()["entries"] == 62 + opened
+        assert getattr(lineage, look) is right
+
+
+def limit_files(size: int) -> None:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs limits of files")
+@pytest.mark.parametrize("read_only", [True, False])
+def test_a_log_that_is_in_the_file_in_part_is_its_own(gallery: Gallery, path: Path, read_only: bool) -> None:
+    """SQLite writes page 1 first, which says how long the file is, and then there is no room for the rest."""
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        gallery.enrol(rng.standard_normal((600, DIM)), "anna")
+    limit_files(path.stat().st_size)
+    try:
+        gallery.close()
+    finally:
+        limit_files(resource.RLIM_INFINITY)
+    with pytest.raises(sqlite3.DatabaseError), closing(sqlite3.connect(f"file:{path}?immutable=1", uri=True)) as alone:
+        alone.execute("SELECT count(*) FROM entries")
+    with Gallery.open(path, read_only=read_only) as again:
+        assert again.stats()["entries"] == 1800
+        again.store.check()
+
+
+@pytest.mark.parametrize("where", ["file", "log"])
+def test_a_page_that_was_written_in_part_says_nothing(filled: Gallery, path: Path, tmp_path: Path, where: str) -> None:
+    x, _ = make_people()
+    connection = filled.store._connection  # type: ignore[attr-defined]
+    if where == "log":
+        assert connection.execute("PRAGMA wal_checkpoint").fetchone()[0] == 0
+    last = lineage.in_file(path)
+    assert last
+    filled.enrol(x[:1], "eve")  # into a log that begins anew, without being cut off, where all of it is in the file
+    shutil.copy(path, tmp_path / "torn")
+    shutil.copy(database.sidecars(path)[1], tmp_path / "torn-wal")
+    torn = tmp_path / ("torn" if where == "file" else "torn-wal")
+    data = torn.read_bytes()
+    torn.write_bytes(data.replace(last.encode(), b"0" * 32, 1) if where == "file" else data.replace(last.encode(), b"0" * 32))
+    with Gallery.open(tmp_path / "torn") as gallery:
+        assert gallery.stats()["entries"] == {"file": 61, "log": 60}[where]
 
 
 @pytest.mark.parametrize("old", ["another", "a copy from before"])
@@ -786,6 +846,32 @@ def test_a_file_that_was_copied_over_is_noticed(filled: Gallery, path: Path, tmp
         for use in (lambda: reader.search(x[:1]), reader.stats, lambda: second.threshold, lambda: reader.search(x[:1])):
             with pytest.raises(GalleryError, match="not the file any more that was opened"):
                 use()
+
+
+@pytest.mark.parametrize("entries", [2, 5000])
+@pytest.mark.parametrize("old", ["another", "a copy from before"])
+def test_a_file_that_was_copied_over_one_with_a_log_is_noticed(
+    filled: Gallery, path: Path, tmp_path: Path, old: str, entries: int
+) -> None:
+    x, _ = make_people()
+    rows = np.random.default_rng(0).standard_normal((entries, DIM))
+    if old == "another":
+        with Gallery.create(tmp_path / "old", DIM, MODEL) as other:
+            other.enrol(rows, "ben")
+    else:
+        filled.enrol(rows, "ben")
+        filled.expire(before=1)  # the log is empty now
+        shutil.copy(path, tmp_path / "old")
+        filled.expire(before=2)
+    filled.enrol(x[:1], "eve")
+    shutil.copy(tmp_path / "old", path)
+    for use in (lambda: filled.enrol(x[:1], "eve"), filled.stats):
+        with pytest.raises(GalleryError, match="not the file any more that was opened"):
+            use()
+    filled.close()
+    assert path.read_bytes() == (tmp_path / "old").read_bytes()
+    with pytest.raises(GalleryError, match="is that of another file"):
+        Gallery.open(path)
 
 
 def test_what_others_still_have_open_is_named(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -35,6 +35,7 @@ CREATE TABLE embeddings (id INTEGER PRIMARY KEY, row BLOB NOT NULL);
 """
 _LAST_WAIT = 0.25  # seconds for readers when a writer closes; where they read longer, the next one empties the log
 _PAUSE = 0.01
+_DAMAGED = ""  # for the number of a commit, where none can be read
 _CREATE_HINT = "take another path, or make one with `stcanet gallery create`"
 
 
@@ -63,7 +64,7 @@ def create(path: Path, settings: Mapping[str, str]) -> None:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             connection.executescript(_SCHEMA)
             connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
-            lineage.sign(connection, lineage.new_writer())
+            lineage.sign(connection)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -91,7 +92,6 @@ class Opened:
                 another file.
         """
         self._path, self._read_only, self._immutable, self._process = path, read_only, False, os.getpid()
-        self._writer = lineage.new_writer()
         self._version: object = None
         self._lineage: str | None = None
         _check_is_file(path)
@@ -102,7 +102,8 @@ class Opened:
         with ExitStack() as undo, explained(path):
             held.hold(self._inode)
             undo.callback(held.let_go, self._inode)
-            _check_file(path, self.place)
+            _check_header(path, self.place)
+            self._check_log(timeout)
             self.connection = self._open(timeout)
             undo.callback(self.connection.close)
             self._follow()
@@ -123,15 +124,28 @@ class Opened:
 
         Else a copy of the file would lack what is in the log, and a file that takes its name would get it.
         """
-        try:
-            self.check()
-            if not self._read_only and _log_size(self.place):
-                empty_log(self.connection, _LAST_WAIT)
-        except (sqlite3.Error, GalleryError):  # somebody reads an older state, say: all is safe in the log
-            pass
-        finally:
-            self.connection.close()
-            held.let_go(self._inode)
+        with ExitStack() as last:
+            last.callback(held.let_go, self._inode)
+            try:
+                self.check()
+                if not self._read_only and _log_size(self.place):
+                    empty_log(self.connection, _LAST_WAIT)
+            except sqlite3.Error:  # somebody reads an older state, say: all is safe in the log
+                pass
+            except GalleryError:
+                with suppress(sqlite3.Error):
+                    self._keep_log(last)
+            finally:
+                self.connection.close()
+
+    def _keep_log(self, last: ExitStack) -> None:
+        """Let SQLite not write the log into a file that was copied over, as it does when the last connection closes.
+
+        It does not while another has the file open, and with one that only reads it cannot.
+        """
+        if self._look()[:2] == self._inode:  # else SQLite sees by itself that it is another one
+            reader = last.enter_context(closing(sqlite3.connect(_uri(self.place, "mode=ro"), uri=True)))
+            lineage.read(reader)  # now it is open, also where that is refused, as damaged
 
     @property
     def is_ours(self) -> bool:
@@ -154,7 +168,7 @@ class Opened:
         if self._immutable or now[:2] != self._inode:
             raise self._changed()
         if not self.connection.in_transaction:  # then we know a lineage that others do not see yet
-            if not self._is_same_lineage():
+            if not self._is_known(self._follow):
                 raise self._changed()
             self._seen = now
 
@@ -162,14 +176,40 @@ class Opened:
         return GalleryError(self._path, "it is not the file any more that was opened", "open it again")
 
     def sign(self) -> None:
-        """Say, within a transaction, who commits it; see `lineage`."""
-        lineage.sign(self.connection, self._writer)
+        """Give a commit its number, within its transaction; see `lineage`."""
+        lineage.sign(self.connection)
         self._version = None  # which tells of the commits of others only
 
-    def _is_same_lineage(self) -> bool:
-        """Whether a new connection, which has nothing in memory yet, finds the lineage that this one knows, or knows now."""
-        with explained(self._path), closing(_connect(self.place, "mode=ro")) as fresh:
-            return lineage.read(fresh) in (self._lineage, self._follow())
+    def _is_known(self, known: Callable[[], str | None]) -> bool:
+        """Whether file and log belong together and are what is known, or nothing speaks against it.
+
+        Args:
+            known: The number of the last commit, by file and log.
+        """
+        while None not in (seen := (lineage.in_file(self.place), known())):
+            if seen[0] == seen[1] or {*seen} <= {_DAMAGED, *lineage.in_log(sidecars(self.place)[1])}:
+                return True
+            if (lineage.in_file(self.place), known()) == seen:  # else others wrote between the looks
+                return False
+        return True
+
+    def _check_log(self, timeout: float) -> None:
+        """GalleryError where the log is that of another file, into which SQLite would write it."""
+        if _log_size(self.place) and not self._is_known(lambda: self._replayed(timeout)):
+            log = sidecars(self.place)[1].name
+            hint = "remove the log, or put back the file that it belongs to"
+            raise GalleryError(self._path, f"the log beside it, {log}, is that of another file", hint)
+
+    def _replayed(self, timeout: float) -> str | None:
+        """The number of the last commit by what SQLite makes of file and log; `_DAMAGED` where that is nothing whole."""
+        try:
+            with closing(_connect(self.place, "mode=ro", timeout)) as connection:
+                _check_schema(self._path, connection)
+                return lineage.read(connection)
+        except sqlite3.DatabaseError as error:
+            if _code(error) != sqlite3.SQLITE_CORRUPT:
+                raise
+        return _DAMAGED
 
     def _follow(self) -> str | None:
         version = self.connection.execute("PRAGMA data_version").fetchone()
@@ -207,8 +247,7 @@ class Opened:
 
 
 def _connect(place: Path, how: str, timeout: float = 10.0) -> sqlite3.Connection:
-    uri = f"file:{quote(str(place))}?{how}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(_uri(place, how), uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     try:
         # Nothing in an untrusted file may run: no function from its schema, and no schema but ours (see below).
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -219,6 +258,10 @@ def _connect(place: Path, how: str, timeout: float = 10.0) -> sqlite3.Connection
         connection.close()
         raise
     return connection
+
+
+def _uri(place: Path, how: str) -> str:
+    return f"file:{quote(str(place))}?{how}"
 
 
 def _is_unwritable(path: Path) -> bool:
@@ -252,37 +295,15 @@ def _check_is_file(path: Path) -> None:
         raise GalleryError(path, "it is no file" if path.exists() else "no such file", _CREATE_HINT)
 
 
-def _check_file(path: Path, place: Path) -> None:
-    """GalleryError unless a file, without its log, is a gallery, and the log its own."""
-    known, log = _read_alone(path, place), sidecars(place)[1]
-    while not lineage.is_log_of(log, known):
-        before, known = known, _read_alone(path, place)
-        if known == before:  # else others wrote between the two looks
-            hint = "remove the log, or put back the file that it belongs to"
-            raise GalleryError(path, f"the log beside it, {log.name}, is that of another file", hint)
-
-
-def _read_alone(path: Path, place: Path) -> str | None:
-    """The lineage of a gallery without its log; None where there is no log, or the page with it is being written."""
+def _check_header(path: Path, place: Path) -> None:
+    """GalleryError unless a file is a gallery, whatever its log; SQLite would write the log of any file into it."""
     try:
-        # By SQLite, though 100 bytes would tell: see `held`.
-        with closing(_connect(place, "mode=ro&immutable=1")) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            if application == APPLICATION_ID:
-                return _read_lineage(path, connection) if _log_size(place) else None
-    except sqlite3.DatabaseError as error:
-        if _code(error) != sqlite3.SQLITE_NOTADB:
-            raise
-    raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
-
-
-def _read_lineage(path: Path, connection: sqlite3.Connection) -> str | None:
-    _check_version(path, connection)
-    _check_schema(path, connection)
-    try:
-        return lineage.read(connection)
-    except sqlite3.Error:  # the page is being written, or damaged, which is seen later
-        return None
+        with held.reading(place) as file:
+            header = file.read(72)
+    except OSError as error:
+        raise GalleryError(path, f"it cannot be read: {error.strerror}") from None
+    if header[:16] != b"SQLite format 3\x00" or int.from_bytes(header[68:], "big") != APPLICATION_ID:
+        raise GalleryError(path, "this is not a gallery", _CREATE_HINT)
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:

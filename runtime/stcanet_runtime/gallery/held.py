@@ -12,8 +12,8 @@ import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 Inode = tuple[int, int]
 """Device and number of a file."""
@@ -21,7 +21,7 @@ _Key = tuple[int, int, int]  # and the process first: a child that is forked has
 
 _lock = threading.Lock()
 _galleries: Counter[_Key] = Counter()
-_files: defaultdict[_Key, list[BinaryIO]] = defaultdict(list)
+_files: defaultdict[_Key, list[FileIO]] = defaultdict(list)
 
 
 def inode(facts: os.stat_result) -> Inode:
@@ -47,11 +47,11 @@ def let_go(file: Inode) -> None:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[BinaryIO]:
-    """A file from its start."""
+def reading(path: Path) -> Iterator[FileIO]:
+    """A file from its start, as it is now: without a buffer, which would be kept with it."""
     with _lock:
         kept = _files.get(_key(inode(path.stat())))
-        file = kept.pop() if kept else path.open("rb")
+        file = kept.pop() if kept else path.open("rb", buffering=0)
     try:
         file.seek(0)
         yield file
