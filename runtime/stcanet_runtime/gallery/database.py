@@ -183,6 +183,9 @@ class Opened:
     def _is_known(self, known: Callable[[], str | None]) -> bool:
         """Whether file and log belong together and are what is known, or nothing speaks against it.
 
+        While another number is in the file than is known, its log cannot begin anew. So if both stay what they are, the log
+        between the two looks was theirs.
+
         Args:
             known: The number of the last commit, by file and log.
         """

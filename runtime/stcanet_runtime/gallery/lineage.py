@@ -58,17 +58,14 @@ def in_log(log: Path) -> set[str]:
     """The numbers of commits in a log, and of those before them; none where it cannot be read, as SQLite will say."""
     # SQLite has no locks on a log that closing it could drop.
     with suppress(OSError), log.open("rb", buffering=0) as file:
-        while True:
-            header = _at(file, 0, _LOG_HEADER)
-            numbers = {number.decode() for page in _pages(file, header) for pair in _STORED.findall(page) for number in pair}
-            if _at(file, 0, _LOG_HEADER) == header:  # else it began anew meanwhile, and an end of it was not seen
-                return numbers
+        return {number.decode() for page in _pages(file) for pair in _STORED.findall(page) for number in pair}
     return set()
 
 
-def _pages(file: FileIO, header: bytes) -> Iterator[bytes]:
+def _pages(file: FileIO) -> Iterator[bytes]:
     """The states of the page in a log, without those left from before it began anew: their salt is another."""
-    size, place = int.from_bytes(header[8:12], "big"), _LOG_HEADER
+    header, place = _at(file, 0, _LOG_HEADER), _LOG_HEADER
+    size = int.from_bytes(header[8:12], "big")
     while len(frame := _at(file, place, _FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == header[16:24]:
         if int.from_bytes(frame[:4], "big") == _PAGE:
             yield _at(file, place + _FRAME_HEADER, size)
