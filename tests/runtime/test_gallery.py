@@ -732,7 +732,7 @@ def test_the_log_of_another_file_is_refused(filled: Gallery, path: Path, tmp_pat
         if last == "began anew":
             assert writer.expire(before=1) == 1
         elif last == "written anew":
-            writer.store._write_anew()  # type: ignore[attr-defined]
+            writer.store._vacuum()  # type: ignore[attr-defined]
             assert database.empty_log(connection)
         shutil.copy(path, tmp_path / "own")
         if last == "calibrate":

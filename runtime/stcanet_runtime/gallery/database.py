@@ -128,13 +128,13 @@ class Opened:
             last.callback(held.let_go, self._inode)
             try:
                 self.check()
-                if not self._read_only and _log_size(self.place):
-                    empty_log(self.connection, _LAST_WAIT)
-            except sqlite3.Error:  # somebody reads an older state, say: all is safe in the log
-                pass
-            except GalleryError:
+            except (sqlite3.Error, GalleryError):
                 with suppress(sqlite3.Error):
                     self._keep_log(last)
+            else:
+                with suppress(sqlite3.Error):  # somebody reads an older state, say: all is safe in the log
+                    if not self._read_only and _log_size(self.place):
+                        empty_log(self.connection, _LAST_WAIT)
             finally:
                 self.connection.close()
 
@@ -143,9 +143,9 @@ class Opened:
 
         It does not while another has the file open, and with one that only reads it cannot.
         """
-        if self._look()[:2] == self._inode:  # else SQLite sees by itself that it is another one
+        if _log_size(self.place) and self._look()[:2] == self._inode:  # else SQLite sees by itself that it is another one
             reader = last.enter_context(closing(sqlite3.connect(_uri(self.place, "mode=ro"), uri=True)))
-            lineage.read(reader)  # now it is open, also where that is refused, as damaged
+            reader.execute("PRAGMA user_version")  # now it is open, also where that is refused, as damaged
 
     @property
     def is_ours(self) -> bool:

@@ -26,7 +26,7 @@ _TEXT = re.compile(r"([0-9a-f]{32}) ([0-9a-f]{32}) \1")
 _STORED = re.compile(_NAME.encode() + _TEXT.pattern.encode())  # SQLite keeps the columns of a row one after the other
 _PAGE = 5  # of `sqlite_sequence`, by the order of the schema; VACUUM leaves it there. Where it is not, nothing is known.
 # https://sqlite.org/fileformat2.html
-_FILE_HEADER, _LOG_HEADER, _FRAME_HEADER = 100, 32, 24  # bytes
+_FILE_HEADER, _LOG_HEADER, _FRAME_HEADER, _LARGEST_PAGE = 100, 32, 24, 65536  # bytes
 
 
 def sign(connection: sqlite3.Connection) -> None:
@@ -48,7 +48,7 @@ def in_file(path: Path) -> str | None:
     """The number in a file without its log; None where there is none, or it is being written."""
     with suppress(OSError), held.reading(path) as file:
         size = int.from_bytes(file.read(_FILE_HEADER)[16:18], "big")
-        size = 65536 if size == 1 else size
+        size = _LARGEST_PAGE if size == 1 else size
         found = set(_STORED.findall(_at(file, (_PAGE - 1) * size, size)))
         return found.pop()[0].decode() if len(found) == 1 else None
     return None
@@ -65,7 +65,7 @@ def in_log(log: Path) -> set[str]:
 def _pages(file: FileIO) -> Iterator[bytes]:
     """The states of the page in a log, without those left from before it began anew: their salt is another."""
     header, place = _at(file, 0, _LOG_HEADER), _LOG_HEADER
-    size = int.from_bytes(header[8:12], "big")
+    size = min(int.from_bytes(header[8:12], "big"), _LARGEST_PAGE)
     while len(frame := _at(file, place, _FRAME_HEADER)) == _FRAME_HEADER and frame[8:16] == header[16:24]:
         if int.from_bytes(frame[:4], "big") == _PAGE:
             yield _at(file, place + _FRAME_HEADER, size)

@@ -169,7 +169,7 @@ class SqliteStore:
                 names = self._connection.execute("SELECT name FROM settings WHERE name GLOB ?", (f"{_UNFINISHED}*",)).fetchall()
                 if names:
                     # Which bytes they were is not known any more, so the file is written anew, without any of them.
-                    self._write_anew()
+                    self._vacuum()
                     self._empty_log(f"of an earlier deletion {_NOT_YET}")
             for (name,) in names:
                 self.set_setting(name, None)
@@ -197,13 +197,13 @@ class SqliteStore:
     def _prove_gone(self, pieces: list[bytes]) -> None:
         files = database.sidecars(self._opened.place)[:2]  # the index of the log holds numbers of pages only
         if erasure.find_traces(files, pieces):  # of a file that was written without overwriting: write it anew
-            self._write_anew()
+            self._vacuum()
             self._empty_log(_NOT_YET)
             if traces := erasure.find_traces(files, pieces):
                 raise GalleryError(self.path, f"deleted, but {traces[0].name} still holds bytes of it", "do it again")
         self._opened.check()  # else it was another file that was read, or none
 
-    def _write_anew(self) -> None:
+    def _vacuum(self) -> None:
         with self._writing(edit=False):  # for a number that no file has whose pages lie otherwise: VACUUM draws none
             pass
         self._connection.execute("VACUUM")
