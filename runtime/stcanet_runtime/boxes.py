@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.arrays import Float64Array, UInt8Array, as_array, check_count
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.frames import FrameSource, as_frame
@@ -37,21 +37,29 @@ def clip_boxes(xyxy: ArrayLike, height: int, width: int) -> tuple[NDArray[np.int
         Boxes ``[N, 4]``, right and lower edge excluded, zeros where not valid; and which are valid, ``[N]``.
 
     Raises:
-        ShapeError: Not numbers ``[N, 4]``.
+        ShapeError: Not real numbers ``[N, 4]``, or some are masked.
     """
-    try:
-        edges = np.asarray(xyxy, np.float64)
-    except (TypeError, ValueError):
-        raise ShapeError("boxes must be numbers [N, 4]: x1, y1, x2, y2") from None
-    if edges.size == 0:
-        edges = edges.reshape(0, 4)  # an empty list has no second axis
-    if edges.ndim != 2 or edges.shape[1] != 4:
-        raise ShapeError(f"boxes must be [N, 4]: x1, y1, x2, y2; got {list(edges.shape)}")
+    edges = _edges(xyxy)
     edges = np.where(np.isfinite(edges).all(axis=1, keepdims=True), edges, 0).clip(0, [width, height, width, height])
     boxes = np.floor(edges + 0.5).astype(np.int64)
     valid = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
     boxes[~valid] = 0
     return boxes, valid
+
+
+def _edges(xyxy: ArrayLike) -> Float64Array:
+    """Boxes [N, 4] as they are given; raises as `clip_boxes`."""
+    try:
+        array = as_array(xyxy, "boxes [N, 4]")
+    except (TypeError, OverflowError) as error:  # what lies on a GPU; integers that no float holds
+        raise ShapeError(f"boxes must be numbers [N, 4]: x1, y1, x2, y2; {error}") from None
+    if array.size == 0:
+        return np.zeros((0, 4))  # an empty list has no second axis
+    if array.dtype.kind not in "fiu":
+        raise ShapeError(f"boxes must be real numbers [N, 4]: x1, y1, x2, y2; got dtype {array.dtype}")
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise ShapeError(f"boxes must be [N, 4]: x1, y1, x2, y2; got {list(array.shape)}")
+    return array.astype(np.float64, copy=False)
 
 
 def crop_boxes(
@@ -73,10 +81,11 @@ def crop_boxes(
         threads: Of the C++ kernels; None takes ``STCANET_NUM_THREADS``, else all processors that it may use, within its quota.
 
     Raises:
-        OptionError: An unknown format.
+        OptionError: An unknown format, or a height or width that is no integer of at least 1.
         ShapeError: The frame or the boxes have an unexpected shape or type.
         BackendError: The frame is on a GPU, and CuPy cannot be used here.
     """
+    height, width = check_count(height, "height"), check_count(width, "width")
     picture = as_frame(frame, format)
     boxes, valid = clip_boxes(xyxy, *picture.size)
     backend = get_backend("gpu") if picture.on_gpu else get_backend()

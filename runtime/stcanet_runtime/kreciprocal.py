@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from stcanet_runtime.arrays import check_count
+from stcanet_runtime.arrays import as_number, check_count
 from stcanet_runtime.backends import Backend
 from stcanet_runtime.backends.neighbours import Neighbours, PairDistances, Sparse
 from stcanet_runtime.errors import OptionError, quote_choices
@@ -30,10 +30,7 @@ class Reranking:
     def __post_init__(self) -> None:
         for name in ("k1", "k2"):
             object.__setattr__(self, name, check_count(getattr(self, name), name))
-        try:
-            weight = float(self.lambda_value)
-        except (TypeError, ValueError):
-            weight = -1.0
+        weight = as_number(self.lambda_value)
         if not 0.0 <= weight <= 1.0:
             raise OptionError("lambda_value", self.lambda_value, "a number from 0 to 1")
         object.__setattr__(self, "lambda_value", weight)

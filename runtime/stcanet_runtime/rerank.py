@@ -12,6 +12,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from stcanet_runtime.arrays import check_count
 from stcanet_runtime.backends import get_backend, resolve
 from stcanet_runtime.distance import check_metric, form_pair
 from stcanet_runtime.kreciprocal import Reranking, Settings, variant_power
@@ -121,8 +122,9 @@ def rerank(
         variant: ``"zhong"``, or ``"torchreid"``, which squares the distances once more; STCANet's published code does so too.
         q_camids: [Q] integers, with ``top`` only: gallery images of a query's own camera are left out of its list.
         g_camids: [G] integers, together with ``q_camids``.
-        out: an array [Q, G] to fill, apart from the inputs, or the path of a ``.npy`` to write block by block; not with
-            ``top``. After an exception an array may be half filled; a file is there when it is complete.
+        out: an array [Q, G] to fill, apart from the inputs, or the path of a ``.npy`` to write block by block, its folders made
+            where they are missing; not with ``top``. After an exception an array may be half filled; a file is there when it
+            is complete.
         max_memory: bytes that may be allocated besides the inputs and ``out``; blocks become smaller to keep to it.
         progress: called as ``progress(done, total)`` between blocks; an exception from it ends the work.
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`. ``"reference"`` needs [N, N] memory.
@@ -228,8 +230,9 @@ def rerank_memory(
         backend: ``"auto"`` or a name.
 
     Raises:
-        OptionError: `k1` or `k2` is below 1, or the backend is not known.
+        OptionError: `k1`, `k2` or `top` is no integer of at least 1, or the backend is not known.
     """
+    top = top if top is None else check_count(top, "top")
     total = num_query + num_gallery
     output = 0 if to_file or top is not None else 4 * num_query * num_gallery
     copied = 0 if np.dtype(dtype) == np.float32 else 4 * total * dim

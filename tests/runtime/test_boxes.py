@@ -128,9 +128,23 @@ def test_boxes_are_cut_and_rounded() -> None:
     assert clip_boxes(np.zeros((0, 4)), 30, 40)[0].shape == clip_boxes([], 30, 40)[0].shape == (0, 4)
 
 
-@pytest.mark.parametrize("boxes", [[1, 2, 3, 4], [[1, 2, 3]], [[*"abcd"]], [[1, 2, 3, 4], [1, 2]], np.zeros((2, 2, 4))])
+NO_BOXES = [
+    [1, 2, 3, 4],
+    [[1, 2, 3]],
+    [[*"abcd"]],
+    [[*"1234"]],
+    [[1, 2, 3, 4], [1, 2]],
+    np.zeros((2, 2, 4)),
+    [[0, 0, 10**400, 5]],
+    [[0.5, 0, 10**400, 5]],
+    np.array([[0, 0, 5 + 1j, 5]]),
+    np.ma.masked_greater([[0, 0, 5, 5]], 4),
+]
+
+
+@pytest.mark.parametrize("boxes", NO_BOXES, ids=repr)
 def test_what_is_no_list_of_boxes(boxes: Any) -> None:
-    with pytest.raises(ShapeError, match=r"boxes must be .*\[N, 4\]"):
+    with pytest.raises(ShapeError, match=r"boxes.* must .*"):
         clip_boxes(boxes, 30, 40)
 
 
@@ -142,6 +156,10 @@ def test_crops_of_valid_boxes_in_order() -> None:
         expected = Image.fromarray(frame[y1:y2, x1:x2, ::-1]).crop((0, 0, x2 - x1, y2 - y1))
         assert_array_equal(crop, resize(np.asarray(expected), 16, 8))
     assert crop_boxes(frame, [], "rgb", 16, 8).crops.shape == (0, 16, 8, 3)
+    for boxes in ([], [[0, 0, 10, 20]]):
+        for size, wrong in (((0, 8), "height"), ((-1, 8), "height"), ((16, 2.5), "width"), ((16, None), "width")):
+            with pytest.raises(OptionError, match=f"{wrong} must be an integer of at least 1"):
+                crop_boxes(frame, boxes, "rgb", *size)
 
 
 @pytest.mark.parametrize(

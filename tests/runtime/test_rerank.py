@@ -225,9 +225,10 @@ def test_more_neighbours_than_an_integer_counts(backend: str, many: int) -> None
 
 
 def test_memory_of_parameters_that_rerank_does_not_take() -> None:
-    for wrong in ({"k1": 0}, {"k2": 0}):
+    for wrong in ({"k1": 0}, {"k2": 0}, {"top": 0}, {"top": 1.5}, {"top": "3"}):
         with pytest.raises(OptionError, match=next(iter(wrong))):
             rerank_memory(9, 21, 5, **wrong)
+    assert rerank_memory(2000, 8000, 5, top=np.int8(30)) == rerank_memory(2000, 8000, 5, top=30)
 
 
 def test_k2_may_exceed_k1(backend: str) -> None:
@@ -277,7 +278,7 @@ def test_other_types_are_converted(tmp_path: Path) -> None:
         ({"k2": -1}, OptionError, "k2 must be an integer of at least 1"),
         ({"lambda_value": 1.01}, OptionError, "lambda_value must be a number from 0 to 1, got 1.01"),
         ({"lambda_value": float("nan")}, OptionError, "lambda_value"),
-        ({"lambda_value": "much"}, OptionError, "lambda_value"),
+        ({"lambda_value": "0.3"}, OptionError, "lambda_value"),
         ({"metric": "l1"}, OptionError, "metric must be 'cosine' or 'euclidean'"),
         ({"variant": "fast-reid"}, OptionError, "variant must be 'zhong' or 'torchreid', got 'fast-reid'"),
         ({"top": 0}, OptionError, "top must be an integer of at least 1"),
