@@ -20,17 +20,20 @@ def as_array(x: ArrayLike, name: str) -> NDArray[Any]:
     """`numpy.asarray`, which drops masks without a word; here that is an error.
 
     Args:
-        x: anything that NumPy reads.
+        x: anything that NumPy reads, by DLPack too.
         name: what the caller calls it, for the message.
 
     Raises:
-        ShapeError: elements are masked, or rows are of different lengths.
+        ShapeError: elements are masked, rows are of different lengths, or its owner does not let it be read as it is, such as
+            torch a tensor that requires a gradient.
     """
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise ShapeError(f"{name} must have no masked elements, since all are used; fill them first, with .filled(value)")
     try:
-        return np.asarray(x)
-    except ValueError as error:
+        # NumPy does not ask for DLPack by itself, and would make one object of what offers nothing else.
+        by_dlpack = hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
+        return np.from_dlpack(x) if by_dlpack else np.asarray(x)  # type: ignore[arg-type]
+    except (ValueError, RuntimeError, BufferError) as error:
         raise ShapeError(f"{name} must be one array: {error}") from None
 
 

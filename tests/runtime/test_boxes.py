@@ -142,7 +142,7 @@ NO_BOXES = [
 ]
 
 
-@pytest.mark.parametrize("boxes", NO_BOXES, ids=repr)
+@pytest.mark.parametrize("boxes", NO_BOXES)
 def test_what_is_no_list_of_boxes(boxes: Any) -> None:
     with pytest.raises(ShapeError, match=r"boxes.* must .*"):
         clip_boxes(boxes, 30, 40)

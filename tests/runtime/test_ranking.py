@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from stcanet_runtime import SearchResult, search
 from stcanet_runtime.errors import OptionError, ShapeError
@@ -64,6 +66,31 @@ def test_bad_k(k: Any) -> None:
 def test_bad_cameras(cameras: dict[str, Any], message: str) -> None:
     with pytest.raises(ShapeError, match=message):
         search(QUERY, GALLERY, 1, **cameras)
+
+
+class Exporter:
+    """A tensor of another library, which gives its numbers by DLPack alone."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self.__dlpack__, self.__dlpack_device__ = array.__dlpack__, array.__dlpack_device__
+
+
+class Withheld:
+    """One whose owner says why it cannot be read as it is: torch, where it requires a gradient, or is of bfloat16."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise self._error
+
+
+def test_tensors_of_other_libraries() -> None:
+    expected = search(QUERY, GALLERY, 2)
+    assert search(Exporter(QUERY), GALLERY, 2).indices.tolist() == expected.indices.tolist()  # type: ignore[arg-type]
+    for error in (RuntimeError("use detach()"), TypeError("no bfloat16")):
+        with pytest.raises(ShapeError, match=rf"query .* array: {re.escape(str(error))}"):
+            search(Withheld(error), GALLERY)
 
 
 def test_bad_embeddings_and_metric() -> None:
