@@ -61,8 +61,8 @@ def as_rows(x: ArrayLike, name: str) -> NDArray[Any]:
         array = as_array(x, name)
     except TypeError as error:  # what lies on a GPU, and tensors of a type or layout that NumPy does not have
         raise ShapeError(
-            f"{name} cannot be read as an array: {error} (of what is on a GPU, give a copy in memory, or take backend='gpu' for "
-            "distances, search or re-ranking)"
+            f"{name} cannot be read as an array: {error} (of what is on a GPU, give a copy in memory, or take backend='gpu' "
+            "for distances, search or re-ranking)"
         ) from None
     check_form(array, name)
     return array

@@ -176,9 +176,7 @@ def test_tensors_of_other_libraries(kind: int) -> None:
     expected = search(q, g, 5, backend="numpy")
     assert_same_result(search(Exporter(q, kind), Exporter(g, kind), 5, backend="gpu"), expected)
     if kind == 2:
-        with pytest.raises(
-            ShapeError, match="give a copy in memory, or take backend='gpu' for distances, search or re-ranking"
-        ):
+        with pytest.raises(ShapeError, match="give a copy in memory, or take backend='gpu' for distances, search or"):
             search(Exporter(q, kind), g, backend="numpy")
 
 
