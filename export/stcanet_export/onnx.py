@@ -94,6 +94,7 @@ def export_onnx(
         OptionError: An opset that is not one of the choices, part maps of a network without attention, or a fixed time of one
             that takes images.
         PackageError: What the exporter made is not a valid model of standard operators.
+        ManifestError: `source` is longer, or nested more deeply, than a manifest may be.
         MissingDependencyError: onnx or onnxscript is not installed.
     """
     check_opset(opset)
@@ -103,10 +104,11 @@ def export_onnx(
         raise OptionError("dynamic_time", False, f"left out: preset '{model.config.preset}' takes single images")
     _require_exporter()
     manifest = make_manifest(model, opset, contract, source, licence)
+    text = manifest.to_json()  # before the work: it may be too long
     embedder = Embedder(frozen(model), contract.input == FLOAT, contract.unit, contract.part_maps)
     graph = _trace(embedder, manifest)
     verify(graph, _WRITTEN)
-    tidy(graph, {METADATA_KEY: manifest.to_json()}, producer=manifest.generator)
+    tidy(graph, {METADATA_KEY: text}, producer=manifest.generator)
     verify(graph, _WRITTEN)
     if opset != _WRITTEN:
         graph = convert_opset(graph, opset)

@@ -157,13 +157,21 @@ class Manifest:
         for name in ("source", "conversion", "checksums"):
             if not isinstance(getattr(self, name), Mapping):
                 raise ManifestError(f"manifest: {name} must be an object, got {getattr(self, name)!r}")
+        _refuse_nested("source or conversion", [self.source, self.conversion])
         for name, digest in self.checksums.items():
             _choice("checksums", name, CHECKED)
             _sha256(f"checksums.{name}", digest)
 
     def to_json(self) -> str:
-        """Indented JSON; :meth:`from_json` gives an equal manifest back."""
-        return json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False)
+        """Indented JSON; :meth:`from_json` gives an equal manifest back.
+
+        Raises:
+            ManifestError: It is longer than that of a package may be.
+        """
+        text = json.dumps(asdict(self), indent=2, allow_nan=False, ensure_ascii=False)
+        if (size := len(text.encode())) > (most := LIMITS[MANIFEST_NAME]):
+            raise ManifestError(f"manifest: source and conversion make it {size:,} bytes long; at most {most:,} are allowed")
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -176,7 +184,7 @@ class Manifest:
             value = parse_json(text)
         except ValueError as error:
             raise ManifestError(f"manifest is not JSON: {error}") from None
-        _refuse_nested(value)
+        _refuse_nested("it", value)
         _refuse_other_version(value)
         top = _fields("", value, cls)
         top["input"] = InputSpec(**_fields("input.", top["input"], InputSpec))
@@ -184,16 +192,16 @@ class Manifest:
         return cls(**top)
 
 
-def _refuse_nested(value: Any) -> None:
+def _refuse_nested(name: str, value: Any) -> None:
     level = [value]
     for _ in range(_MAX_LEVELS):
         level = [child for item in level for child in _children(item)]
     if level:  # Python's own recursion would end in the middle of something
-        raise ManifestError(f"manifest: values are nested in more than {_MAX_LEVELS} levels")
+        raise ManifestError(f"manifest: {name} is nested in more than {_MAX_LEVELS} levels")
 
 
 def _children(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
 
 
 def _refuse_other_version(value: Any) -> None:

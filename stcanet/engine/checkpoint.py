@@ -13,9 +13,9 @@ from torch import Tensor
 from stcanet.config import ModelConfig
 from stcanet.engine import run_files
 from stcanet.model import STCANet
-from stcanet.model.weights import is_state_dict
+from stcanet.model.weights import fill, is_state_dict, load_plain
 from stcanet_runtime.errors import CheckpointError, StcanetError
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, parse_json
 
 FORMAT = "stcanet-checkpoint"
 VERSION = 1
@@ -59,9 +59,9 @@ class Checkpoint:
         config = replace(self.model_config, attention="auto")
         model = STCANet(config, self.num_classes if classifier else None)
         try:
-            model.load_state_dict(state)
-        except RuntimeError as error:
-            raise CheckpointError(f"weights do not fit {self.model_config}: {str(error).splitlines()[-1].strip()}") from error
+            fill(model, state)
+        except ValueError as error:
+            raise CheckpointError(f"weights do not fit {self.model_config}: {error}") from error
         return model.eval()
 
 
@@ -97,20 +97,38 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         for name, kind in {"epoch": int, "metrics": dict, "training": dict}.items():
             if not isinstance(content[name], kind):
                 raise TypeError(f"its {name} is of type {type(content[name]).__name__}")
-        told = {name: value for name, value in content["training"].items() if name != "config"}
-        json.dumps(
-            [content["model_config"], content["metrics"], told], allow_nan=False, ensure_ascii=False
-        ).encode()  # packages keep them
+        _as_kept(content["model_config"])
         return Checkpoint(
             ModelConfig.from_dict(content["model_config"]),
             content["num_classes"],
             content["state_dict"],
             content["epoch"],
-            content["metrics"],
-            content["training"],
+            _figures(content["metrics"]),
+            _facts(content["training"]),
         )
-    except (KeyError, TypeError, ValueError, RecursionError, StcanetError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError, StcanetError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def _figures(metrics: dict[Any, Any]) -> dict[str, float]:
+    for name, value in metrics.items():
+        if not isinstance(name, str) or type(value) not in (int, float):
+            raise TypeError(f"its metrics must be names and numbers, got {name!r}: {value!r}")
+    _as_kept(metrics)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _facts(training: dict[Any, Any]) -> dict[str, Any]:
+    """As packages keep them. The configuration, which may hold infinities, is in none."""
+    told = _as_kept({name: value for name, value in training.items() if name != "config"})
+    return {**{name: training[name] for name in ("config",) if name in training}, **told}
+
+
+def _as_kept(values: dict[Any, Any]) -> dict[str, Any]:
+    """What becomes of values in JSON: names are texts."""
+    text = json.dumps(values, allow_nan=False, ensure_ascii=False)
+    text.encode()
+    return parse_json(text)  # type: ignore[no-any-return]
 
 
 def write_tensors(path: Path, own_format: str, version: int, content: dict[str, Any]) -> None:
@@ -142,16 +160,7 @@ def read_tensors(path: Path | str, expected_format: str, version: int, what: str
         CheckpointError: It cannot be read, would run code, or is another kind of file or a later version.
     """
     hint = "; 'stcanet convert' makes one of another program's weights" if expected_format == FORMAT else ""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise CheckpointError(f"cannot read {path}: {reason}; expected a .pt file of 'stcanet train'") from error
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
-        reason = type(error).__name__
-        raise CheckpointError(
-            f"{path} is not a checkpoint that is safe to load ({reason}); expected a .pt file of 'stcanet train'{hint}"
-        ) from error
+    content = load_plain(path, "a checkpoint", f"expected a .pt file of 'stcanet train'{hint}")
     if isinstance(content, dict) and content.get("format") == run_files.STATE_FORMAT != expected_format:
         chosen = run_files.chosen_checkpoint(Path(path).parent) or run_files.BEST
         raise CheckpointError(f"{path} is what 'stcanet train --resume' goes on from, not a checkpoint; that is {chosen}")

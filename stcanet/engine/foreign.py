@@ -20,7 +20,7 @@ from stcanet.engine import run_files
 from stcanet.engine.checkpoint import Checkpoint
 from stcanet.model import STCANet
 from stcanet.model.backbone import from_torchvision
-from stcanet.model.weights import read_state_dict
+from stcanet.model.weights import NOT_FINITE, other_kind, read_state_dict
 from stcanet_runtime.errors import CheckpointError
 from stcanet_runtime.wording import counted
 
@@ -94,14 +94,12 @@ def _fill(model: STCANet, state: dict[str, Tensor], path: Path) -> LoadReport:
             continue
         if (other := taken.setdefault(name, theirs)) != theirs:
             raise CheckpointError(f"{path} has two entries for {name}: '{other}' and '{theirs}'; remove one of them")
-        if value.is_floating_point() != place.is_floating_point():  # int8 weights want their scale, which is elsewhere
-            unfit.append(f"{theirs} {_kind(value)} for {_kind(place)}")
+        if kinds := other_kind(value, place):  # int8 weights want their scale, which is elsewhere
+            unfit.append(f"{theirs} {kinds}")
         elif _essential(value.shape) != _essential(place.shape):
             unfit.append(f"{theirs} {list(value.shape)} for {list(place.shape)}")
-        elif not value.isfinite().all():
-            raise CheckpointError(
-                f"{path}: '{theirs}' has values that are no finite numbers; the training that wrote it diverged"
-            )
+        elif not value.to(place.dtype).isfinite().all():
+            raise CheckpointError(f"{path}: '{theirs}' {NOT_FINITE}")
         else:
             matched[name] = value.reshape(place.shape)
     if not matched:
@@ -180,10 +178,6 @@ def _our_name(theirs: str, state: dict[str, Tensor], stages: dict[int, int]) -> 
     owner, _, kind = bare.rpartition(".")
     place = _HEAD.get(owner)
     return place and f"{place}.{kind}"
-
-
-def _kind(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
 
 
 def _first(entries: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from torchvision.models import get_model, get_model_weights
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from stcanet.config import IMAGENET
-from stcanet.model.weights import read_state_dict
+from stcanet.model.weights import fill, read_state_dict
 from stcanet_runtime.errors import CheckpointError
 
 _PLACES = {"conv1": "stem.0", "bn1": "stem.1"} | {f"layer{stage}": f"stages.{stage - 1}" for stage in range(1, 5)}
@@ -49,10 +49,9 @@ class Backbone(nn.Module):
 
     def _load_torchvision(self, state: dict[str, Tensor], source: str) -> None:
         try:
-            self.load_state_dict({name: value for key, value in state.items() if (name := from_torchvision(key))})
-        except RuntimeError as error:
-            detail = str(error).splitlines()[-1].strip()
-            raise CheckpointError(f"{source} does not hold torchvision weights of this backbone: {detail}") from error
+            fill(self, {name: value for key, value in state.items() if (name := from_torchvision(key))})
+        except ValueError as error:
+            raise CheckpointError(f"{source} does not hold torchvision weights of this backbone: {error}") from error
 
 
 def from_torchvision(name: str) -> str | None:

@@ -8,12 +8,15 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stcanet_runtime.errors import CheckpointError, quote_choices
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Entries under which programs keep their state dict, beside the epoch and the like."""
+NOT_FINITE = "has values that are no finite numbers; the training that wrote it diverged"
+"""Of a tensor that would fill a network with them."""
+_MOST_NAMES, _LONG_NAME = 5, 60  # of a file of anybody, in a message
 _PREFIXES = re.compile(r"(?:module\.|model\.|_orig_mod\.)*")
 """What DataParallel, Lightning and `torch.compile` put before all names."""
 
@@ -34,26 +37,68 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         CheckpointError: The file cannot be read, holds more than tensors, plain values and NumPy numbers, no state dict, or two
             entries of one name.
     """
-    try:
-        with torch.serialization.safe_globals(_NUMPY_SCALARS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise CheckpointError(f"cannot read the weights {path}: {error.strerror or error}") from error
-    except Exception as error:  # torch raises many kinds for files that are no checkpoints
-        raise CheckpointError(
-            f"{path} is not a weights file that is safe to load ({type(error).__name__}); if you trust it, save its state dict "
-            "alone: torch.save(model.state_dict(), path)"
-        ) from error
+    advice = "if you trust it, save its state dict alone: torch.save(model.state_dict(), path)"
+    with torch.serialization.safe_globals(_NUMPY_SCALARS):
+        content = load_plain(path, "a weights file", advice)
     for key in WRAPPINGS:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not is_state_dict(content) or not content:
-        raise CheckpointError(f"{path} holds no state dict (names to dense tensors, alone or as {quote_choices(WRAPPINGS)})")
+        wanted = f"names to dense tensors, alone or as {quote_choices(WRAPPINGS)}"
+        raise CheckpointError(f"{path} holds no state dict ({wanted}), but {_described(content)}")
     state: dict[str, Tensor] = {}
     for name, value in content.items():
         if state.setdefault(bare := _PREFIXES.sub("", name, count=1), value) is not value:
             raise CheckpointError(f"{path} has two entries for '{bare}', of which one is '{name}'; remove one of them")
     return state
+
+
+def load_plain(path: Path | str, what: str, advice: str) -> Any:
+    """What is in a file of torch: tensors and plain values. Anything else in it is refused, unread.
+
+    Raises:
+        CheckpointError: It cannot be read, or is not `what`; with the `advice`.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}; expected {what}") from error
+    except Exception as error:  # torch raises many kinds for files that are no checkpoints
+        reason = type(error).__name__
+        raise CheckpointError(f"{path} is not {what} that is safe to load ({reason}); {advice}") from error
+
+
+def fill(module: nn.Module, state: dict[str, Tensor]) -> None:
+    """Load all of a state dict. torch alone would take int8 weights without their scale, and infinities.
+
+    Raises:
+        ValueError: It has other names, shapes or kinds of numbers than the module, or values that are not finite.
+    """
+    for name, place in module.state_dict().items():
+        if name in state and (kinds := other_kind(state[name], place)):
+            raise ValueError(f"'{name}' is {kinds}")
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(str(error).splitlines()[-1].strip()) from error
+    for name, value in module.state_dict().items():
+        if not value.isfinite().all():
+            raise ValueError(f"'{name}' {NOT_FINITE}")
+
+
+def other_kind(value: Tensor, place: Tensor) -> str:
+    """``int8 for float32``, say, where a tensor cannot be copied into another as numbers; else nothing."""
+    if (value.is_floating_point(), value.is_complex()) == (place.is_floating_point(), place.is_complex()):
+        return ""
+    return " for ".join(str(tensor.dtype).removeprefix("torch.") for tensor in (value, place))
+
+
+def _described(content: object) -> str:
+    """What a file holds, for a message: its entries, or of what type it is."""
+    if not isinstance(content, dict):
+        return f"an object of type {type(content).__name__}"
+    names = ", ".join(repr(name)[:_LONG_NAME] for name in list(content)[:_MOST_NAMES])
+    return f"entries {names}{', …' if len(content) > _MOST_NAMES else ''}" if content else "nothing"
 
 
 def is_state_dict(content: object) -> TypeGuard[dict[str, Tensor]]:

@@ -29,7 +29,7 @@ from stcanet_export.tolerance import Tolerance
 from stcanet_export.variant import Variant
 from stcanet_runtime import Encoder
 from stcanet_runtime.archive import opened
-from stcanet_runtime.errors import CheckpointError, DataError, OptionError, PackageError, ParityError
+from stcanet_runtime.errors import CheckpointError, DataError, ManifestError, OptionError, PackageError, ParityError
 from stcanet_runtime.golden import verify_package
 from stcanet_runtime.manifest import METADATA_KEY, Manifest
 from stcanet_runtime.package import load_manifest, verify_checksum
@@ -235,6 +235,19 @@ def test_clip_length(clip_model: STCANet, image_model: STCANet, tmp_path: Path) 
         export_package(image_model, tmp_path / "other", clip_length=2)
     with pytest.raises(OptionError, match="takes single images"):
         export_package(image_model, tmp_path / "other", contract=fixed)
+
+
+@pytest.mark.parametrize(
+    ("notes", "message"), [(json.loads("[" * 40 + "]" * 40), "nested"), ("x" * 5_000_000, "bytes long")], ids=["deep", "long"]
+)
+def test_more_than_a_manifest_holds_is_said_before_the_export(
+    image_model: STCANet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, notes: Any, message: str
+) -> None:
+    save_checkpoint(Checkpoint.of(image_model, training={"notes": notes}), tmp_path / "best.pt")
+    monkeypatch.setattr("stcanet_export.onnx._trace", lambda *_: pytest.fail("it was not said before the work"))
+    with pytest.raises(ManifestError, match=f"manifest: source .*{message}"):
+        export_package(tmp_path / "best.pt", tmp_path / "package")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.pt"]
 
 
 @pytest.mark.parametrize("content", [b"", b"just text\n", b"PK\x03\x04 no archive"])

@@ -133,6 +133,18 @@ def test_values_nested_without_end() -> None:
         Manifest.from_json(changed("source", deep))
 
 
+def test_what_could_not_be_read_again_is_not_written() -> None:
+    deep: list[object] = []
+    for _ in range(29):
+        deep = [deep]
+    manifest = replace(MANIFEST, source={"notes": deep})  # and the manifest itself is the first of 32 levels
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    with pytest.raises(ManifestError, match="source or conversion is nested in more than 32 levels"):
+        replace(MANIFEST, source={"notes": [deep]})
+    with pytest.raises(ManifestError, match=r"bytes long; at most 4,194,304 are allowed"):
+        replace(MANIFEST, source={"notes": "x" * 4_194_304}).to_json()
+
+
 def test_a_newer_schema_is_said_before_its_fields() -> None:
     with pytest.raises(ManifestError, match=r"schema_version 9 is not known here.*export the model again"):
         Manifest.from_json('{"schema_version": 9, "tensors": []}')

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from stcanet.config import ModelConfig
 from stcanet.engine.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -47,6 +49,10 @@ def test_settings_without_an_end_are_no_damage(tmp_path: Path) -> None:
         ({"epoch": "x"}, "its epoch is of type str"),
         ({"metrics": [1]}, "its metrics is of type list"),
         ({"metrics": {"mAP": float("nan")}}, "damaged"),
+        ({"metrics": {"mAP": "x"}}, "its metrics must be names and numbers, got 'mAP': 'x'"),
+        ({"metrics": {"mAP": None}}, "got 'mAP': None"),
+        ({"metrics": {1: 0.5}}, r"got 1: 0\.5"),
+        ({"metrics": {"mAP": 10**400}}, "damaged"),
         ({"training": {"a": {1, 2}}}, "damaged"),
         ({"training": {"dataset": "no text: \ud800"}}, "damaged"),
     ],
@@ -106,6 +112,33 @@ def test_files_that_are_no_checkpoints(tmp_path: Path, monkeypatch: pytest.Monke
         load_checkpoint(path)
     assert ("'stcanet convert' makes one" in str(caught.value)) == (not isinstance(content, dict) or "format" not in content)
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.pt"]
+
+
+def test_facts_of_a_run_are_as_a_package_keeps_them(tmp_path: Path) -> None:
+    training = {1: 2, "train_images": {3: (4, 5)}}
+    save_checkpoint(Checkpoint(ModelConfig("stcanet-tiny"), None, {}, 0, {"val_mAP": 1}, training), tmp_path / "a.pt")  # type: ignore[arg-type]
+    loaded = load_checkpoint(tmp_path / "a.pt")
+    assert (loaded.metrics, loaded.training) == ({"val_mAP": 1.0}, {"1": 2, "train_images": {"3": [4, 5]}})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.to(torch.int8), "int8 for float32"),
+        (lambda weights: weights.to(torch.complex64), "complex64 for float32"),
+        (lambda weights: weights.double() * 1e300, "no finite numbers"),
+        (lambda weights: weights * torch.nan, "no finite numbers"),
+        (lambda weights: weights[:1, :1, :1, :1].expand(10**9, 64, 3, 3), "size mismatch for"),
+    ],
+)
+def test_weights_that_torch_would_make_into_others(change: Callable[[Tensor], Tensor], message: str) -> None:
+    checkpoint, name = Checkpoint.of(build_model("stcanet-tiny")), "backbone.stages.0.0.conv1.weight"
+    state = {**checkpoint.state_dict, name: change(checkpoint.state_dict[name])}
+    with pytest.raises(CheckpointError, match=f"do not fit .*{message}") as caught:
+        replace(checkpoint, state_dict=state).build()
+    assert name in str(caught.value)
+    half = {key: value.bfloat16() if value.is_floating_point() else value for key, value in checkpoint.state_dict.items()}
+    replace(checkpoint, state_dict=half).build()
 
 
 def test_weights_that_do_not_fit_their_settings() -> None:

@@ -124,6 +124,12 @@ def test_a_name_with_and_without_a_prefix_is_refused(tmp_path: Path) -> None:
     ("value", "message"),
     [
         (torch.full((64, 3, 7, 7), torch.nan), r"'conv1\.weight' has values that are no finite numbers"),
+        (torch.full((64, 3, 7, 7), 1e300, dtype=torch.float64), r"'conv1\.weight' has values that are no finite numbers"),
+        (
+            torch.full((64, 3, 7, 7), torch.nan).to(torch.float8_e4m3fn),
+            r"'conv1\.weight' has values that are no finite numbers",
+        ),
+        (torch.ones(64, 3, 7, 7, dtype=torch.complex64), r"1 unfit: conv1\.weight complex64 for float32"),
         (torch.ones(64, 3, 7, 7, dtype=torch.int8), r"1 unfit: conv1\.weight int8 for float32"),
         (torch.empty(64, 3, 7, 7, device="meta"), "holds no state dict"),
     ],
@@ -204,13 +210,15 @@ def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({}, "holds no state dict"),
+        ({}, "holds no state dict .*, but nothing"),
+        ({"net": {"a": torch.zeros(2)}, "epoch": 3}, "holds no state dict .*, but entries 'net', 'epoch'$"),
+        (dict.fromkeys("abcdef"), "but entries 'a', 'b', 'c', 'd', 'e', …"),
         ({"state_dict": {"a": 1}}, "holds no state dict"),
         ({"state_dict": {1: torch.zeros(2)}}, "holds no state dict"),
         ({1: torch.zeros(2)}, "holds no state dict"),
         ({"state_dict": [torch.zeros(2)]}, "holds no state dict"),
         ({"weight": torch.zeros(2)}, "none of its 1 entry fits"),
-        ([1, 2], "holds no state dict"),
+        ([1, 2], "holds no state dict .*, but an object of type list"),
         (torch.zeros(2), "holds no state dict"),
         ({"state_dict": {}, "opener": open}, "not a weights file that is safe to load"),
     ],

@@ -333,8 +333,11 @@ def test_backbone_weights_that_are_no_weights(tmp_path, content: bytes) -> None:
 
 
 def test_backbone_weights_of_another_network(tmp_path) -> None:
-    from torchvision.models import resnet34
+    from torchvision.models import resnet18, resnet34
 
+    torch.save({**resnet18().state_dict(), "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}, tmp_path / "int8.pth")
+    with pytest.raises(CheckpointError, match=r"does not hold torchvision .*'stem\.0\.weight' is int8 for float32"):
+        stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "int8.pth")
     torch.save({**resnet34().state_dict(), "layer_scale": torch.ones(1)}, tmp_path / "r34.pth")
     with pytest.raises(CheckpointError, match="does not hold torchvision weights"):
         stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "r34.pth")
