@@ -73,6 +73,21 @@ def test_no_input_is_written_over(
     assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
 
 
+@pytest.mark.parametrize("name", ["a.gallery-wal", "link.gallery-wal", "a.gallery-shm", "a.gallery-journal"])
+@pytest.mark.parametrize("command", ["gallery export a.gallery", "gallery export link.gallery"])
+def test_no_file_takes_the_place_of_a_log(
+    stcanet: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.gallery").touch()
+    (tmp_path / "link.gallery").symlink_to("a.gallery")
+    (tmp_path / "link.gallery-wal").symlink_to("a.gallery-wal")
+    done = stcanet(*command.split(), "--out", name)
+    source = command.split()[-1]
+    message = f"error: Invalid value for '--out': {name} has the name of a log of {source}; take another place\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", message)
+
+
 @pytest.mark.parametrize(
     ("command", "option", "name"),
     [

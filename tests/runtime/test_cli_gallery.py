@@ -232,9 +232,10 @@ def test_one_of_everything(site: Path, package: Path, crops: Path, tmp_path: Pat
     assert cli("gallery", "expire", site, "--before", "2999-01-01")[1] == f"deleted 1 entry from {site}\n"
 
 
-def test_a_number_that_metadata_cannot_have(filled: Path, package: Path, crops: Path, cli: Run) -> None:
-    status, _, err = cli("gallery", "search", filled, crops, "--package", package, "--meta", f"n={2**63}")
-    assert (status, "64 bits" in err) == (1, True)
+def test_a_value_that_metadata_cannot_have(filled: Path, package: Path, crops: Path, cli: Run) -> None:
+    for value, message in ((2**63, "of 64 bits"), ("\udcff", "text of Unicode")):
+        status, _, err = cli("gallery", "search", filled, crops, "--package", package, "--meta", f"n={value}")
+        assert (status, message in err) == (1, True)
 
 
 def test_other_cameras_that_the_gallery_does_not_have_are_said(site: Path, package: Path, crops: Path, cli: Run) -> None:
@@ -289,8 +290,10 @@ def test_expire_and_forget(filled: Path, cli: Run) -> None:
 
 
 def test_a_name_gives_no_orders_to_the_terminal(site: Path, package: Path, crops: Path, cli: Run) -> None:
-    cli("gallery", "enrol", site, crops, "--package", package, "--identity", "\x1b[31mred")
-    assert cli("gallery", "forget", site, "\x1b[31mred")[1] == "forgot \\x1b[31mred: 6 entries, proved gone\n"
+    name, shown = "\x1b[31mred\nthreshold: 0", "\\x1b[31mred\\nthreshold: 0"
+    cli("gallery", "enrol", site, crops, "--package", package, "--identity", name, "--camera", name)
+    assert f"\nidentities: {shown} (6)\ncameras: {shown}\n" in cli("gallery", "stats", site)[1]
+    assert cli("gallery", "forget", site, name)[1] == f"forgot {shown}: 6 entries, proved gone\n"
 
 
 @pytest.mark.parametrize(
@@ -300,6 +303,8 @@ def test_a_name_gives_no_orders_to_the_terminal(site: Path, package: Path, crops
         ["expire", "GALLERY", "--older-than", "soon"],
         ["expire", "GALLERY", "--before", "noon"],
         ["search", "GALLERY", "--meta", "zone", "x.npz"],
+        ["search", "GALLERY", "--meta", "zone=" + "[" * 100_000, "x.npz"],
+        ["search", "GALLERY", "--templates", "9" * 5000, "x.npz"],
         ["search", "GALLERY", "--after", "now", "x.npz"],
         ["enrol", "GALLERY", "--time", "today", "x.npz"],
         ["enrol", "GALLERY", "x.npz", "--identity", "a", "--by-folder"],

@@ -37,6 +37,13 @@ DIM, MODEL = 48, "a" * 64
 Embeddings = NDArray[np.float32]
 
 
+def nested(depth: int) -> list[Any]:
+    made: list[Any] = []
+    for _ in range(depth - 1):
+        made = [made]
+    return made
+
+
 def make_people(count: int = 60, identities: int = 6, seed: int = 0, noise: float = 0.6) -> tuple[Embeddings, list[str]]:
     rng = np.random.default_rng(seed)
     centres = rng.standard_normal((identities, DIM))
@@ -61,7 +68,7 @@ def gallery(path: Path) -> Iterator[Gallery]:
 def filled(gallery: Gallery) -> Gallery:
     x, identities = make_people()
     cameras = [f"c{i % 4}" for i in range(len(x))]
-    extra = [{"zone": i % 3, "path": f"{i}.png", "shop": "north" if i % 2 else "south"} for i in range(len(x))]
+    extra = [{"zone": i % 3, "path": f"{i}.png", "shop": "north" if i % 2 else "south", "at": [i]} for i in range(len(x))]
     gallery.enrol(x, identities, cameras, times=np.arange(len(x)), tracks=[f"t{i}" for i in range(len(x))], metadata=extra)
     return gallery
 
@@ -87,7 +94,7 @@ def test_entries_come_back_as_they_were(filled: Gallery) -> None:
     (hit,) = filled.search(x[[17]], 1)[0]
     entry = hit.entry
     assert (entry.identity, entry.camera, entry.time, entry.track, entry.id) == ("p5", "c1", 17.0, "t17", 18)
-    assert entry.metadata == {"zone": 2, "path": "17.png", "shop": "north"}
+    assert entry.metadata == {"zone": 2, "path": "17.png", "shop": "north", "at": [17]}
     assert hit.distance == 0.0
 
 
@@ -100,6 +107,7 @@ WHERES: list[tuple[Where, Callable[[int], bool]]] = [
     (Where(metadata={"zone": 1, "shop": "north"}), lambda i: i % 3 == 1 and i % 2 == 1),
     (Where(metadata={"missing": None}), lambda _: False),
     (Where(metadata={"zone": True}), lambda _: False),
+    (Where(metadata={"at": "[5]"}), lambda _: False),
     (Where(metadata={"zone": -(2**63), "missing": 2**63 - 1}), lambda _: False),
     (Where(cameras=("c0",), after=30, metadata={"shop": "south"}), lambda i: i % 4 == 0 and i >= 30),
     (Where(before=55), lambda i: i < 55),
@@ -271,14 +279,17 @@ def test_thresholds_that_recognise_nobody_are_refused(filled: Gallery, threshold
 @pytest.mark.parametrize(
     "values",
     [
-        *({"metadata": {"x": value}} for value in (np.nan, np.inf, 2**63, -(2**63) - 1)),
+        *({"metadata": {"x": value}} for value in (np.nan, np.inf, 2**63, -(2**63) - 1, "\udcff", "a\0b")),
+        *({"metadata": {key: 1}} for key in ("\udcff", "a\0b", 1)),
         {"before": np.nan},
         {"after": datetime.now(UTC)},
         {"identities": "anna"},
     ],
 )
 def test_filters_that_choose_nobody_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(OptionError, match=r"must be (compared with finite numbers|of 64 bits|a time in|a tuple of names)"):
+    with pytest.raises(
+        OptionError, match=r"must be (compared with finite numbers|compared by keys|of 64 bits|a time in|a tuple of names)"
+    ):
         Where(**values)
 
 
@@ -563,6 +574,13 @@ def test_rename_merges_and_splits(filled: Gallery) -> None:
     filled.rename(np.array([1, 7]), "p1")  # as `rows` gives ids
     assert filled.decide(x[[0]], 0.1)[0].identity == "p1"
     assert filled.decide(x[[12]], 0.1)[0].identity == "p0"
+    for unknown in ([13, 61], [13, -1]):
+        with pytest.raises(GalleryError, match=f"it has no entry {unknown[1]}; take ids of"):
+            filled.rename(unknown, "p1")
+    for none in ([13, 2**70], [13.7], ["13"], [True]):
+        with pytest.raises(ShapeError, match="ids must hold integers"):
+            filled.rename(none, "p1")  # type: ignore[arg-type]
+    assert filled.decide(x[[12]], 0.1)[0].identity == "p0"  # all or none
 
 
 def test_rows_that_go_while_they_are_read_are_left_out(filled: Gallery, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1134,6 +1152,7 @@ def test_galleries_that_cannot_be(path: Path, wrong: dict[str, Any]) -> None:
         ({"identities": "a", "metadata": {"x": np.nan}}, OptionError),
         ({"identities": "a", "metadata": {"x": object()}}, OptionError),
         ({"identities": "a", "cameras": ["c", "d", "e"]}, ShapeError),
+        *(({"identities": "a", "metadata": {"x": deep}}, OptionError) for deep in (nested(101), nested(50_000))),
     ],
 )
 def test_what_cannot_be_kept(gallery: Gallery, arguments: dict[str, Any], error: type[Exception]) -> None:

@@ -10,7 +10,7 @@ import typer
 from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_threshold, check_value
-from stcanet_runtime.cli.text import say, say_written
+from stcanet_runtime.cli.text import printable, say, say_written
 from stcanet_runtime.rerank import Reranking
 
 app = typer.Typer(
@@ -234,7 +234,7 @@ def forget(gallery: GALLERY, identity: Annotated[str, typer.Argument(help="Whose
 
     with Gallery.open(gallery) as made:
         count = made.forget(identity)
-    gone = f"forgot {identity}: {counted(count, 'entry', 'entries')}, proved gone"
+    gone = f"forgot {printable(identity)}: {counted(count, 'entry', 'entries')}, proved gone"
     text = gone if count else "the bytes of an earlier deletion are gone now"
     say({"forgotten": identity, "entries": count}, as_json, text)
 

@@ -132,13 +132,13 @@ def describe(facts: Mapping[str, Any]) -> str:
     threshold = "none" if facts["threshold"] is None else f"{facts['threshold']:.4f}"
     entries = counted(facts["entries"], "entry", "entries")
     people = facts["identities"]
-    names = [f"{name} ({count})" for name, count in islice(people.items(), SHOWN)]
+    names = [f"{printable(name)} ({count})" for name, count in islice(people.items(), SHOWN)]
     names += [f"… and {len(people) - SHOWN:,} more (--json prints all)"] if len(people) > SHOWN else []
     return "\n".join(
         [
             f"{facts['path']}: {entries}, {counted(len(people), 'identity', 'identities')}, {facts['bytes'] / 2**20:.1f} MiB",
             f"identities: {', '.join(names) or 'none'}",
-            f"cameras: {', '.join(facts['cameras']) or 'none'}",
+            f"cameras: {', '.join(map(printable, facts['cameras'])) or 'none'}",
             f"times: {first} to {last}" if first else "times: none",
             f"embeddings: {facts['dim']} × {facts['dtype']}, {facts['metric']}, model {facts['model'][:16]}",
             f"threshold: {threshold}",

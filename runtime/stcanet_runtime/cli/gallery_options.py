@@ -47,6 +47,8 @@ def parse_pairs(pairs: Sequence[str] | None) -> dict[str, Any]:
             values[key] = json.loads(text)
         except ValueError:
             values[key] = text
+        except RecursionError:
+            raise typer.BadParameter(f"the value of '{key}' is too deep") from None
     return values
 
 
@@ -54,7 +56,7 @@ def parse_templates(text: str) -> Templates:
     """What stands for an identity, from ``all``, ``mean`` or ``3``; raises as `check_templates`."""
     from stcanet_runtime.gallery.templates import check_templates
 
-    return check_templates(int(text) if text.isdecimal() else text)
+    return check_templates(int(text) if re.fullmatch(r"\d{1,9}", text) else text)
 
 
 def where(

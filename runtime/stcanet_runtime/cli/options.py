@@ -83,6 +83,8 @@ def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path |
         hint, place = f"'{option}'", os.path.realpath(path)
         if path.exists() and any(path.samefile(one) for one in read):
             raise typer.BadParameter(f"{path} is an input and would be written over; take another place", param_hint=hint)
+        if (one := next((one for one in read if place in _sidecars(one)), None)) is not None:
+            raise typer.BadParameter(f"{path} has the name of a log of {one}; take another place", param_hint=hint)
         if any(Path(place).is_relative_to(package) for package in packages):
             raise typer.BadParameter(
                 f"{path} is inside a model package, whose files are fixed; take another place", param_hint=hint
@@ -90,6 +92,11 @@ def check_apart(inputs: Iterable[str | Path | None], *outputs: tuple[str, Path |
         if place in written:
             raise typer.BadParameter(f"{path} would be written twice; take different names", param_hint=hint)
         written.add(place)
+
+
+def _sidecars(path: str | Path) -> list[str]:
+    """What SQLite takes for a part of this file, where it is a gallery, and removes or replays."""
+    return [os.path.realpath(path) + suffix for suffix in ("-wal", "-shm", "-journal")]
 
 
 def _package_folders(read: Iterable[str | Path]) -> set[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import reprlib
 import time
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -13,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from stcanet_runtime.arrays import as_number
 from stcanet_runtime.errors import OptionError, ShapeError
-from stcanet_runtime.gallery.entry import Entry
+from stcanet_runtime.gallery.entry import Entry, is_text
 
+_DEEPEST = 100  # Python and SQLite read what is ten times as deep, some versions less
 Names = Sequence[str | None] | str | None
 """One name for each, or one for all, or none."""
 
@@ -65,14 +67,9 @@ def _make_entry(identity: Any, moment: Any, camera: Any, track: Any, metadata: A
 
 def check_name(name: Any, option: str) -> str:
     """The name, or OptionError."""
-    if not isinstance(name, str) or not name or not _is_unicode(name):
+    if not isinstance(name, str) or not name or not is_text(name):  # SQLite keeps UTF-8
         raise OptionError(option, name, "names: text that is not empty")
     return name
-
-
-def _is_unicode(text: str) -> bool:
-    # Not so for file names in other encodings, which Python reads with lone surrogates; SQLite keeps UTF-8.
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def _check_time(moment: Any) -> float:
@@ -83,9 +80,18 @@ def _check_time(moment: Any) -> float:
 
 
 def _check_metadata(metadata: Any) -> dict[str, Any]:
+    found: dict[str, Any] | None = None
     try:
-        text = json.dumps(dict(metadata), allow_nan=False)
+        found = json.loads(json.dumps(dict(metadata), allow_nan=False))  # as a reader will have it: keys are strings
+    except RecursionError:
+        pass
     except (TypeError, ValueError):
         raise OptionError("metadata", metadata, "objects that JSON can say") from None
-    found: dict[str, Any] = json.loads(text)  # as a reader will have it: tuples are lists, keys are strings
+    if found is None or _is_deeper(found, _DEEPEST):
+        raise OptionError("metadata", reprlib.repr(metadata), f"at most {_DEEPEST} lists or objects deep")
     return found
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return inner is not None and (most == 0 or any(_is_deeper(one, most - 1) for one in inner))

@@ -91,7 +91,11 @@ class Where:
             moment = getattr(self, name)  # before and after NaN is nothing: retention would keep everything
             if moment is not None and math.isnan(as_number(moment)):
                 raise OptionError(name, moment, "a time in seconds")
-        for value in (self.metadata or {}).values():
+        for key, value in (self.metadata or {}).items():
+            if not isinstance(key, str) or not all(
+                is_text(text) and "\0" not in text for text in (key, value) if isinstance(text, str)
+            ):
+                raise OptionError("metadata", {key: value}, "compared by keys and values that are text of Unicode, without NUL")
             if not isinstance(value, str | int | float | bool | None):
                 raise OptionError("metadata", value, "compared with a string, number, true, false or null")
             if isinstance(value, float) and not math.isfinite(value):  # equal to nothing
@@ -101,6 +105,11 @@ class Where:
 
 
 EVERYTHING = Where()
+
+
+def is_text(text: str) -> bool:
+    """Whether it is Unicode. Not so for file names in other encodings, which Python reads with lone surrogates."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 @dataclass(frozen=True)

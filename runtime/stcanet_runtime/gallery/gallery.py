@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime import ranking
-from stcanet_runtime.arrays import check_count, check_not_negative
+from stcanet_runtime.arrays import as_ids, check_count, check_not_negative
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import GalleryError, OptionError, ShapeError
@@ -309,8 +309,14 @@ class Gallery:
         return count
 
     def rename(self, ids: Sequence[int], identity: str) -> None:
-        """Give entries another identity: two that are one person, or one that is two."""
-        self.store.rename(ids, check_name(identity, "identity"))
+        """Give entries another identity: two that are one person, or one that is two. All of them, or none.
+
+        Raises:
+            ShapeError: Ids that are no whole numbers.
+            OptionError: An identity that is no name.
+            GalleryError: There is no entry of an id.
+        """
+        self.store.rename(as_ids(ids, len(ids), "ids").tolist(), check_name(identity, "identity"))
 
     def rows(self, where: Where = EVERYTHING) -> tuple[Rows, list[Entry]]:
         """Copies of entries and their embeddings, by id."""

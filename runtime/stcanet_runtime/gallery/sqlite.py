@@ -218,7 +218,9 @@ class SqliteStore:
     def rename(self, ids: Sequence[int], identity: str) -> None:
         """Give entries another identity; see `Store`."""
         with self._writing(edit=True) as connection:
-            connection.executemany("UPDATE entries SET identity = ? WHERE id = ?", ((identity, int(i)) for i in ids))
+            for i in ids:
+                if not connection.execute("UPDATE entries SET identity = ? WHERE id = ?", (identity, i)).rowcount:
+                    raise GalleryError(self.path, f"it has no entry {i}", "take ids of `search` or `rows`")
 
     # ---- reading ----
 
@@ -227,8 +229,9 @@ class SqliteStore:
 
     def _matching(self, metadata: Any) -> Ids:
         """Ids of the entries that have all these values."""
-        # SQLite has no booleans: true is 1, except for its type.
-        test = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value IS ? AND (type IN ('true', 'false')) = ?)"
+        # SQLite has no booleans: true is 1, except for its type; and a list is its text.
+        same = "key = ? AND value IS ? AND (type IN ('true', 'false')) = ? AND type NOT IN ('array', 'object')"
+        test = f"EXISTS (SELECT 1 FROM json_each(metadata) WHERE {same})"  # noqa: S608
         query = "SELECT id FROM entries WHERE " + " AND ".join([test] * len(metadata) or ["1"])  # noqa: S608
         values = [part for key, value in metadata.items() for part in (key, value, isinstance(value, bool))]
         return np.fromiter((row[0] for row in self._connection.execute(query, values)), np.int64)

@@ -67,7 +67,7 @@ class Store(Protocol):
         ...
 
     def rename(self, ids: Sequence[int], identity: str) -> None:
-        """Give entries another identity."""
+        """Give entries another identity; none of them, and GalleryError, where there is no entry of an id."""
         ...
 
     def nearest(
