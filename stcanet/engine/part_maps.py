@@ -11,15 +11,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from stcanet.config.model import STAGES
 from stcanet.data.datasets import Sample
 from stcanet.model import Normalize, STCANet
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path
+from stcanet_runtime.npz import read_npz
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
 
 CROPS = 4
 """Crops whose maps are kept."""
+_MOST_BYTES = 256 << 20
+"""Of an array in a file: four parts of four crops of a megapixel have two of these MiB."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,11 @@ class PartMaps:
             DataError: It is something else.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-                images = tuple(Path(str(name)) for name in arrays["images"])
-                blocks = tuple(arrays[f"block{index}"].astype(np.float32) for index in range(len(arrays.files) - 1))
-        except Exception as error:  # zipfile's, NumPy's and plain ones
+            names = [f"block{index}" for index in range(len(STAGES))]
+            arrays = read_npz(path, ("images", *names), _MOST_BYTES)
+            images = tuple(Path(str(name)) for name in arrays["images"])
+            blocks = tuple(arrays[name].astype(np.float32) for name in names if name in arrays)
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} holds no part maps: {error}") from error
         if any(maps.ndim != 4 or len(maps) != len(images) for maps in blocks):
             raise DataError(f"{path} holds no part maps: they must be [crops, parts, h, w]")

@@ -363,7 +363,9 @@ def test_the_worst_query_comes_first_with_its_first_match_at_the_end() -> None:
     assert len(rows[1].matches) == 8
 
 
-def test_part_maps_are_kept_once_and_read_back(model: STCANet, people: Path, tmp_path: Path) -> None:
+def test_part_maps_are_kept_once_and_read_back(
+    model: STCANet, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples = load_dataset(people).train
     path = tmp_path / "part_maps.npz"
     record_part_maps(model, samples, path)
@@ -378,8 +380,17 @@ def test_part_maps_are_kept_once_and_read_back(model: STCANet, people: Path, tmp
     record_part_maps(model, samples[:1], path)
     assert path.read_bytes() == content
     (tmp_path / "no.npz").write_bytes(content[:100])
-    with pytest.raises(DataError, match="no part maps"):
-        PartMaps.load(tmp_path / "no.npz")
+    np.savez_compressed(tmp_path / "large.npz", images=np.array(["a.png"]), block0=np.zeros((1, 4, 2**8, 2**8), np.uint8))
+    monkeypatch.setattr("stcanet.engine.part_maps._MOST_BYTES", 2**16)
+    np.savez(tmp_path / "other.npz", block0=np.zeros((1, 4, 2, 2)))
+    for name, reason in (
+        ("no", ""),
+        ("none", "No such file"),
+        ("large", "at most 65,536 are allowed"),
+        ("other", "images"),
+    ):
+        with pytest.raises(DataError, match=rf"{name}\.npz holds no part maps: .*{reason}"):
+            PartMaps.load(tmp_path / f"{name}.npz")
 
 
 def test_part_maps_are_the_probabilities_of_the_network_in_evaluation(people: Path) -> None:
