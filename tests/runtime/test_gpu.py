@@ -75,8 +75,36 @@ def test_keys_tell_distances_and_close_rows_are_seen_from_their_mean(model: Any,
     assert candidates.max() < 40
 
 
+@pytest.mark.parametrize("piece", [1, 7, 299, 300])
+@pytest.mark.parametrize("case", ["plain", "offset", "hidden"])
+def test_all_between_the_limits_is_collected_whatever_pieces_rows_are_in(
+    model: Any, piece: int, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_search, "_PIECE", piece)
+    products = model.xp.asarray(gaussian(15, 4, 303))
+    offset = model.xp.asarray(gaussian(16, 303)) if case == "offset" else None
+    groups = (model.xp.arange(4), model.xp.arange(300) % 7) if case == "hidden" else (None, None)
+    keys = gpu_search.Keys(products, 2, 300, offset, *groups)
+    near, far = model.xp.asarray(np.float32([-1, -2, 0, -9])), model.xp.asarray(np.float32([2, 1, 0, 9]))
+    for most in (None, far):
+        found = set()
+        for part, _, rows, cols in gpu_search.candidates(model, keys, near, most, 16 * 200):
+            pairs = list(zip((rows + part.start).tolist(), cols.tolist(), strict=True))
+            assert len(set(pairs)) == len(pairs)
+            found |= set(pairs)
+        values = (products if offset is None else products + offset)[:, 2:302]
+        expected = (values <= near[:, None]) | (values >= (np.inf if most is None else most[:, None]))
+        if case == "hidden":
+            expected &= groups[0][:, None] != groups[1]
+        assert found == set(zip(*map(np.ndarray.tolist, np.nonzero(np.asarray(expected))), strict=True))
+
+
+@pytest.mark.parametrize("piece", [7, 16384])
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_evaluation_measures_what_the_screen_leaves_open(model: Any, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluation_measures_what_the_screen_leaves_open(
+    model: Any, metric: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gpu_search, "_PIECE", piece)
     query, gallery = np.split(gaussian(12, 330, 257), [30])
     places = np.arange(30) * 10
     distances = reference.pair_distances(query, gallery, np.arange(30), 30 + places, metric)

@@ -20,7 +20,7 @@ THREADS = 256
 SOURCES = ("retrieval.cu", "crops.cu")
 _LANES = 16  # threads of an item of these kernels, as in launch.cuh
 _LANE_KERNELS = ("measure", "squared_lengths", "whole_rows")
-_BLOCK_KERNELS = ("row_limits",)
+_BLOCK_KERNELS = ("row_limits", "collect", "count_sure")
 OPTIONS = ("--std=c++17", "--fmad=false")
 """Of the compiler: fused multiply-adds would change the last bit of exact distances."""
 

@@ -24,6 +24,7 @@ _KEY_BYTES = 8  # scratch for a key: itself, its share of the minima, and of wha
 _PAIR_BYTES = 16
 _MIN_GROUPS = 256
 _GROUPS_PER_PLACE = 8
+_PIECE = 16384  # columns that a block looks at, so that few rows are spread over the device, too
 
 
 class JointRows:
@@ -205,20 +206,22 @@ def pairs(
 
     Args:
         device: where.
-        name: the kernel; as in `gpu_device.find` it counts first, here all rows, then writes down those of some rows.
+        name: the kernel, a block for a piece of a row; as in `gpu_device.find` it counts first, here all rows, then writes down
+            those of some rows.
         keys: what it looks at.
         of_rows: its other arguments for some rows.
         scratch_bytes: memory for the pairs of these rows, about.
     """
+    pieces, length = -(-keys.columns // _PIECE), np.int32(_PIECE)
     counts = device.xp.zeros(len(keys.products), np.int32)
     everything = of_rows(slice(0, len(counts)))
-    device.launch(name, len(counts) * keys.columns, *keys.arguments(), *everything, counts, *[None] * 4)
+    device.launch(name, len(counts) * pieces, *keys.arguments(), length, *everything, counts, *[None] * 4)
     for part in row_groups(device.get(counts).astype(np.int64), max(1, scratch_bytes // _PAIR_BYTES)):
         start = starts(device, counts[part])
         rows, cols = (device.xp.empty(int(start[-1]), np.int32) for _ in range(2))
         cursor = device.xp.zeros(part.stop - part.start, np.int32)
-        count = (part.stop - part.start) * keys.columns
-        device.launch(name, count, *keys.arguments(part), *of_rows(part), cursor, start, rows, cols, None)
+        count, found = len(cursor) * pieces, (cursor, start, rows, cols, None)
+        device.launch(name, count, *keys.arguments(part), length, *of_rows(part), *found)
         yield part, start, rows, cols
 
 

@@ -20,6 +20,7 @@ STCANET_DEVICE float from_bits(unsigned u) {
 }
 
 STCANET_DEVICE float infinity() { return from_bits(0x7f800000U); }
+STCANET_DEVICE float not_a_number() { return from_bits(0x7fc00000U); }
 
 // Integers in the order of the float32.
 STCANET_DEVICE unsigned to_ordered(float x) {
@@ -124,13 +125,53 @@ struct Keys {
     Long stride, first, columns;
     const float* offset;              // [stride] or null
     const Long *q_groups, *g_groups;  // [R] and [columns], or null; equal groups hide a column from a row
+};
 
-    STCANET_DEVICE float at(Long row, Long column) const {
-        const float product = products[row * stride + first + column];
-        return offset == nullptr ? product : product + offset[first + column];
+// One row of them. Columns are int32 wherever they are written, so that a few steps beyond the last fit 32 bits.
+struct KeyRow {
+    const float* products;
+    const float* offset;   // or null
+    const Long* g_groups;  // or null
+    Long group;
+    unsigned columns;
+
+    STCANET_DEVICE KeyRow(const Keys& keys, Long row)
+        : products(keys.products + row * keys.stride + keys.first),
+          offset(keys.offset == nullptr ? nullptr : keys.offset + keys.first),
+          g_groups(keys.q_groups == nullptr ? nullptr : keys.g_groups),
+          group(keys.q_groups == nullptr ? 0 : keys.q_groups[row]),
+          columns(static_cast<unsigned>(keys.columns)) {}
+
+    STCANET_DEVICE float at(unsigned column) const {
+        return offset == nullptr ? products[column] : products[column] + offset[column];
     }
-    STCANET_DEVICE bool hides(Long row, Long column) const {
-        return q_groups != nullptr && q_groups[row] == g_groups[column];
+    STCANET_DEVICE bool hides(unsigned column) const { return g_groups != nullptr && g_groups[column] == group; }
+};
+
+// Keys are read some at a time before the first is looked at, or a thread would wait for each.
+constexpr int kAhead = 4;
+
+// out[i] = key of column first + i * step; what is hidden, or not below `end`, is neither below nor above anything.
+// Nothing but the choice depends on that: reads behind branches would wait for one another.
+STCANET_DEVICE void read_ahead(float (&out)[kAhead], const KeyRow& row, unsigned first, unsigned step, unsigned end) {
+    for (int i = 0; i < kAhead; ++i) {
+        const unsigned column = first + i * step, inside = column < end ? column : first;
+        const float key = row.at(inside);
+        out[i] = row.hides(inside) || column >= end ? not_a_number() : key;
+    }
+}
+
+// Part of a row, for a block: `length` columns at most.
+struct Piece {
+    Long row;
+    unsigned first, end;
+
+    STCANET_DEVICE Piece(Long item, Long columns, int length) {
+        const unsigned all = static_cast<unsigned>(columns), most = static_cast<unsigned>(length);
+        const unsigned pieces = (all + most - 1) / most;
+        row = item / pieces;
+        first = static_cast<unsigned>(item % pieces) * most;
+        end = all - first < most ? all : first + most;
     }
 };
 
@@ -147,18 +188,23 @@ STCANET_DEVICE void row_limits(Exec& exec, Long row, Keys keys, int k, float win
     unsigned* const largest = reinterpret_cast<unsigned*>(exec.shared()) + kBits;
     for (int i = exec.thread(); i <= kBits; i += exec.threads()) below[i] = 0;
     exec.sync();
+    const KeyRow row_keys(keys, row);
     float* const own = minima + row * groups;
-    unsigned far = 0;
-    for (Long group = exec.thread(); group < groups; group += exec.threads()) {
+    float far = -infinity();
+    const unsigned step = static_cast<unsigned>(groups);
+    for (unsigned group = exec.thread(); group < step; group += exec.threads()) {
         float least = infinity();
-        for (Long column = group; column < keys.columns; column += groups) {
-            const float key = keys.hides(row, column) ? infinity() : keys.at(row, column);
-            least = key < least ? key : least;
-            far = to_ordered(key) > far ? to_ordered(key) : far;
+        for (unsigned column = group; column < row_keys.columns; column += kAhead * step) {
+            float ahead[kAhead];
+            read_ahead(ahead, row_keys, column, step, row_keys.columns);
+            for (const float key : ahead) {
+                least = key < least ? key : least;
+                far = key > far ? key : far;
+            }
         }
         own[group] = least;
     }
-    exec.raise(largest, far);
+    exec.raise(largest, to_ordered(far));
     unsigned found = 0;
     for (int bit = 0; bit < kBits; ++bit) {
         const unsigned trial = found | 0x80000000U >> bit;
@@ -193,15 +239,21 @@ struct Found {
     }
 };
 
-// Columns that can be among the k nearest of a row, or the farthest.
+// Columns that can be among the k nearest of a row, or the farthest; a block takes `length` of a row.
 template <class Exec>
-STCANET_DEVICE void collect(Exec& exec, Long place, Keys keys, const float* limits, const float* far_limits,
+STCANET_DEVICE void collect(Exec& exec, Long item, Keys keys, int length, const float* limits, const float* far_limits,
                             Found found) {
-    const Long row = place / keys.columns, column = place % keys.columns;
-    if (keys.hides(row, column)) return;
-    const float key = keys.at(row, column);
-    if (key <= limits[row] || (far_limits != nullptr && key >= far_limits[row]))
-        found.add(exec, row, static_cast<int>(column), 0.0F);
+    const Piece piece(item, keys.columns, length);
+    const KeyRow row(keys, piece.row);
+    const float near = limits[piece.row], far = far_limits == nullptr ? not_a_number() : far_limits[piece.row];
+    const unsigned step = exec.threads();
+    for (unsigned first = piece.first + exec.thread(); first < piece.end; first += kAhead * step) {
+        float ahead[kAhead];
+        read_ahead(ahead, row, first, step, piece.end);
+        for (int i = 0; i < kAhead; ++i)
+            if (ahead[i] <= near || ahead[i] >= far)
+                found.add(exec, piece.row, static_cast<int>(first + i * step), 0.0F);
+    }
 }
 
 // The order of (value, index).
@@ -532,24 +584,28 @@ STCANET_DEVICE Long step_of(const T* distances, const Long* places, Long low, Lo
 }
 
 // A column that comes before threshold k of a row, and not before k − 1, is one of steps[k + row]. Those whose step the
-// window leaves open are found.
+// window leaves open are found. A block takes `length` columns of a row.
 template <class Exec>
-STCANET_DEVICE void count_sure(Exec& exec, Long place, Keys keys, Long first_row, const Long* start,
+STCANET_DEVICE void count_sure(Exec& exec, Long item, Keys keys, int length, Long first_row, const Long* start,
                                const double* limits, double window, int* steps, Found found) {
-    const Long row = place / keys.columns, column = place % keys.columns, last = start[first_row + row + 1];
-    const double key = static_cast<double>(keys.at(row, column));
-    Long low = start[first_row + row], high = last;
-    while (low < high) {  // the first that is not surely before the key
-        const Long middle = (low + high) / 2;
-        if (limits[middle] + window < key)
-            low = middle + 1;
-        else
-            high = middle;
+    const Piece piece(item, keys.columns, length);
+    const KeyRow row(keys, piece.row);
+    const Long begin = start[first_row + piece.row], last = start[first_row + piece.row + 1];
+    for (unsigned column = piece.first + exec.thread(); column < piece.end; column += exec.threads()) {
+        const double key = static_cast<double>(row.at(column));
+        Long low = begin, high = last;
+        while (low < high) {  // the first that is not surely before the key
+            const Long middle = (low + high) / 2;
+            if (limits[middle] + window < key)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (low < last && limits[low] - window <= key)
+            found.add(exec, piece.row, static_cast<int>(column), 0.0F);
+        else if (low < last && found.start != nullptr)
+            exec.add(steps + low + first_row + piece.row, 1);
     }
-    if (low < last && limits[low] - window <= key)
-        found.add(exec, row, static_cast<int>(column), 0.0F);
-    else if (low < last && found.start != nullptr)
-        exec.add(steps + low + first_row + row, 1);
 }
 
 template <class Exec>
@@ -606,8 +662,8 @@ KERNEL(finish_tile,
 BLOCK_KERNEL(row_limits,
              (KEY_PARAMETERS, int k, float window, Long groups, float* minima, float* limits, float* far_limits),
              (KEYS, k, window, groups, minima, limits, far_limits))
-KERNEL(collect, (KEY_PARAMETERS, const float* limits, const float* far_limits, FOUND_PARAMETERS),
-       (KEYS, limits, far_limits, FOUND))
+BLOCK_KERNEL(collect, (KEY_PARAMETERS, int length, const float* limits, const float* far_limits, FOUND_PARAMETERS),
+             (KEYS, length, limits, far_limits, FOUND))
 KERNEL(place_best,
        (const float* listed, const int* listed_index, int length, Long listed_rows, const Long* start, const int* rows,
         const int* cols, const float* values, int k, float* out, int* out_index),
@@ -644,10 +700,10 @@ KERNEL(find_unsure,
        (const float* distances, int length, const float* best, int places, const float* farthest, int power,
         double lambda, Flag* unsure),
        (distances, length, best, places, farthest, power, lambda, unsure))
-KERNEL(count_sure,
-       (KEY_PARAMETERS, Long first_row, const Long* start, const double* limits, double window, int* steps,
-        FOUND_PARAMETERS),
-       (KEYS, first_row, start, limits, window, steps, FOUND))
+BLOCK_KERNEL(count_sure,
+             (KEY_PARAMETERS, int length, Long first_row, const Long* start, const double* limits, double window,
+              int* steps, FOUND_PARAMETERS),
+             (KEYS, length, first_row, start, limits, window, steps, FOUND))
 KERNEL(count_measured,
        (const int* rows, const int* cols, const float* values, Long first_row, const Long* start,
         const float* distances, const Long* places, int* steps),
