@@ -33,9 +33,11 @@ def gallery(report: dict[str, Any]) -> Iterator[str]:
 
 def kills(report: dict[str, Any]) -> Iterator[str]:
     """What was left of enrolments in a gallery that were killed."""
+    calls = report.get("calls", "enrolment")
+    opened = f", and {report['opened_meanwhile']:,} times while it was written" if "opened_meanwhile" in report else ""
     yield (
-        f"{report['kills']} kills (SIGKILL) at random moments of enrolment: the gallery opened every time, {report['lost']} of "
-        f"{report['entries']:,} acknowledged entries lost; {report['calls_kept_though_not_acknowledged']} calls were kept "
-        "whole though the kill came before they returned."
+        f"{report['kills']} kills (SIGKILL) at random moments of {calls}: the gallery opened every time{opened}, "
+        f"{report['lost']} of {report['entries']:,} acknowledged entries lost; "
+        f"{report['calls_kept_though_not_acknowledged']} calls were kept whole though the kill came before they returned."
     )
     yield ""
