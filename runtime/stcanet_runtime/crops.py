@@ -35,13 +35,26 @@ def list_images(path: str | Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path}: no such file or folder")
-    if images := sorted(_walk(path)):
+    if images := sorted(filter(_is_image, _walk(path))):
         return images
     raise DataError(f"{path}: no images found (looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below)")
 
 
+def list_others(path: str | Path) -> list[Path]:
+    """What :func:`list_images` passes over in a folder and below, but for hidden files; sorted, and none for a file."""
+    path = Path(path)
+    return sorted(file for file in _walk(path) if not _is_image(file)) if path.is_dir() else []
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
 def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Through links to folders, too, but not back into one `above`. A folder that cannot be read is an error, not empty."""
+    """All files that are not hidden. Through links to folders, too, but not back into one `above`.
+
+    A folder that cannot be read is an error, not empty.
+    """
     real = folder.resolve()
     if real in above:
         return
@@ -52,7 +65,7 @@ def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
                 continue
             if path.is_dir() if entry.is_symlink() else entry.is_dir():  # of a link to itself the entry raises
                 yield from _walk(path, above | {real, *real.parents})
-            elif path.suffix.lower() in IMAGE_SUFFIXES:
+            else:
                 yield path
 
 

@@ -137,8 +137,7 @@ def summarise(
             f"none of {counted(protocol.num_query, 'query', 'queries')} has a true match among "
             f"{counted(protocol.num_gallery, 'gallery image', 'gallery images')} "
             f"(camera rule: {protocol.same_camera_rule}); are the identities the same in both, and with camera ids, is each "
-            "person seen by a second camera? Data of one camera is judged without camera ids: with an empty camid in a .csv "
-            "manifest"
+            "person seen by a second camera? Data of one camera is judged without camera ids"
         )
     length = min(max_rank, protocol.num_gallery)
     hits = np.bincount(first.astype(np.int64), minlength=length + 1)[1 : length + 1]

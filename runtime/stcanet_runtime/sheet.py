@@ -107,13 +107,18 @@ def _draw_head(draw: ImageDraw.ImageDraw, rows: Sequence[SheetRow], title: str, 
     draw.text((x, _MARGIN + 24), subtitle, FAINT, font(_SMALL))
 
 
+def _digits(distance: float) -> str:
+    """As many as tell one from another, of a network too whose distances are all tiny."""
+    return f"{distance:.3f}" if distance >= 0.01 or distance == 0 else f"{distance:.3g}"
+
+
 def _draw_row(sheet: Image.Image, draw: ImageDraw.ImageDraw, row: SheetRow, y: int) -> None:
     _draw_cell(sheet, draw, row.query, (_MARGIN, y), _QUERY, ("query", row.label))
     x = _MARGIN + _step_x() + _QUERY_GAP // 2
     draw.line((x - _GAP // 2 - 1, y, x - _GAP // 2 - 1, y + _CELL_HEIGHT + 2 * _FRAME), (215, 215, 212), 1)
     for index, match in enumerate(row.matches):
         place = (x + _QUERY_GAP // 2 + index * _step_x(), y)
-        _draw_cell(sheet, draw, match.image, place, _COLOR_OF[match.correct], (f"{match.distance:.3f}", match.label))
+        _draw_cell(sheet, draw, match.image, place, _COLOR_OF[match.correct], (_digits(match.distance), match.label))
         if match.correct is not None:
             badge = _badge(match.correct)
             sheet.paste(badge, (place[0] + _CELL_WIDTH + 2 * _FRAME - _BADGE, y), badge)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets import ReIDDataset
+from stcanet.data.datasets.base import ONE_CAMERA
 from stcanet.data.scoring import embed_sides, identities
 from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.settings import EvaluationSettings
@@ -69,7 +70,7 @@ def _check_sides(dataset: ReIDDataset, within: int) -> None:
             "since the camera of each is not known; leave them out of the gallery"
         )
     if len(dataset.unmatched()) == len(dataset.query):
-        camera = " by another camera; where there is one camera, leave camid empty in a .csv" if dataset.has_cameras else ""
+        camera = f" by another camera; {ONE_CAMERA}" if dataset.has_cameras else ""
         raise DataError(
             f"none of {counted(len(dataset.query), 'query', 'queries')} has a true match in the gallery of {dataset.name}: a "
             f"sample of the same identity{camera}"

@@ -104,6 +104,14 @@ def test_embeds_a_folder(run: Run, package: Path, crops: Path, tmp_path: Path) -
         assert [Path(path).name for path in file["paths"]] == sorted(path.name for path in crops.iterdir())
 
 
+def test_files_that_are_no_images_here_are_counted(run: Run, package: Path, crops: Path) -> None:
+    for name in ("a.gif", "b.AVIF", ".hidden.gif"):
+        (crops / name).touch()
+    done = run(package, crops, "--json")
+    assert json.loads(done.stdout)["images"] == 6
+    assert done.stderr == f"note: {crops}: 2 files were not looked at, of kinds that are no images here: .avif, .gif\n"
+
+
 def test_embeds_several_files_and_folders_in_their_order(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
     """As a shell makes them of *.png."""
     first, second = sorted(crops.iterdir())[:2]
@@ -177,6 +185,7 @@ def test_a_gallery_of_the_own_camera_only_is_said(run: Run, package: Path, crops
     assert done.returncode == 0, done.stderr
     assert "nothing left: the gallery is all of the same identity on the same camera" in done.stdout
     assert "no evaluation: none of 1 query has a true match" in done.stdout
+    assert "Data of one camera is judged without camera ids: with --same-camera\n" in done.stdout
 
 
 def test_a_bad_image_is_an_error_or_listed(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:

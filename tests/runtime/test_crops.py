@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stcanet_runtime import DataError, ImageError
-from stcanet_runtime.crops import list_images, parse_name
+from stcanet_runtime.crops import list_images, list_others, parse_name
 from stcanet_runtime.preprocess import load_image
 
 
@@ -24,6 +24,8 @@ def test_sorted_and_recursive_and_only_images(tmp_path: Path) -> None:
         "sub/c.jpeg",
         "sub/d.bmp",
     ]
+    assert [path.name for path in list_others(tmp_path)] == ["Thumbs.db", "note.txt"]
+    assert list_others(tmp_path / "note.txt") == []
 
 
 def test_links_to_folders_are_followed_and_loops_are_not(tmp_path: Path) -> None:

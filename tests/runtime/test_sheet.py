@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stcanet_runtime import ImageError, Match, ShapeError, SheetRow, ranked_sheet
-from stcanet_runtime.sheet import _QUERY, _RIGHT, _UNKNOWN, _WRONG
+from stcanet_runtime.sheet import _QUERY, _RIGHT, _UNKNOWN, _WRONG, _digits
 
 MakeCrop = Callable[..., NDArray[np.uint8]]
 
@@ -46,6 +46,11 @@ def test_the_legend_has_every_colour_that_is_there(tmp_path: Path) -> None:
         sheet(tmp_path / f"{name}.png", crop, *verdicts)
         legend = np.asarray(Image.open(tmp_path / f"{name}.png"))[:60]
         assert (legend == _UNKNOWN).all(axis=2).any() == (None in verdicts)
+
+
+def test_distances_are_told_apart() -> None:
+    shown = {1.25: "1.250", 0.01: "0.010", 0.002341: "0.00234", 3.21e-7: "3.21e-07", 0.0: "0.000"}
+    assert {distance: _digits(distance) for distance in shown} == shown
 
 
 def test_the_crops_are_on_it(tmp_path: Path) -> None:

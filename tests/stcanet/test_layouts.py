@@ -439,6 +439,9 @@ def test_a_folder_with_an_equals_sign(tmp_path: Path) -> None:
     assert load_dataset(make_market(tmp_path / "a=b")).train
 
 
+NO_MATCH = "queries have no match in the gallery; where there is one camera, leave camid empty in a .csv"
+
+
 def levels(dataset: ReIDDataset) -> dict[str, tuple[str, int]]:
     return {finding.message: (finding.level, finding.cases) for finding in check_dataset(dataset)}
 
@@ -457,7 +460,7 @@ def test_check_finds_what_readers_cannot_see(tmp_path: Path) -> None:
     assert levels(dataset) == {
         "images cannot be read": ("error", 1),
         "images are in training and test": ("error", 1),
-        "queries have no match in the gallery": ("error", 1),
+        NO_MATCH: ("error", 1),
         "identities are in training and among the queries": ("warning", 1),
         "training identities are seen by one camera only": ("warning", 2),
     }
@@ -482,6 +485,9 @@ def test_check_of_files_that_are_listed_more_than_once(tmp_path: Path) -> None:
     assert found("a.jpg,1,,train", "b.jpg,1,,train", *sound[2:]) == {}  # who sees training is not known
     assert found("a.jpg,1,0,train", "b.jpg,1,0,train", *bare[2:])[only] == ("warning", 1)
     assert found(*bare, "c.jpg,2,,gallery") == {several: ("error", 1)}
+    assert found(*(line.replace(",1,g", ",0,g") for line in sound))[NO_MATCH] == ("error", 1)
+    people = [line.replace("d.jpg,2", "d.jpg,3") for line in sound]
+    assert found(*people)["queries have no match in the gallery"] == ("error", 1)  # the cameras are not at fault
 
 
 def test_check_knows_that_msmt17_counts_people_of_training_and_test_apart(tmp_path: Path) -> None:

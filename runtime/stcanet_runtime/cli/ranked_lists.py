@@ -99,7 +99,7 @@ def _evaluate(
     try:
         return figures(q_pids=queries.pids, g_pids=gallery.pids, q_camids=cameras[0], g_camids=cameras[1]), None
     except DataError as error:
-        return None, str(error)
+        return None, f"{error}: with --same-camera" if hidden == _PERSON else str(error)
 
 
 def _unnamed(*sides: Crops) -> str | None:

@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+import typer
+
 from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.progress import progress_bar
+from stcanet_runtime.cli.text import printable
 from stcanet_runtime.crop_embeddings import Crops
-from stcanet_runtime.crops import list_images, parse_name
+from stcanet_runtime.crops import list_images, list_others, parse_name
 from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
 from stcanet_runtime.package import package_sha256
+from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 32
 
@@ -44,10 +48,20 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
 
 
 def embed(encoder: Encoder, sources: Sequence[Path], batch_size: int, skip_bad: bool) -> Crops:
-    """Embed images and folders, with a progress bar on stderr where that is a terminal."""
+    """Embed images and folders, with a progress bar on stderr where that is a terminal; what is no image is counted there."""
+    for source in sources:
+        _say_others(source)
     more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
     with progress_bar(f"embedding {sources[0].name or sources[0]}{more}") as progress:
         return crop_embeddings.embed(encoder, sources, batch_size, skip_bad, progress)
+
+
+def _say_others(source: Path) -> None:
+    """A line on stderr about files in a folder that are not looked at: pictures of a kind that is not read look like none."""
+    if others := list_others(source):
+        kinds = ", ".join(sorted({other.suffix.lower() or other.name for other in others})[:5])
+        were = counted(len(others), "file was", "files were")
+        typer.echo(printable(f"note: {source}: {were} not looked at, of kinds that are no images here: {kinds}"), err=True)
 
 
 def check_names(sources: Sequence[Path], problem: str) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from stcanet_runtime.figures import count_distractors
 
+ONE_CAMERA = "where there is one camera, leave camid empty in a .csv"
+"""What to do about queries whose matches are all by their own camera."""
+
 
 @dataclass(frozen=True)
 class Sample:

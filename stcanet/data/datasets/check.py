@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
+from stcanet.data.datasets.base import ONE_CAMERA, ReIDDataset, Sample, cameras_known
 from stcanet_runtime.errors import ImageError
 from stcanet_runtime.files import sha256_file
 from stcanet_runtime.preprocess import load_image
@@ -42,6 +42,8 @@ def check_dataset(dataset: ReIDDataset, progress: Progress | None = None) -> lis
     within = [pair for pair in copies if pair not in leaks]
     lonely = _lonely(dataset.train) if cameras_known(dataset.train) else []
     unmatched = [str(sample.path) for sample in dataset.unmatched()]
+    cameras = {sample.camid for sample in (*dataset.query, *dataset.gallery)}
+    advice = f"; {ONE_CAMERA}" if dataset.has_cameras and len(cameras) == 1 else ""
     trained = set() if dataset.counts_apart else {sample.pid for sample in (*dataset.train, *dataset.val)}
     common = trained & {sample.pid for sample in dataset.query}
     findings = [
@@ -50,7 +52,9 @@ def check_dataset(dataset: ReIDDataset, progress: Progress | None = None) -> lis
         _finding("error", "images are listed in several splits", _in_several(listed, dataset.has_cameras)),
         # Market-1501 has two such queries, MARS many: evaluation leaves them out.
         _finding(
-            "error" if len(unmatched) == len(dataset.query) else "warning", "queries have no match in the gallery", unmatched
+            "error" if len(unmatched) == len(dataset.query) else "warning",
+            f"queries have no match in the gallery{advice}",
+            unmatched,
         ),
         _finding("warning", "identities are in training and among the queries", [str(pid) for pid in sorted(common)]),
         _finding("warning", "images are exact copies of others", [f"{a} = {b}" for a, b in within]),
