@@ -96,7 +96,8 @@ def _(rows: Tensor) -> tuple[Tensor, Tensor]:
 
 @_backward.register_kernel("cuda")
 def _(rows: Tensor, mixed: Tensor, log_sum: Tensor, grad: Tensor) -> Tensor:
-    rows, grad = rows.contiguous(), grad.to(rows.dtype).contiguous()
+    given = (rows, mixed, log_sum, grad.to(rows.dtype))
+    rows, mixed, log_sum, grad = (x.contiguous() for x in given)  # also what the forward made: a caller may have moved it
     result, scratch = torch.empty_like(rows), torch.empty_like(log_sum)
     launch("channel_backward", (rows, mixed, log_sum, grad, result, scratch), _precision(rows.dtype))
     return result

@@ -13,11 +13,11 @@ from stcanet_runtime.errors import BackendError
 SOFTMAX_DEPTH = 60.0
 """How far below its row's largest logit a logit can fall before it is raised to that depth."""
 
-FASTER_FUSED: frozenset[tuple[tuple[int, int], torch.dtype]] = frozenset()
-"""For which (compute capability, dtype) 'auto' takes the fused kernels.
+FASTER_FUSED: frozenset[tuple[tuple[int, int], torch.dtype, int]] = frozenset()
+"""For which (compute capability, dtype, length of a row: P or D) 'auto' takes the fused kernels.
 
-A pair belongs here when benchmarks/bench_attention.py has shown on such a GPU that they are right, and faster at every
-shape that matters. Empty: no GPU has run them yet, so whoever wants them names them.
+An entry belongs here when benchmarks/bench_attention.py has shown on such a GPU that they are right, and faster at every
+shape that has such rows. Empty: no GPU has run them yet, so whoever wants them names them.
 """
 
 
@@ -59,8 +59,8 @@ def part_relation(nodes: Tensor, weight: Tensor, attention: Attention = "eager")
 def choose(rows: Tensor, attention: Attention) -> Attention:
     """The implementation that a setting means for such tensors: never another one than was named."""
     if attention == "auto":
-        usable = rows.device.type == "cuda" and (_capability(rows.device), rows.dtype) in FASTER_FUSED
-        # Not sdpa: its fast kernels stop at P = 256, so that it holds [R, R] in memory as the eager path does.
+        usable = rows.device.type == "cuda" and (_capability(rows.device), rows.dtype, rows.shape[-1]) in FASTER_FUSED
+        # Not sdpa: its fast kernels stop at P = 256; for the 512 of stage 2 it holds [R, R] in memory as the eager path does.
         return "fused" if usable and fused.why_not(rows) is None else "eager"
     if attention == "fused" and (problem := fused.why_not(rows)) is not None:
         raise BackendError("fused attention", problem, "take model.attention 'auto'")

@@ -78,11 +78,21 @@ def test_exports_and_compiles_to_the_operator() -> None:
     torch.testing.assert_close(leaf.grad, twin.grad)
 
 
+def test_kernels_read_contiguous_memory_whatever_they_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    launched: list[bool] = []
+    monkeypatch.setattr(fused, "launch", lambda _name, arrays, _how: launched.extend(x.is_contiguous() for x in arrays))
+    strided = [torch.rand(4, 5, 6).permute(2, 1, 0) for _ in range(3)]
+    for operator, given in ((fused._forward, strided[:1]), (fused._backward, [*strided[:2], torch.rand(5, 6).mT, strided[2]])):
+        operator._backend_fns["cuda"](*given)
+    assert launched == [True] * 9
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("attention", ["fused", "auto"])
-def test_the_choice_does_not_end_a_compiled_graph(attention: Attention, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_choice_does_not_end_a_compiled_graph(attention: Attention, dynamic: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """With tensors that only pretend to be on a GPU, and kernels that only pretend to be built."""
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
-    monkeypatch.setattr(mixing, "FASTER_FUSED", frozenset({((9, 0), torch.float32)}))
+    monkeypatch.setattr(mixing, "FASTER_FUSED", frozenset({((9, 0), torch.float32, 8)}))
     monkeypatch.setattr(cuda, "why_not", lambda: None if importlib.import_module(cuda.__name__) else "")  # not traceable
     targets = []
 
@@ -91,9 +101,9 @@ def test_the_choice_does_not_end_a_compiled_graph(attention: Attention, monkeypa
         return graph
 
     with FakeTensorMode():
-        torch.compile(lambda rows: channel_mix(rows, attention) * 2, backend=backend, fullgraph=True)(
-            torch.empty(2, 4, 8, device="cuda")
-        )
+        rows, shorter = (torch.empty(2, 4, depth, device="cuda") for depth in (8, 7))
+        torch.compile(lambda x: channel_mix(x, attention) * 2, backend=backend, fullgraph=True, dynamic=dynamic)(rows)
+        assert choose(shorter, attention) == ("eager" if attention == "auto" else "fused")  # 'auto' where it was measured
     assert FORWARD in targets or FORWARD.default in targets
 
 
