@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from stcanet_runtime.files import atomic_path, check_writable
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.wording import counted
+
+if TYPE_CHECKING:
+    from stcanet_runtime.gallery import Entry
 
 _OTHER_MODELS = "the embeddings are of different models; embed all of them with one"
 
@@ -37,12 +40,15 @@ class Crops:
     """Path and reason of what could not be read."""
     model: str | None = None
     """SHA-256 of the model; None where a file does not tell."""
+    entries: Sequence[Entry | None] = ()
+    """``[N]``, what a gallery knew of those that were exported from one; or none of them."""
 
     def select(self, chosen: NDArray[np.bool_]) -> Crops:
         """Those that are chosen ``[N]``."""
         paths = [path for path, kept in zip(self.paths, chosen.tolist(), strict=True) if kept]
         pids, camids = (None if ids is None else ids[chosen] for ids in (self.pids, self.camids))
-        return Crops(paths, self.embeddings[chosen], pids, camids, self.skipped, self.model)
+        entries = [entry for entry, kept in zip(self.entries, chosen.tolist(), strict=False) if kept]
+        return Crops(paths, self.embeddings[chosen], pids, camids, self.skipped, self.model, entries)
 
     def people(self) -> Crops:
         """Those of somebody, as far as it is known who they are of: no junk (−1), no distractors (0)."""
@@ -104,6 +110,7 @@ def join(parts: Sequence[Crops]) -> Crops:
         joined([part.camids for part in parts]),
         [item for part in parts for item in part.skipped],
         model,
+        [entry for part in parts for entry in part.entries or [None] * len(part.paths)],
     )
 
 

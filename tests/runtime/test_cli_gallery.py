@@ -263,6 +263,55 @@ def test_stored_embeddings(site: Path, package: Path, crops: Path, tmp_path: Pat
         assert str(after["model"]) == str(before["model"])
 
 
+def test_an_export_goes_into_another_gallery_with_all_that_is_known(
+    site: Path, package: Path, tmp_path: Path, cli: Run
+) -> None:
+    other, file, own = tmp_path / "other.gallery", tmp_path / "all.npz", tmp_path / "own.npz"
+    with Gallery.open(site) as gallery:
+        x = np.random.default_rng(0).standard_normal((4, gallery.space.dim)).astype(np.float16)
+        metadata = [{"path": "gone/1.jpg", "zone": [3]}, {}, {"note": "é"}, {}]
+        gallery.enrol(
+            x, ["anna", "0", "-1", "ben"], ["door", None, "yard", None], [1.5, 2, 3, 4], ["t1", None, None, "t4"], metadata
+        )
+        np.savez(own, embeddings=x[:1].astype(np.float32), paths=["7.jpg"], identities=["carl"])
+    cli("gallery", "export", site, "-o", file)
+    cli("gallery", "create", other, package, "--float16")
+    assert cli("gallery", "enrol", other, file)[:2] == (0, f"enrolled 4 of 4 identities; {other} has 4 entries\n")
+    with Gallery.open(site) as before, Gallery.open(other) as after:
+        for left, right in zip(before.rows(), after.rows(), strict=True):
+            assert left == right if isinstance(left, list) else np.array_equal(left.embeddings, right.embeddings)
+    options = ("--identity", "eve", "--camera", "hall", "--time", "9", "--meta", "zone=4")
+    assert cli("gallery", "enrol", other, file, own, *options)[0] == 0
+    assert cli("gallery", "enrol", other, own)[0] == 0
+    with Gallery.open(other) as gallery:
+        first, *_, last, carl = gallery.rows()[1][4:]
+    assert (first.identity, first.camera, first.time, first.track) == ("eve", "hall", 9.0, "t1")
+    assert (first.metadata, last.metadata) == ({"path": "gone/1.jpg", "zone": 4}, {"path": "7.jpg", "zone": 4})
+    assert (carl.identity, carl.camera, carl.track, carl.metadata) == ("carl", None, None, {"path": "7.jpg"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("identities", ["anna"]),
+        ("identities", [1, 2]),
+        ("cameras", [[1, 2]]),
+        ("times", ["1", "2"]),
+        ("metadata", np.frombuffer(b"[{}]", np.uint8)),
+        ("metadata", np.frombuffer(b"[1, 2]", np.uint8)),
+        ("metadata", np.frombuffer(b"[" * 100_000, np.uint8)),
+    ],
+)
+def test_an_export_that_was_altered_is_refused(site: Path, tmp_path: Path, cli: Run, name: str, value: Any) -> None:
+    arrays: dict[str, Any] = {"embeddings": np.ones((2, 8), np.float32), "paths": ["1", "2"], "identities": ["anna", "ben"]}
+    np.savez(tmp_path / "all.npz", **{**arrays, name: value})
+    status, out, err = cli("gallery", "enrol", site, tmp_path / "all.npz")
+    assert (status, out) == (1, "")
+    assert err.startswith(
+        f"error: {tmp_path / 'all.npz'} does not say whose its embeddings are as `stcanet gallery export` does: "
+    )
+
+
 def test_an_export_takes_the_room_of_its_metadata(site: Path, tmp_path: Path, cli: Run) -> None:
     notes = ["é" * 50_000, *map(str, range(99))]
     with Gallery.open(site) as gallery:

@@ -48,7 +48,9 @@ def _check_templates(text: str) -> str:
 
 
 GALLERY = Annotated[Path, typer.Argument(help="The gallery file.")]
-SOURCES = Annotated[list[Path], typer.Argument(help="Embeddings written by infer (.npz), crops, or folders of crops.")]
+SOURCES = Annotated[
+    list[Path], typer.Argument(help="Embeddings written by infer or export (.npz), crops, or folders of crops.")
+]
 PAIRS = Annotated[
     list[str] | None,
     typer.Option("--meta", callback=_check_pairs, metavar="KEY=VALUE", help="Metadata; may be given several times."),
@@ -91,20 +93,23 @@ def enrol(
     gallery: GALLERY,
     sources: SOURCES,
     package: PACKAGE = None,
-    identity: Annotated[str | None, typer.Option(help="Who all of them are. Default: from names like 0001_c1s1_….jpg.")] = None,
+    identity: Annotated[
+        str | None, typer.Option(help="Who all of them are. Default: by an export, or names like 0001_c1s1_….jpg.")
+    ] = None,
     by_folder: Annotated[
         bool, typer.Option("--by-folder", help="The folder of each crop is the name: people/anna/1.jpg.")
     ] = False,
-    camera: Annotated[str | None, typer.Option(help="The camera of all. Default: from such names, or unknown.")] = None,
+    camera: Annotated[str | None, typer.Option(help="The camera of all. Default: likewise, or unknown.")] = None,
     at: Annotated[
-        str | None, typer.Option("--time", callback=_check_time, help="When: 2026-11-25T13:00, or seconds. Default: now.")
+        str | None,
+        typer.Option("--time", callback=_check_time, help="When: 2026-11-25T13:00, or seconds. Default: by an export, or now."),
     ] = None,
     meta: PAIRS = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out unreadable images; default: an error.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Add people. All of them are on the disk when it says so, or none are in the gallery."""
-    from stcanet_runtime.cli import gallery_entries
+    from stcanet_runtime.cli import gallery_entries, gallery_export
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
 
@@ -114,18 +119,13 @@ def enrol(
     if "path" in extra:
         raise typer.BadParameter("'path' is where a crop lies, which is kept anyway; take another key", param_hint="'--meta'")
     named = identity is not None or by_folder
-    given = gallery_entries.load(gallery, sources, package, skip_bad, None if named else gallery_entries.UNKNOWN)
+    unknown = None if named else gallery_entries.UNKNOWN
+    given = gallery_entries.load(gallery, sources, package, skip_bad, unknown, gallery_export.load)
     crops = given if named else gallery_entries.people(given)
     nobody = len(given.paths) - len(crops.paths)
     names = gallery_entries.identities(crops, identity, by_folder, sources)
     with Gallery.open(gallery, crops.model) as made:
-        ids = made.enrol(
-            crops.embeddings,
-            names,
-            gallery_entries.cameras(crops, camera),
-            moment,
-            metadata=[{**extra, "path": gallery_entries.origin(path)} for path in crops.paths],
-        )
+        ids = made.enrol(crops.embeddings, names, **gallery_entries.details(crops, camera, moment, extra))
         entries = made.stats()["entries"]
     facts = {
         "enrolled": len(ids),
@@ -256,7 +256,7 @@ def export(
     as_json: JSON = False,
 ) -> None:
     """Write entries and embeddings to a file of plain arrays."""
-    from stcanet_runtime.cli import gallery_entries
+    from stcanet_runtime.cli import gallery_export
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
     from stcanet_runtime.wording import counted
@@ -264,7 +264,7 @@ def export(
     check_apart([gallery], ("--out", out))
     check_writable(out)
     with Gallery.open(gallery, read_only=True) as made:
-        count = gallery_entries.export(made, out, gallery_options.where(identity, camera, after, before, meta))
+        count = gallery_export.export(made, out, gallery_options.where(identity, camera, after, before, meta))
     say({"exported": count, "out": str(out)}, as_json, f"wrote {counted(count, 'entry', 'entries')} to {out}")
 
 

@@ -1,22 +1,21 @@
-"""Entries of a gallery: made of crops, written to a file, and what is said of them."""
+"""Entries of a gallery: made of crops, and what is said of them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 
+from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.sources import check_gallery, check_names, is_stored, load_sources
 from stcanet_runtime.cli.text import printable
 from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, quote_choices
-from stcanet_runtime.files import atomic_path
 from stcanet_runtime.gallery import Gallery, Where
 from stcanet_runtime.wording import counted
 
@@ -28,20 +27,25 @@ UNKNOWN = "who they are is not known: give --identity or --by-folder, or name fi
 
 
 def load(
-    path: Path, sources: Sequence[Path], package: Path | None, skip_bad: bool = False, unknown: str | None = None
+    path: Path,
+    sources: Sequence[Path],
+    package: Path | None,
+    skip_bad: bool = False,
+    unknown: str | None = None,
+    stored: Callable[[Path], Crops] = crop_embeddings.load,
 ) -> Crops:
     """Embeddings for a gallery. That there is none, or one of another model, is said before they are made, not after.
 
-    So is `unknown`, where that is an error: the name of an image does not tell who is on it.
+    So is `unknown`, where that is an error: the name of an image does not tell who is on it. `stored` reads a file.
     """
     check_gallery(path, sources, package, read_only=True)
     if unknown is not None and not skip_bad:  # one that is skipped need not tell
         check_names(sources, unknown)
-    return load_sources(sources, package, skip_bad=skip_bad)
+    return load_sources(sources, package, skip_bad, stored)
 
 
 def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Sequence[Path]) -> list[str]:
-    """A name for each crop: the one for all, that of its folder, or the number in its file name.
+    """A name for each crop: the one for all, that of its folder, that in the gallery it was exported from, or its number.
 
     Args:
         crops: The crops.
@@ -57,6 +61,9 @@ def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Seq
     if by_folder:
         stored = any(map(is_stored, sources))
         return [_folder(path, stored) for path in crops.paths]
+    known = [entry.identity for entry in crops.entries if entry is not None]
+    if len(known) == len(crops.paths):
+        return known
     if crops.pids is None:
         raise DataError(UNKNOWN)
     return [str(pid) for pid in crops.pids.tolist()]
@@ -90,6 +97,24 @@ def cameras(crops: Crops, camera: str | None) -> list[str | None]:
     return [f"c{camid + 1}" for camid in crops.camids.tolist()]
 
 
+def details(crops: Crops, camera: str | None, moment: float | None, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """What `Gallery.enrol` is told of each crop besides its identity. What is said of all goes before what a gallery knew."""
+    entries, now = crops.entries or [None] * len(crops.paths), time.time()
+    seen = [
+        one if one is not None or entry is None else entry.camera
+        for one, entry in zip(cameras(crops, camera), entries, strict=True)
+    ]
+    return {
+        "cameras": seen,
+        "times": moment if moment is not None else [now if entry is None else entry.time for entry in entries],
+        "tracks": [None if entry is None else entry.track for entry in entries],
+        "metadata": [
+            {**extra, "path": origin(path)} if entry is None else {**entry.metadata, **extra}
+            for entry, path in zip(entries, crops.paths, strict=True)
+        ],
+    }
+
+
 def tell_what_is_not_there(gallery: Gallery, where: Where, left_out: Sequence[str | None] = ()) -> None:
     """A camera or identity without an entry may be a slip, or one that has seen, or was seen by, nobody yet."""
     meant = dict.fromkeys([*(where.cameras or ()), *left_out])
@@ -102,28 +127,6 @@ def tell_what_is_not_there(gallery: Gallery, where: Where, left_out: Sequence[st
     for identity in where.identities or ():
         if identity not in facts["identities"]:
             typer.echo(printable(f"note: the gallery has no identity '{identity}'"), err=True)
-
-
-def export(gallery: Gallery, output: Path, where: Where) -> int:
-    """Write plain arrays; how many entries."""
-    tell_what_is_not_there(gallery, where)
-    rows, entries = gallery.rows(where)
-    # One text: in an array of texts each would take the room of the longest.
-    metadata = json.dumps([dict(entry.metadata) for entry in entries])
-    with atomic_path(output) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            embeddings=rows.embeddings,
-            ids=rows.ids,
-            identities=np.array([entry.identity for entry in entries], str),
-            cameras=np.array([entry.camera or "" for entry in entries], str),
-            times=np.array([entry.time for entry in entries], np.float64),
-            tracks=np.array([entry.track or "" for entry in entries], str),
-            metadata=np.frombuffer(metadata.encode(), np.uint8),
-            paths=np.array([str(entry.metadata.get("path", entry.id)) for entry in entries], str),
-            model=np.array(gallery.space.model),
-        )
-    return len(entries)
 
 
 def describe(facts: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -22,13 +22,19 @@ from stcanet_runtime.wording import counted
 BATCH_SIZE = 32
 
 
-def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool = False) -> Crops:
+def load_sources(
+    sources: Sequence[Path],
+    package: Path | None,
+    skip_bad: bool = False,
+    load: Callable[[Path], Crops] = crop_embeddings.load,
+) -> Crops:
     """Embeddings of all sources, in order.
 
     Args:
         sources: ``.npz`` files as `infer` writes them, images, or folders of crops.
         package: Model package; needed for images only.
         skip_bad: Leave out unreadable images.
+        load: What reads a ``.npz`` file.
 
     Raises:
         DataError: A folder without a package, embeddings of different models or dimensions, or files that are not as expected.
@@ -40,7 +46,7 @@ def load_sources(sources: Sequence[Path], package: Path | None, skip_bad: bool =
     parts: list[Crops] = []
     for of_embeddings, group in groupby(sources, is_stored):
         if of_embeddings:
-            parts += map(crop_embeddings.load, group)
+            parts += map(load, group)
         else:
             assert encoder is not None
             parts.append(embed(encoder, list(group), BATCH_SIZE, skip_bad))
