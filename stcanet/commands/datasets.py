@@ -54,6 +54,7 @@ def list_layouts(
     typer.echo("a .csv manifest  path,pid,camid,split[,track,frame] for any other data, images or tracklets")
     typer.echo("                 camid from 0, which names and pictures call c1; empty where the camera is not known")
     typer.echo("                 pid -1: junk, left out; pid 0: a distractor if only gallery lines have it, else a person")
+    typer.echo("                 pid and camid may be names, such as anna or front door; a note says which number each has")
 
 
 @app.command()

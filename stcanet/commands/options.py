@@ -107,10 +107,11 @@ def check_place(models: Sequence[Path], device: str, provider: str) -> None:
 def read_dataset(source: str) -> ReIDDataset:
     """The data set of an option, its notes on stderr."""
     from stcanet.data.datasets import load_dataset
+    from stcanet_runtime.cli.text import printable
 
     dataset = load_dataset(source)
     for note in dataset.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(printable(f"note: {note}"), err=True)
     return dataset
 
 

@@ -120,14 +120,40 @@ def test_manifest_without_cameras(tmp_path: Path) -> None:
     assert load_dataset(manifest(tmp_path, lines)).has_cameras
 
 
+def test_manifest_with_names_as_spreadsheets_write_it(tmp_path: Path) -> None:
+    lines = (
+        "Path;PID; CamID;Split",
+        "a.jpg;zoe;front door;train",
+        "a.jpg;ben;back;query",
+        "sub/b.jpg; ben ;front door;gallery",
+    )
+    dataset = load_dataset(manifest(tmp_path, "\ufeff" + "\n".join(lines)))
+    found = [(sample.pid, sample.camid) for sample in (*dataset.train, *dataset.query, *dataset.gallery)]
+    assert found == [(2, 1), (1, 0), (1, 1)]
+    assert dataset.notes == (
+        "pid holds names, which are numbered in sorted order: 1 is ben, 2 is zoe",
+        "camid holds names, which are numbered in sorted order: 0 is back, 1 is front door",
+    )
+    many = [f"a.jpg,p{number},,train" for number in range(9)]
+    dataset = load_dataset(manifest(tmp_path, "\n".join(["path,pid,camid,split", *many])))
+    assert not any(sample.camid >= 0 for sample in dataset.train)
+    assert dataset.notes[0].endswith("order: 1 is p0, 2 is p1, 3 is p2, 4 is p3, 5 is p4, …, 9 is p8")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path,pid,split\na.jpg,1,train\n", "missing 'camid' in 'path,pid,split'; camid may stay empty"),
-        ("path;pid;camid;split\n", "missing 'path', 'pid', 'camid' or 'split' in 'path;pid;camid;split'$"),
+        ("path|pid|camid|split\n", r"missing 'path', 'pid', 'camid' or 'split' in 'path\|pid\|camid\|split'$"),
         ("", "missing 'path', 'pid', 'camid' or 'split' in ''$"),
         ("path,pid,camid,split\n", "lists no images"),
-        ("path,pid,camid,split\na.jpg,x,1,train\n", "line 2: pid must be a whole number, got 'x'"),
+        (
+            "path,pid,camid,split\na.jpg,-1,1,train\na.jpg,x,1,train\n",
+            "line 3: pid must be a whole number, got 'x', or a name on every line, and others have numbers, such as '-1'",
+        ),
+        ("path,pid,camid,split\na.jpg,1.0,1,train\n", "line 2: pid must be a whole number, got '1.0'"),
+        ("path,pid,camid,split\na.jpg,anna,1,train\na.jpg,,1,train\n", "line 3: pid is empty"),
+        ("path,pid,camid,split\na.jpg,1,front,train\na.jpg,1,,train\n", "line 3: camid is empty; give every line of train"),
         ("path,pid,camid,split,track\na.jpg,1,1,train,1_2\n", "line 2: track must be a whole number, got '1_2'"),
         (
             f"path,pid,camid,split\na.jpg,{2**63},1,train\n",

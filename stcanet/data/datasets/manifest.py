@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,11 @@ REQUIRED = ("path", "pid", "camid", "split")
 OPTIONAL = ("track", "frame")
 SPLITS = ("train", "query", "gallery")
 UNKNOWN_CAMERA = -1
+_NAMED = {"pid": 1, "camid": 0}
+"""Columns that may hold names, and the number of the first name: person 0 might be a distractor."""
+_SHOWN = 6  # names in a note
+
+_Row = Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,17 @@ def read_manifest(path: Path) -> ReIDDataset:
     With ``track``, the lines of one split and track are one tracklet, ordered by ``frame`` (without it, as they stand).
     Pid −1 is junk, which is left out. Pid 0 is a person as any other where a train or query line has it, as in data that
     counts people from 0; where only gallery lines have it, they are distractors.
+    A column pid or camid may hold names instead, such as ``anna`` or ``front door``, on every line where it is not empty.
+    They are numbered in sorted order over the whole file, people from 1 and cameras from 0; a note of the data set says how.
+    Names of columns may be in capitals, and columns apart by semicolons, as spreadsheets write them.
 
     Raises:
         DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, only some
-            lines have a camid or track, or the lines of a track disagree.
+            lines have a camid or track, the lines of a track disagree, or a column mixes names and numbers.
     """
-    lines = [line for line in _read_lines(path) if line.pid != JUNK_PID]
+    rows = _read_rows(path)
+    names = {column: _number_names(rows, column, first, path) for column, first in _NAMED.items()}
+    lines = [line for line in (_parse(row, names, path, number) for number, row in rows) if line.pid != JUNK_PID]
     if not lines:
         raise DataError(f"{path} lists no images")
     tracklets = any(line.track is not None for line in lines)
@@ -58,7 +68,8 @@ def read_manifest(path: Path) -> ReIDDataset:
     for group in groups.values():
         splits[group[0].split].append(_sample(group, path))
     train, query, gallery = (tuple(splits[split]) for split in SPLITS)
-    return ReIDDataset(path.stem, path, train, query, gallery, tracklets)
+    notes = tuple(_note(column, numbers) for column, numbers in names.items() if numbers)
+    return ReIDDataset(path.stem, path, train, query, gallery, tracklets, notes=notes)
 
 
 def _sample(group: list[_Line], manifest: Path) -> Sample:
@@ -80,32 +91,69 @@ def _check_cameras(path: Path, lines: Sequence[_Line], splits: str) -> None:
         raise DataError(f"{path} line {unknown[0].number}: camid is empty; give every line of {splits} a camid, or none")
 
 
-def _read_lines(path: Path) -> list[_Line]:
+def _read_rows(path: Path) -> list[tuple[int, _Row]]:
+    """The number of each line, and what its columns hold."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")
+            columns = [column.strip().lower() for column in reader.fieldnames or []]
+            reader.fieldnames = columns
             if missing := [column for column in REQUIRED if column not in columns]:
                 header = f"'{','.join(REQUIRED)}[,{','.join(OPTIONAL)}]'"
                 hint = "; camid may stay empty where cameras are not known" if missing == ["camid"] else ""
                 found = ",".join(columns)[:80]
                 raise DataError(f"{path}: expected the columns {header}, missing {quote_choices(missing)} in '{found}'{hint}")
-            return [_parse(row, path, reader.line_num) for row in reader]
+            return [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
 
 
-def _parse(row: dict[str, str | None], manifest: Path, line: int) -> _Line:
+def _number_names(rows: Sequence[tuple[int, _Row]], column: str, first: int, manifest: Path) -> dict[str, int]:
+    """Numbers of the names in a column, in sorted order; empty where it holds none.
+
+    One name among numbers is more likely a slip, for which −1 and 0 must not lose their meaning.
+    """
+    texts = [(line, text) for line, row in rows if (text := (row[column] or "").strip())]
+    named = [(line, text) for line, text in texts if _is_name(text)]
+    if 0 < len(named) < len(texts):
+        number = next(text for _, text in texts if not _is_name(text))
+        raise DataError(
+            f"{manifest} line {named[0][0]}: {column} must be a whole number, got '{named[0][1]}', or a name on every line, "
+            f"and others have numbers, such as '{number}'"
+        )
+    return {name: first + place for place, name in enumerate(sorted({text for _, text in named}))}
+
+
+def _is_name(text: str) -> bool:
+    """Whether it is no number of any kind: 1.0 is what some programs make of the person 1, and nan of nobody."""
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return False
+
+
+def _note(column: str, numbers: Mapping[str, int]) -> str:
+    listed = [f"{number} is {name}" for name, number in numbers.items()]
+    shown = listed if len(listed) <= _SHOWN else [*listed[: _SHOWN - 1], "…", listed[-1]]
+    return f"{column} holds names, which are numbered in sorted order: {', '.join(shown)}"
+
+
+def _parse(row: _Row, names: Mapping[str, Mapping[str, int]], manifest: Path, line: int) -> _Line:
     split = (row["split"] or "").strip()
     if split not in SPLITS:
         raise DataError(f"{manifest} line {line}: split must be {quote_choices(SPLITS)}, got '{split}'")
     image = manifest.parent / (row["path"] or "").strip()
     if not image.is_file():
         raise DataError(f"{manifest} line {line}: there is no image {image}")
-    pid = _integer(row["pid"], "pid", manifest, line)
+    pid, camid = (
+        names[column].get((row[column] or "").strip()) if names[column] else _integer(row[column], column, manifest, line)
+        for column in _NAMED
+    )
     if pid is None:
         raise DataError(f"{manifest} line {line}: pid is empty")
-    camid = _integer(row["camid"], "camid", manifest, line)
     if camid is not None and camid < UNKNOWN_CAMERA:
         raise DataError(f"{manifest} line {line}: camid must be 0 or more, or empty where it is unknown, got {camid}")
     track, frame = (_integer(row.get(column), column, manifest, line) for column in OPTIONAL)
