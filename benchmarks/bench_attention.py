@@ -13,7 +13,7 @@ import gc
 import statistics
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from provenance import add_out, environment, nothing_measured, write_result
@@ -25,7 +25,7 @@ from stcanet.config.model import Attention
 from stcanet.model import fused
 from stcanet.model.mixing import channel_mix, part_relation
 from stcanet_runtime import cuda
-from stcanet_runtime.errors import BackendError
+from stcanet_runtime.errors import StcanetError
 
 RELATIONS = {"image": (64, 4, 256), "video, T = 4": (32, 16, 256), "video, T = 8": (32, 32, 256)}
 SHAPES = {"image, stage 2": (64, 512, 512), "image, stage 3": (64, 1024, 128), "video, T = 4": (32, 2048, 512)}
@@ -36,6 +36,7 @@ LARGEST_ERROR = {"bf16": 1e-2, "fp16": 1e-2, "fp32": 1e-5, "tf32": 1e-3}
 BUSY_CYCLES = 10_000_000
 """Some 5 ms, several times what PyTorch takes to launch a call and its gradient."""
 Mix = Callable[[Tensor], Tensor]
+Row = TypeVar("Row")
 
 
 def main() -> None:
@@ -66,11 +67,11 @@ def main() -> None:
         raise SystemExit("failed or not precise enough: " + "; ".join(problems))
 
 
-def attempt(what: str, problems: list[str], measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def attempt(what: str, problems: list[str], measure: Callable[[], list[Row]]) -> list[Row]:
     """The rows of a measurement; none, and a problem more, where it fails."""
     try:
         return measure()
-    except (RuntimeError, BackendError) as error:
+    except (RuntimeError, StcanetError) as error:
         problems.append(f"{what}: {' '.join(str(error).split())[:200]}")
         print(problems[-1])
         return []
@@ -195,6 +196,7 @@ def memory(mix: Mix, rows: Tensor, grad: Tensor) -> dict[str, float]:
     """Peak MiB beyond what was there."""
     found = {}
     for name, call in (("forward_mib", lambda: forward(mix, rows)), ("both_mib", lambda: both(mix, rows, grad))):
+        call()  # the first of a kind compiles
         gc.collect()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -4,7 +4,8 @@
     python benchmarks/bench_model.py --device cpu --presets stcanet-tiny --batch 8     # to try it out
 
 Images are random and already on the device, so this is the network alone: forward, losses, backward and optimiser as `train`
-does them, then the embedding of images. Implementations that cannot run are said and left out.
+does them, then the embedding of images. Implementations that cannot run are said and left out. What fails is said, the rest
+measured, and it ends with an error.
 """
 
 from __future__ import annotations
@@ -13,14 +14,16 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
+from bench_attention import attempt
 from bench_training import synchronise
 from provenance import add_out, environment, nothing_measured, write_result
 from turns import in_turns
 
-from stcanet.config import make_config
+from stcanet.config import TrainConfig, make_config
 from stcanet.config.model import Attention
 from stcanet.engine.batches import Batch
 from stcanet.engine.devices import resolve_device
@@ -48,41 +51,57 @@ def main() -> None:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     facts = {"device": name, "steps": options.steps, "repeats": options.repeats}
     report: dict[str, Any] = {"benchmark": "model", "environment": environment("torch"), **facts, "rows": []}
+    problems: list[str] = []
     for preset in options.presets:
-        report["rows"] += compare(preset, device, options)
+        report["rows"] += attempt(preset, problems, partial(compare, preset, device, options, problems))
         write_result(options.out, "model_gpu", report)  # what comes after may fail
+    if problems:
+        raise SystemExit("failed: " + "; ".join(problems))
 
 
-def compare(preset: str, device: torch.device, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """A row for each implementation, in turns."""
+def compare(preset: str, device: torch.device, options: argparse.Namespace, problems: list[str]) -> list[dict[str, Any]]:
+    """A row for each implementation and call, in turns; `problems` gets what fails."""
     config = make_config({"data": "none, it is random", "preset": preset, "backbone_weights": "none", "device": str(device)})
     count, model = options.batch or config.identities * config.instances, config.model_config
     shape = (count, *((model.clip_length,) if model.clip_length else ()), 3, model.height, model.width)
     batch = Batch(torch.rand(shape, device=device), torch.arange(count, device=device) // config.instances)
-    tasks: dict[tuple[str, str], Callable[[], object]] = {}
-    peaks: dict[tuple[str, str], float] = {}
-    precision = "fp32"
+    tasks: dict[tuple[str, str], Task] = {}
     for attention in ATTENTION:
-        learner = Learner(build_model(preset, IDENTITIES, attention=attention), config, device)
-        learner.begin_epoch(1)
-        precision = "bf16" if learner.autocast else "fp32"
-        calls = {
-            "training": lambda learner=learner: learner.step(batch, 1, 0, 1),
-            "inference": lambda learner=learner: infer(learner, batch),
-        }
-        try:
-            peaks |= {(attention, what): peak(call, device) for what, call in calls.items()}
-        except BackendError as error:
-            print(f"  {attention}: {error}")
-            continue
-        tasks |= {(attention, what): call for what, call in calls.items()}
-    rates = in_turns(tasks, options.repeats, lambda task: count * options.steps / seconds(task, device, options.steps))
+        start = partial(prepare, preset, attention, config, device, batch)
+        tasks |= {(attention, task.what): task for task in attempt(f"{preset}, {attention}", problems, start)}
+    rates = in_turns(tasks, options.repeats, lambda task: count * options.steps / seconds(task.call, device, options.steps))
     rows = []
     for (attention, what), found in rates.items():
-        figures = {"per_second": statistics.median(found), "peak_mib": peaks[attention, what]}
-        rows.append({"preset": preset, "shape": shape, "precision": precision, "what": what, "attention": attention, **figures})
-        print(f"{preset} {list(shape)} {precision} {what:9} {attention:6} {figures['per_second']:10.1f} /s", flush=True)
+        task, rate = tasks[attention, what], statistics.median(found)
+        facts = {"preset": preset, "shape": shape, "precision": task.precision, "what": what, "attention": attention}
+        rows.append({**facts, "per_second": rate, "peak_mib": task.peak_mib})
+        print(f"{preset} {list(shape)} {task.precision} {what:9} {attention:6} {rate:10.1f} /s", flush=True)
     return rows
+
+
+class Task(NamedTuple):
+    """A call that ran, and its memory."""
+
+    what: str
+    call: Callable[[], object]
+    precision: str
+    peak_mib: float
+
+    def __call__(self) -> object:
+        return self.call()
+
+
+def prepare(preset: str, attention: Attention, config: TrainConfig, device: torch.device, batch: Batch) -> list[Task]:
+    """Training and inference with an implementation, warmed up; nothing where it cannot run here."""
+    learner = Learner(build_model(preset, IDENTITIES, attention=attention), config, device)
+    learner.begin_epoch(1)
+    calls = {"training": lambda: learner.step(batch, 1, 0, 1), "inference": lambda: infer(learner, batch)}
+    precision = "bf16" if learner.autocast else "fp32"
+    try:
+        return [Task(what, call, precision, peak(call, device)) for what, call in calls.items()]
+    except BackendError as error:
+        print(f"  {attention}: {error}")
+        return []
 
 
 def infer(learner: Learner, batch: Batch) -> None:

@@ -8,16 +8,20 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import bench_attention
 import bench_gpu_rerank
 import bench_model
 import bench_preprocess
+import numpy as np
 import pytest
+import tables_cuda
 import torch
+from numpy.typing import NDArray
 from provenance import NOTHING_MEASURED
 
+from stcanet.model import mixing
 from stcanet_runtime.backends import gpu_device
 
 FOLDER = Path(bench_attention.__file__).parent
@@ -72,6 +76,63 @@ def test_what_fails_is_a_problem_and_the_rest_is_measured(monkeypatch: pytest.Mo
         torch.set_float32_matmul_precision(before)
     assert (len(reports[0]["relations"]), len(reports[0]["rows"])) == (3, 0)  # first, since it may be the last
     assert len(reports[-1]["rows"]) == 3
+
+
+def test_memory_is_that_of_a_call_that_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("torch.cuda.reset_peak_memory_stats", lambda: said.append("reset"))
+    for name in ("memory_allocated", "max_memory_allocated"):
+        monkeypatch.setattr(f"torch.cuda.{name}", lambda: 0)
+
+    def mix(rows: torch.Tensor) -> torch.Tensor:
+        said.append(f"gradient {torch.is_grad_enabled()}")
+        return rows * 2
+
+    bench_attention.memory(mix, torch.rand(1, 2, 3).requires_grad_(), torch.rand(1, 2, 3))
+    assert said == [f"gradient {grad}" if called else "reset" for grad in (False, True) for called in (True, False, True)]
+
+
+def test_a_model_whose_kernels_fail_leaves_the_figures_of_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_rows: object) -> None:
+        raise RuntimeError("CUDA: launching failed")
+
+    reports: list[dict[str, list[dict[str, object]]]] = []
+    monkeypatch.setattr(mixing, "choose", lambda _rows, attention: "eager" if attention == "auto" else attention)
+    monkeypatch.setattr(mixing.fused, "channel_attention", broken)
+    monkeypatch.setattr(bench_model, "_WARM_UP", 0)
+    monkeypatch.setattr(bench_model, "write_result", lambda _folder, _name, report: reports.append(copy.deepcopy(report)))
+    few = ["--device", "cpu", "--batch", "4", "--steps", "1", "--repeats", "1"]
+    monkeypatch.setattr("sys.argv", ["bench_model", *few, "--presets", "stcanet-tiny"])
+    with pytest.raises(SystemExit, match=r"^failed: stcanet-tiny, fused: CUDA: launching failed$"):
+        bench_model.main()
+    expected = [(attention, what) for attention in ("eager", "sdpa") for what in ("training", "inference")]
+    assert [(row["attention"], row["what"]) for row in reports[-1]["rows"]] == expected
+
+
+def test_times_of_the_gpu_are_kept_when_the_processor_has_no_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rerank(query: NDArray[np.float32], _gallery: object, top: int, backend: str = "auto") -> SimpleNamespace:
+        if backend == "auto" and len(query) > 200:  # the larger one
+            raise KeyboardInterrupt
+        return SimpleNamespace(indices=np.zeros((1, top)), distances=np.zeros((1, top)))
+
+    pool = SimpleNamespace(free_all_blocks=lambda: None, total_bytes=lambda: 0)
+    runtime = SimpleNamespace(getDeviceProperties=lambda _: {"name": b"none"}, runtimeGetVersion=lambda: 13000)
+    cuda = SimpleNamespace(runtime=runtime, Device=lambda: SimpleNamespace(id=0))
+    cupy = SimpleNamespace(asarray=lambda x: x, get_default_memory_pool=lambda: pool, cuda=cuda)
+    reports: list[dict[str, list[dict[str, object]]]] = []
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setattr(gpu_device, "why_not", lambda: None)
+    monkeypatch.setattr(bench_gpu_rerank.gpu, "neighbours", lambda *_, **__: None)
+    monkeypatch.setattr(bench_gpu_rerank, "rerank", rerank)
+    monkeypatch.setattr(bench_gpu_rerank, "write_result", lambda _folder, _name, made: reports.append(copy.deepcopy(made)))
+    monkeypatch.setattr("sys.argv", ["bench_gpu_rerank", "--shrink", "50", "--depth", "16"])
+    with pytest.raises(KeyboardInterrupt):
+        bench_gpu_rerank.main()
+    first, last = reports[-1]["rows"]
+    assert first["equal"] is True
+    assert last["rerank_ms"] >= 0
+    assert "equal" not in last
+    assert [line.split(" | ")[-1] for line in tables_cuda.rerank(reports[-1]) if "none" not in line][-2] == "not compared |"
 
 
 @pytest.mark.parametrize(
