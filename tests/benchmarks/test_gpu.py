@@ -99,7 +99,7 @@ def test_a_model_whose_kernels_fail_leaves_the_figures_of_the_others(monkeypatch
     reports: list[dict[str, list[dict[str, object]]]] = []
     monkeypatch.setattr(mixing, "choose", lambda _rows, attention: "eager" if attention == "auto" else attention)
     monkeypatch.setattr(mixing.fused, "channel_attention", broken)
-    monkeypatch.setattr(bench_model, "_WARM_UP", 0)
+    monkeypatch.setattr(bench_model, "_WARM_UP", 1)
     monkeypatch.setattr(bench_model, "write_result", lambda _folder, _name, report: reports.append(copy.deepcopy(report)))
     few = ["--device", "cpu", "--batch", "4", "--steps", "1", "--repeats", "1"]
     monkeypatch.setattr("sys.argv", ["bench_model", *few, "--presets", "stcanet-tiny"])
