@@ -87,8 +87,9 @@ TORCH = ["torch>=2.8", "torchvision>=0.23"]
 RUNTIME_EXTRAS = {
     # Never in the base: the wheels of onnxruntime and onnxruntime-gpu overwrite each other.
     "cpu": ["onnxruntime>=1.22"],
-    # Not cupy-cuda12x[ctk]: where onnxruntime-gpu runs, most of CUDA's libraries are there, in whatever way they came.
-    "gpu": ["onnxruntime-gpu>=1.22", "cupy-cuda12x>=13"],
+    # Both of CUDA 13, for which onnxruntime-gpu is built from 1.27 on.
+    # Not cupy-cuda13x[ctk]: where onnxruntime-gpu runs, most of CUDA's libraries are there, in whatever way they came.
+    "gpu": ["onnxruntime-gpu>=1.27", "cupy-cuda13x>=13.6"],
     "video": ["av>=14.1"],
     "metrics": ["prometheus-client"],
     "jit": ["numba>=0.61"],

@@ -5,9 +5,10 @@
 #
 # It takes the python3, nvcc and compute-sanitizer of the PATH and installs nothing. Without PART it runs all, what is most
 # telling first; else the build and those that are named, such as the ones that had no time left. Each part runs whatever became
-# of the others. FOLDER, build/gpu-results if none is named, gets the output of each part as it comes and every result as soon as
-# it is there. Where the tree is no checkout, STCANET_COMMIT says what it is. Status 1 if a part failed or measured
-# nothing, and the last lines name it.
+# of the others. FOLDER, build/gpu-results if none is named, gets the output of all parts in log.txt, as it comes, and every result
+# as soon as it is there: five files, as few as some machines give back. Where the tree is no checkout, say what it is, or results
+# say "unknown": STCANET_COMMIT=0123456789ab sh benchmarks/gpu.sh. Status 1 if a part failed or measured nothing, and the last
+# lines name it.
 set -u
 start=$(date +%s) total=${STCANET_GPU_SECONDS:-570} planned=0
 root=$(cd "$(dirname "$0")/.." && pwd) || exit 1
@@ -22,11 +23,11 @@ done
 chosen=${*:+build $*}
 export PYTHONPATH="$root:$root/runtime:$root/export:$root/benchmarks${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 ORT_DISABLE_TELEMETRY=1
 python3 -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' || { echo "error: the torch of $(command -v python3) sees no GPU" >&2; exit 1; }
-failed= idle=
+failed= idle= log=$folder/log.txt
 
 # part NAME SECONDS COMMAND…: the seconds of all parts add up to 570; what one leaves of its own, those after it may take.
 part() {
-    name=$1 log=$folder/$1.txt
+    name=$1
     planned=$((planned + $2))
     due=$((start + planned * total / 570))
     shift 2
@@ -35,19 +36,20 @@ part() {
         *) return ;;
     esac
     begun=$(date +%s)
-    printf '\n== %s\n' "$name"
+    printf '\n== %s\n' "$name" | tee -a "$log"
+    before=$(wc -c <"$log")
     if [ $((due - begun)) -lt 5 ]; then
         echo "== $name: no time left"
         failed="$failed $name"
         return
     fi
-    timeout -s INT -k 5 $((due - begun)) "$@" >"$log" 2>&1 # SIGINT: pytest still tells what has failed
+    timeout -s INT -k 5 $((due - begun)) "$@" >>"$log" 2>&1 # SIGINT: pytest still tells what has failed
     case $? in
         0) ;;
         77) idle="$idle $name" ;; # NOTHING_MEASURED of provenance.py
         *) failed="$failed $name" ;;
     esac
-    tail -n 20 "$log"
+    tail -c "+$((before + 1))" "$log" | tail -n 20
     echo "== $name: $(($(date +%s) - begun)) s"
 }
 

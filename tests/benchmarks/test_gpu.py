@@ -189,13 +189,19 @@ def test_gpu_sh_names_the_parts_that_failed_or_measured_nothing(
     assert (done.returncode, done.stderr) == (int(bool(last)), "")
     assert done.stdout.splitlines()[-1 - len(last) :] == [f"all output: {tmp_path / 'made/here'}", *last]
     assert [line.split()[1].strip(":") for line in done.stdout.splitlines() if line.endswith(" s")] == PARTS
-    assert "ran bench_model.py" in (tmp_path / "made/here/model.txt").read_text().replace("benchmarks/", "")
+    told = (tmp_path / "made/here/log.txt").read_text().replace("benchmarks/", "")
+    assert "ran bench_model.py" in told
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("==")] == PARTS
+    assert [line.split()[0] for line in done.stdout.splitlines() if "bench_model.py" in line] == [
+        "ran"
+    ]  # not again by later parts
 
 
 def test_gpu_sh_runs_the_parts_that_are_named_in_all_the_time_there_is(tmp_path: Path) -> None:
     done = run_gpu_sh(tmp_path, {}, "out", "racecheck", "retrieval-tests")
     assert (done.returncode, done.stderr) == (0, "")
-    assert {path.stem for path in (tmp_path / "out").glob("*.txt")} == {"build", "racecheck", "retrieval-tests"}
+    told = (tmp_path / "out/log.txt").read_text()
+    assert [line.split()[1] for line in told.splitlines() if line.startswith("==")] == ["build", "retrieval-tests", "racecheck"]
     done = run_gpu_sh(tmp_path, {}, "out", "racechecks")
     assert (done.returncode, done.stderr) == (2, f"error: no part 'racechecks'; there are {' '.join(PARTS)}\n")
 

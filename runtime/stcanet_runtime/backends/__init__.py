@@ -198,7 +198,10 @@ _PROBES: dict[str, Callable[[], str | None]] = {
 }
 _HINTS = {
     "compiled": "install a C++17 compiler and reinstall with STCANET_KERNELS=require",
-    "gpu": "install CuPy for the CUDA that is here, such as pip install 'cupy-cuda12x[ctk]', on a machine with an NVIDIA GPU",
+    "gpu": (
+        "install CuPy for the CUDA that is here, such as pip install 'cupy-cuda13x[ctk]', or 12x for drivers older than 580, "
+        "on a machine with an NVIDIA GPU"
+    ),
 }
 _MODULES = {"numpy": "numpy_"}  # a module called numpy would hide NumPy from readers
 
