@@ -1,4 +1,4 @@
-"""Ctrl-C ends a call into the C++ kernels between two units of its work, and not when all of it is done."""
+"""Ctrl-C ends a call into the C++ kernels between two units of its work, and not when all of it is done; and one into Numba."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stcanet_runtime.backends import reference
+from stcanet_runtime.backends import jit_kreciprocal, reference
 
 SCRATCH = 1 << 20
 THREADS = 2
@@ -108,6 +108,15 @@ def test_a_signal_ends_the_call(name: str) -> None:
     with pytest.raises(StoppedError):
         deque(map(methodcaller("__call__"), (interrupt, calls()[name], finish)), maxlen=0)
     assert not finished
+
+
+def test_what_a_signal_raises_in_numba_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise SystemError("returned a result with an exception set") from StoppedError()
+
+    monkeypatch.setattr("stcanet_runtime.backends.jit_kreciprocal._compile_smallest", lambda: interrupted)
+    with pytest.raises(StoppedError):
+        jit_kreciprocal.smallest(np.ones((2, 3), np.float32), 1)
 
 
 @pytest.mark.usefixtures("compiled", "handled")

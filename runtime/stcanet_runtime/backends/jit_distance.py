@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from stcanet_runtime.backends.jit_kreciprocal import njit
+from stcanet_runtime.backends.jit_kreciprocal import call, njit
 from stcanet_runtime.backends.reference_distance import PARTIALS
 
 
@@ -115,7 +115,7 @@ def select(*arguments: Any) -> None:
         arguments: query [Q, D], gallery [G, D], squared lengths [Q + G], keys, limits [R], start, whether cosine, and what is
             written: distances and indices [Q, K].
     """
-    _compile_select()(*arguments)
+    call(_compile_select(), *arguments)
 
 
 @cache
@@ -146,7 +146,7 @@ def select_joint(*arguments: Any) -> None:
         arguments: query [Q, D], gallery [G, D], squared lengths [Q + G], keys [R, Q + G], limits [R], limits [R] from which on
             a row may be the farthest, start, whether cosine, and what is written: a tuple like `Neighbours`.
     """
-    _compile_select_joint()(*arguments)
+    call(_compile_select_joint(), *arguments)
 
 
 @cache
@@ -167,4 +167,4 @@ def measure_pairs(*arguments: Any) -> None:
     Args:
         arguments: query [Q, D], gallery [G, D], rows and columns [P], whether cosine, and what is written: distances [P].
     """
-    _compile_pairs()(*arguments)
+    call(_compile_pairs(), *arguments)

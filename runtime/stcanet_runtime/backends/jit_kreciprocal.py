@@ -23,6 +23,16 @@ def njit(function: Callable[..., Any]) -> Any:
     return compiler(nogil=True)(function)
 
 
+def call(compiled: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a compiled function. What a signal raises as it ends, such as Ctrl-C, comes from Numba as the cause of an error."""
+    try:
+        return compiled(*arguments)
+    except SystemError as error:  # "… returned a result with an exception set"
+        if error.__cause__ is None:
+            raise
+        raise error.__cause__ from None
+
+
 def _reciprocal(lists: Any) -> Any:
     """Members [N, K] of the lists that have the row in their own, packed to the left, and how many they are [N]."""
     total, places = lists.shape
@@ -78,7 +88,7 @@ def _compile_expand() -> Any:
 
 def expand(neighbours: NDArray[np.int32], half: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """The expanded k-reciprocal sets; arguments and result as `reference.expand`."""
-    indptr, indices = _compile_expand()(neighbours, np.ascontiguousarray(neighbours[:, : half + 1]))
+    indptr, indices = call(_compile_expand(), neighbours, np.ascontiguousarray(neighbours[:, : half + 1]))
     return indptr, indices
 
 
@@ -119,7 +129,7 @@ def average(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], neighbours: NDArray[np.int32]
 ) -> Sparse:
     """Mean of the sparse rows of each row's neighbours; arguments and result as `reference.average`."""
-    starts, columns, means = _compile_average()(indptr, indices, values, neighbours)
+    starts, columns, means = call(_compile_average(), indptr, indices, values, neighbours)
     return starts, columns, means
 
 
@@ -186,7 +196,7 @@ def overlaps(
 ) -> Sparse:
     """Overlap of the rows of queries with those of the gallery; arguments and result as `reference.overlaps`."""
     stop = num_query if stop is None else stop
-    rows, columns, shared = _compile_overlaps()(indptr, indices, values, num_query, start, stop)
+    rows, columns, shared = call(_compile_overlaps(), indptr, indices, values, num_query, start, stop)
     return rows, columns, shared
 
 
@@ -211,7 +221,7 @@ def _compile_blend() -> Any:
 
 def blend(dense: NDArray[np.float32], nearness: Sparse, farthest: NDArray[np.float32], power: int, lambda_value: float) -> None:
     """Turn distances into final distances, in place; arguments as `reference.blend`."""
-    _compile_blend()(dense, *nearness, farthest, power, lambda_value)
+    call(_compile_blend(), dense, *nearness, farthest, power, lambda_value)
 
 
 @cache
@@ -231,5 +241,5 @@ def _compile_smallest() -> Any:
 def smallest(values: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """The k smallest values of each row; arguments and result as `reference.smallest`."""
     result = np.empty((len(values), k), np.float32), np.empty((len(values), k), np.int32)
-    _compile_smallest()(values, kth_bound(values, k), *result)
+    call(_compile_smallest(), values, kth_bound(values, k), *result)
     return result
