@@ -944,6 +944,19 @@ def test_a_link_that_leads_elsewhere_is_noticed(filled: Gallery, path: Path, tmp
             gallery.stats()
 
 
+def test_a_second_name_of_the_file_is_not_written(filled: Gallery, path: Path, tmp_path: Path) -> None:
+    filled.close()
+    (tmp_path / "second").hardlink_to(path)
+    for name in (path, tmp_path / "second"):
+        with pytest.raises(GalleryError, match="it has two names, that is a hard link"):
+            Gallery.open(name)
+        with Gallery.open(name, read_only=True) as reader:
+            assert reader.stats()["entries"] == 60
+    (tmp_path / "second").unlink()
+    with Gallery.open(path) as writer:
+        assert writer.enrol(make_people()[0][:1], "late") == [61]
+
+
 def test_a_closed_gallery_says_so(filled: Gallery) -> None:
     x, _ = make_people()
     filled.close()

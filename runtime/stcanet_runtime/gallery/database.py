@@ -106,6 +106,8 @@ class Opened:
             self._check_log(timeout)
             self.connection = self._open(timeout)
             undo.callback(self.connection.close)
+            if not read_only:
+                _check_one_name(path, self.place)
             self._follow()
             undo.pop_all()
 
@@ -291,6 +293,16 @@ def _log_size(path: Path) -> int:
         return sidecars(path)[1].stat().st_size
     except FileNotFoundError:
         return 0
+
+
+def _check_one_name(path: Path, place: Path) -> None:
+    """SQLite keeps a log beside each name of a file, and reads one: what others write by a second name would be lost."""
+    end = time.monotonic() + _LAST_WAIT
+    while place.stat().st_nlink > 1:
+        if time.monotonic() >= end:  # for a moment one that is made has two
+            hint = "remove its other name, or copy it and take the copy"
+            raise GalleryError(path, "it has two names, that is a hard link, by each of which it could be written", hint)
+        time.sleep(_PAUSE)
 
 
 def _check_is_file(path: Path) -> None:
