@@ -1,4 +1,4 @@
-// A search of a few queries, for which packing the gallery would cost more than it saves.
+// A search of some queries, for which packing the gallery would cost more than it saves.
 #pragma once
 
 #include "stcanet/topk.hpp"

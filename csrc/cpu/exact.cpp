@@ -23,13 +23,13 @@ struct Float64 {
 
 double dot(const float* x, const float* y, std::size_t n) {
     double result;
-    sum<Times, Float64>(x, y, n, &result);  // products are exact: 24 + 24 bits fit into 53
+    sum<Times, Float64, 1, 1, false>(x, n, y, n, n, &result);  // products are exact: 24 + 24 bits fit into 53
     return result;
 }
 
 double squared_distance(const float* x, const float* y, std::size_t n) {
     double result;
-    sum<SquaredDifference, Float64>(x, y, n, &result);
+    sum<SquaredDifference, Float64, 1, 1, false>(x, n, y, n, n, &result);
     return result;
 }
 

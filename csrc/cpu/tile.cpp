@@ -91,9 +91,11 @@ std::size_t scan(const ScanRow& row, std::uint32_t* hits) {
     return count;
 }
 
+template <std::size_t kVectors>
 struct Float32 {
     using Real = float;
-    static constexpr std::size_t kPartials = kQuickPartials;
+    static constexpr std::size_t kPartials = kVectors * kLanes;
+    static_assert(kPartials >= kQuickPartials);
     typedef float Wide __attribute__((vector_size(kLanes * sizeof(float))));
 
     static Wide load(const float* x) { return *reinterpret_cast<const Floats*>(x); }
@@ -116,24 +118,34 @@ struct Float32 {
     static float value(std::uint16_t x) { return widened(x); }
 };
 
-template <typename Term>
-void sum_row(const float* x, const Features& y, std::size_t j, float* sums) {
-    if (y.half != nullptr)
-        sum<Term, Float32>(x, y.half + j * y.cols, y.cols, sums);
-    else
-        sum<Term, Float32>(x, y.data + j * y.cols, y.cols, sums);
+// Of kX queries with kY rows: enough sums, of enough vectors, that their chains hide the latency of an addition.
+template <typename Term, std::size_t kX, std::size_t kY, bool kSquares, typename Element>
+void sum_rows(const float* x, const Element* y, std::size_t step, std::size_t n, QuickSums& sums, std::size_t first) {
+    constexpr std::size_t width = kX + kSquares;
+    float found[kY][width];
+    sum<Term, Float32<kX == 1 ? 4 : 1>, kX, kY, kSquares>(x, n, y, step, n, &found[0][0]);
+    for (std::size_t b = 0; b < kY; ++b) {
+        for (std::size_t a = 0; a < kX; ++a) sums.pairs[first + b][a] = found[b][a];
+        if (kSquares) sums.squares[first + b] = found[b][width - 1];
+    }
 }
 
-QuickDots quick_dots(const float* x, const Features& y, std::size_t j) {
-    float sums[2];
-    sum_row<ProductAndSquare>(x, y, j, sums);
-    return {sums[0], sums[1]};
+template <typename Term, bool kSquares>
+void quick(const float* x, std::size_t queries, const Features& y, std::size_t j, std::size_t next, QuickSums& sums) {
+    const std::size_t n = y.cols, step = (next - j) * n;
+    const auto look = [&](const auto* rows) {
+        if (queries == 1)
+            for (std::size_t b = 0; b < kQuickRows; ++b)  // one after another: reading them is nearly all the time
+                sum_rows<Term, 1, 1, kSquares>(x, rows + j * n + b * step, step, n, sums, b);
+        else
+            sum_rows<Term, kQuickQueries, kQuickRows, kSquares>(x, rows + j * n, step, n, sums, 0);
+    };
+    y.half != nullptr ? look(y.half) : look(y.data);
 }
 
-float quick_squared_distance(const float* x, const Features& y, std::size_t j) {
-    float result;
-    sum_row<SquaredDifference>(x, y, j, &result);
-    return result;
+void quick_dots(const float* x, std::size_t queries, const Features& y, std::size_t j, std::size_t next, bool squares,
+                QuickSums& sums) {
+    squares ? quick<Times, true>(x, queries, y, j, next, sums) : quick<Times, false>(x, queries, y, j, next, sums);
 }
 
 }  // namespace
@@ -143,7 +155,7 @@ void fill_tile(Kernels& table) {
     table.screen = table.accurate;
     table.scan = scan;
     table.quick_dots = quick_dots;
-    table.quick_squared_distance = quick_squared_distance;
+    table.quick_squared_distances = quick<SquaredDifference, false>;
 }
 
 }  // namespace stcanet::STCANET_ISA

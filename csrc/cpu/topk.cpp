@@ -14,7 +14,9 @@ namespace stcanet {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr std::size_t kDirectRows = 13;  // with fewer queries packing the gallery costs more than it saves
+
+// With fewer queries packing the gallery costs more than it saves: the more columns, the later.
+std::size_t direct_rows(std::size_t cols) { return std::min<std::size_t>(8 + cols / 24, 40); }
 
 using Shortlists = std::vector<Nearest>;
 
@@ -51,7 +53,7 @@ void scan_by_keys(const Screen& screen, Groups groups, std::size_t scratch, Shor
 void top_k(Features query, Features gallery, Metric metric, Groups groups, Options options, std::size_t scratch,
            Matrix<float> distances, Matrix<std::int64_t> indices, const Watch& watch) {
     const std::size_t k = std::min(distances.cols, gallery.rows);
-    if (k > 0 && query.rows < kDirectRows) {
+    if (k > 0 && query.rows < direct_rows(query.cols)) {
         search_directly(query, gallery, metric, groups, options, k, distances, indices, watch);
         return;
     }

@@ -91,7 +91,7 @@ void test_halves(const Options& options) {
     options.kernels->widen(halves.data(), halves.size(), floats.data());
     Features gallery{nullptr, rows, cols};
     gallery.half = halves.data();
-    for (const std::size_t q : {3, 20}) {
+    for (const std::size_t q : {1, 3, 20}) {
         const Features queries{floats.data(), q, cols};
         std::vector<float> distances[2] = {std::vector<float>(q * k), std::vector<float>(q * k)};
         std::vector<std::int64_t> indices[2] = {std::vector<std::int64_t>(q * k), std::vector<std::int64_t>(q * k)};
@@ -290,6 +290,7 @@ int main(int argc, char** argv) {
                 test_searches(make_data(130, 4, 2, 3), 65, 7, metric, options);  // ties and copies
                 test_searches(make_data(30, 5, 3, 1), 10, 5, metric, options);   // all the same
                 test_searches(make_data(401, 130, 4, 50), 2, 3, metric, options);
+                test_searches(make_data(2600, 35, 16, 50), 9, 3, metric, options);  // two stripes
                 test_searches(make_data(5, 1, 5, 9), 0, 5, metric, options);
             }
             for (const Metric metric : {Metric::cosine, Metric::euclidean})

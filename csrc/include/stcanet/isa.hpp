@@ -98,12 +98,13 @@ struct Resampling {
                        std::size_t first, std::size_t n, std::uint8_t* const* rgb);
 };
 
-// Sums in float32 with row j of y, which is one array: partial sum l is one chain over the columns l, l +
-// kQuickPartials, ...
-constexpr std::size_t kQuickPartials = 32;
+// A first look at rows of one array that are not packed, in float32: with rows j and next of it, which may be the same.
+// Each sum is of at least kQuickPartials chains.
+constexpr std::size_t kQuickQueries = 4, kQuickRows = 2, kQuickPartials = 4;
 
-struct QuickDots {
-    float product, square;  // sum x * y, sum y * y
+struct QuickSums {
+    float pairs[kQuickRows][kQuickQueries];
+    float squares[kQuickRows];  // of the row with itself, where asked for
 };
 
 struct Kernels {
@@ -118,9 +119,11 @@ struct Kernels {
     double (*dot)(const float* x, const float* y, std::size_t n);               // sum x * y
     double (*squared_distance)(const float* x, const float* y, std::size_t n);  // sum (x - y)^2
 
-    // In float32, for a first look at a row that is not packed; csrc/README.md bounds the error.
-    QuickDots (*quick_dots)(const float* x, const Features& y, std::size_t j);
-    float (*quick_squared_distance)(const float* x, const Features& y, std::size_t j);
+    // Of 1 or kQuickQueries rows of x, one after another; csrc/README.md bounds the error.
+    void (*quick_dots)(const float* x, std::size_t queries, const Features& y, std::size_t j, std::size_t next,
+                       bool squares, QuickSums& sums);
+    void (*quick_squared_distances)(const float* x, std::size_t queries, const Features& y, std::size_t j,
+                                    std::size_t next, QuickSums& sums);
 
     void (*widen)(const std::uint16_t* x, std::size_t n, float* out);  // float16 to float32, exact; finite values only
 
