@@ -103,26 +103,37 @@ void search_directly(Features query, Features gallery, Metric metric, Groups gro
     const std::size_t stripes = std::clamp<std::size_t>(gallery.rows / kMinStripe, 1, most);
     std::vector<Smallest> found(query.rows * stripes, Smallest(k));
     std::vector<SharedBar> bars(query.rows);
+    const auto hidden = [&](std::size_t j) {
+        std::size_t i = 0;
+        while (i < query.rows && groups.hides(i, j)) ++i;
+        return i == query.rows;
+    };
+    const auto search_rows = [&](std::size_t s, const std::size_t (&rows)[kQuickRows], std::size_t count, float* wide) {
+        double scales[kQuickRows];
+        QuickSums sums{};
+        for (std::size_t i = 0; i < query.rows; ++i) {
+            const std::size_t a = i % kQuickQueries;
+            if (a == 0) queries.look(i, gallery, rows[0], rows[count - 1], sums);
+            for (std::size_t b = 0; b < count; ++b) {
+                if (i == 0) scales[b] = queries.scale(sums.squares[b]);
+                const double sum = sums.pairs[b][a] * scales[b];
+                if (groups.hides(i, rows[b]) || (sum > bars[i].get() && sum < kMost)) continue;
+                Smallest& best = found[i * stripes + s];
+                const float* row = kernels.floats(gallery, rows[b], 0, cols, wide);
+                best.offer({queries.measure(i, row), static_cast<std::int32_t>(rows[b])});
+                bars[i].lower(queries.bar(best.limit()));
+            }
+        }
+    };
     const auto search_stripe = [&](std::size_t s) {
         std::vector<float> wide(gallery.half != nullptr ? cols : 0);
+        std::size_t rows[kQuickRows], count = 0;
         const std::size_t end = gallery.rows * (s + 1) / stripes;
-        for (std::size_t j = gallery.rows * s / stripes; j < end; j += kQuickRows) {
-            const std::size_t rows = std::min(kQuickRows, end - j), next = j + rows - 1;
-            double scales[kQuickRows];
-            QuickSums sums{};
-            for (std::size_t i = 0; i < query.rows; ++i) {
-                const std::size_t a = i % kQuickQueries;
-                if (a == 0) queries.look(i, gallery, j, next, sums);
-                for (std::size_t b = 0; b < rows; ++b) {
-                    if (i == 0) scales[b] = queries.scale(sums.squares[b]);
-                    const double sum = sums.pairs[b][a] * scales[b];
-                    if (groups.hides(i, j + b) || (sum > bars[i].get() && sum < kMost)) continue;
-                    Smallest& best = found[i * stripes + s];
-                    const float* row = kernels.floats(gallery, j + b, 0, cols, wide.data());
-                    best.offer({queries.measure(i, row), static_cast<std::int32_t>(j + b)});
-                    bars[i].lower(queries.bar(best.limit()));
-                }
-            }
+        for (std::size_t j = gallery.rows * s / stripes; j < end; ++j) {
+            if (!hidden(j)) rows[count++] = j;  // what is hidden from all is not even read
+            if (count < kQuickRows && (j + 1 < end || count == 0)) continue;
+            search_rows(s, rows, count, wide.data());
+            count = 0;
         }
     };
     parallel_for(stripes, options.threads, search_stripe, watch);
