@@ -73,7 +73,7 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     try:
         facts = read_json(path)
         started, patience = float(facts["started"]), max(max_age, _LONGEST_LOADING) if facts.get("loading") else max_age
-        if facts["boot"] != _boot():
+        if None not in (boots := (facts["boot"], _boot())) and boots[0] != boots[1]:
             return ["the watch is over: the machine has started anew since"]
         now += facts["clock_zero"] - _clock_zero()
         found = [_silence("the watch", float(facts["time"]), started, now, patience)]

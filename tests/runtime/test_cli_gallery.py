@@ -274,6 +274,9 @@ def test_an_export_goes_into_another_gallery_with_all_that_is_known(
             x, ["anna", "0", "-1", "ben"], ["door", None, "yard", None], [1.5, 2, 3, 4], ["t1", None, None, "t4"], metadata
         )
         np.savez(own, embeddings=x[:1].astype(np.float32), paths=["7.jpg"], identities=["carl"])
+        np.savez(
+            tmp_path / "crops.npz", embeddings=x[:1].astype(np.float32), paths=["0001_c2s1_000004_00.jpg"], pids=[1], camids=[1]
+        )
     cli("gallery", "export", site, "-o", file)
     cli("gallery", "create", other, package, "--float16")
     assert cli("gallery", "enrol", other, file)[:2] == (0, f"enrolled 4 of 4 identities; {other} has 4 entries\n")
@@ -283,6 +286,9 @@ def test_an_export_goes_into_another_gallery_with_all_that_is_known(
     options = ("--identity", "eve", "--camera", "hall", "--time", "9", "--meta", "zone=4")
     assert cli("gallery", "enrol", other, file, own, *options)[0] == 0
     assert cli("gallery", "enrol", other, own)[0] == 0
+    for who in ((), ("--identity", "eve")):  # the camera of the crop would be lost
+        code, _, error = cli("gallery", "enrol", other, file, tmp_path / "crops.npz", *who)
+        assert (code, "one after the other" in error) == (1, True)
     with Gallery.open(other) as gallery:
         first, *_, last, carl = gallery.rows()[1][4:]
     assert (first.identity, first.camera, first.time, first.track) == ("eve", "hall", 9.0, "t1")

@@ -41,7 +41,10 @@ def load(
     check_gallery(path, sources, package, read_only=True)
     if unknown is not None and not skip_bad:  # one that is skipped need not tell
         check_names(sources, unknown)
-    return load_sources(sources, package, skip_bad, stored)
+    crops = load_sources(sources, package, skip_bad, stored)
+    if len({entry is None for entry in crops.entries}) > 1:  # what the names of some tell would be lost beside the others
+        raise DataError("what a gallery exported and other crops are enrolled one after the other, not in one call")
+    return crops
 
 
 def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Sequence[Path]) -> list[str]:
@@ -61,8 +64,7 @@ def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Seq
     if by_folder:
         stored = any(map(is_stored, sources))
         return [_folder(path, stored) for path in crops.paths]
-    known = [entry.identity for entry in crops.entries if entry is not None]
-    if len(known) == len(crops.paths):
+    if known := [entry.identity for entry in crops.entries if entry is not None]:
         return known
     if crops.pids is None:
         raise DataError(UNKNOWN)

@@ -209,6 +209,7 @@ class Opened:
         """The number of the last commit by what SQLite makes of file and log; `_DAMAGED` where that is nothing whole."""
         try:
             with closing(_connect(self.place, "mode=ro", timeout)) as connection:
+                _check_version(self._path, connection)
                 _check_schema(self._path, connection)
                 return lineage.read(connection)
         except sqlite3.DatabaseError as error:
@@ -300,7 +301,7 @@ def _check_one_name(path: Path, place: Path) -> None:
     end = time.monotonic() + _LAST_WAIT
     while place.stat().st_nlink > 1:
         if time.monotonic() >= end:  # for a moment one that is made has two
-            hint = "remove its other name, or copy it and take the copy"
+            hint = "close what has it open, and remove its other name"
             raise GalleryError(path, "it has two names, that is a hard link, by each of which it could be written", hint)
         time.sleep(_PAUSE)
 

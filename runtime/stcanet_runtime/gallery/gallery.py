@@ -316,7 +316,7 @@ class Gallery:
             OptionError: An identity that is no name.
             GalleryError: There is no entry of an id.
         """
-        self.store.rename(as_ids(ids, len(ids), "ids").tolist(), check_name(identity, "identity"))
+        self.store.rename(as_ids(list(ids), len(ids), "ids").tolist(), check_name(identity, "identity"))
 
     def rows(self, where: Where = EVERYTHING) -> tuple[Rows, list[Entry]]:
         """Copies of entries and their embeddings, by id."""
