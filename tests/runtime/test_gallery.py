@@ -528,9 +528,9 @@ def test_forgetting_needs_no_temporary_files(path: Path, monkeypatch: pytest.Mon
 
 def open_files() -> set[str]:
     found = set()
-    for number in os.listdir("/proc/self/fd"):
+    for file in Path("/proc/self/fd").iterdir():
         with suppress(OSError):  # that of the folder itself
-            found.add(os.readlink(f"/proc/self/fd/{number}"))  # noqa: PTH115
+            found.add(str(file.readlink()))
     return {name for name in found if "(deleted)" in name}
 
 
