@@ -55,6 +55,7 @@ def list_layouts(
     typer.echo("                 camid from 0, which names and pictures call c1; empty where the camera is not known")
     typer.echo("                 pid -1: junk, left out; pid 0: a distractor if only gallery lines have it, else a person")
     typer.echo("                 pid and camid may be names, such as anna or front door; a note says which number each has")
+    typer.echo("                 (then leave lines of junk out: -1 is no name)")
 
 
 @app.command()
@@ -102,6 +103,7 @@ def _line(layout: Layout) -> str:
 
 
 def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
+    from stcanet_runtime.cli.text import printable
     from stcanet_runtime.wording import counted
 
     kind = ("tracklet", "tracklets") if dataset.tracklets else ("image", "images")
@@ -127,4 +129,4 @@ def _report(dataset: ReIDDataset, findings: list[Finding]) -> str:
     warnings = counted(len(findings) - errors, "kind of warning", "kinds of warning")
     found = f"{counted(errors, 'kind of error', 'kinds of error')}, {warnings}"
     lines.append(found if findings else "nothing wrong was found")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stcanet_runtime.cli.text import printable
 from stcanet_runtime.wording import counted
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class TrainingProgress:
         if "init" in facts:
             self._console.print(f"{'started' if facts['resumed'] else 'starts'} from {facts['init']}", soft_wrap=True)
         for note in (*facts["dataset_notes"], *facts["notes"]):
-            self._console.print(f"note: {note}", soft_wrap=True)
+            self._console.print(printable(f"note: {note}"), soft_wrap=True)
         if facts["resumed"]:
             self._console.print(_describe_resumed(facts["resumed"]), soft_wrap=True)
 

@@ -219,12 +219,12 @@ def test_paths_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
     facts: dict[str, object] = dict.fromkeys(("dataset", "kind", "device", "precision", "images_from"), "")
     facts |= dict.fromkeys(("train_images", "train_identities", "val_queries", "val_gallery"), 0)
     facts["resumed"] = None
-    said = {"init": "runs/[old]/best.pt: all", "dataset_notes": ["runs[/old]"], "notes": ["nothing is held back"]}
+    said = {"init": "runs/[old]/best.pt: all", "dataset_notes": ["runs[/old] \33[2J"], "notes": ["nothing is held back"]}
     TrainingProgress(1).on_start({**facts, **said})
     assert capsys.readouterr().err.splitlines() == [
         ": 0  of 0 identities, no validation; , , images from ",
         "starts from runs/[old]/best.pt: all",
-        "note: runs[/old]",
+        "note: runs[/old] \\x1b[2J",
         "note: nothing is held back",
     ]
 

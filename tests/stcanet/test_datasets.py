@@ -140,18 +140,36 @@ def test_manifest_with_names_as_spreadsheets_write_it(tmp_path: Path) -> None:
     assert dataset.notes[0].endswith("order: 1 is p0, 2 is p1, 3 is p2, 4 is p3, 5 is p4, …, 9 is p8")
 
 
+@pytest.mark.parametrize("names", [("1_2", "1_3"), ("1_2", "x_2"), ("7e1", "a40"), ("Bob", "Nan")])
+def test_names_that_python_reads_as_numbers(tmp_path: Path, names: tuple[str, str]) -> None:
+    lines = [f"a.jpg,{name},,train" for name in names]
+    dataset = load_dataset(manifest(tmp_path, "\n".join(["path,pid,camid,split", *lines])))
+    assert [sample.pid for sample in dataset.train] == [1, 2]
+
+
+def test_columns_that_are_called_alike(tmp_path: Path) -> None:
+    dataset = load_dataset(manifest(tmp_path, "path,pid,PID,camid,split,track,frame,Frame\na.jpg,1,9,0,query,1,0,early\n"))
+    assert dataset.query[0].pid == 1
+    assert load_dataset(manifest(tmp_path, "path;pid;camid;split;remark, notes\na.jpg;7;0;query;none\n")).query[0].pid == 7
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("path,pid,split\na.jpg,1,train\n", "missing 'camid' in 'path,pid,split'; camid may stay empty"),
         ("path|pid|camid|split\n", r"missing 'path', 'pid', 'camid' or 'split' in 'path\|pid\|camid\|split'$"),
+        ("path,PID,Pid,camid,split\n", "expected one column pid, got 2: 'PID' or 'Pid'; rename all but one"),
+        ("path,pid,pid,camid,split\n", "expected one column pid, got 2: 'pid' or 'pid'"),
         ("", "missing 'path', 'pid', 'camid' or 'split' in ''$"),
         ("path,pid,camid,split\n", "lists no images"),
         (
             "path,pid,camid,split\na.jpg,-1,1,train\na.jpg,x,1,train\n",
             "line 3: pid must be a whole number, got 'x', or a name on every line, and others have numbers, such as '-1'",
         ),
+        ("path,pid,camid,split\na.jpg,-1,1,train\na.jpg,x,1,train\n", "such as '-1'; beside names, leave lines of junk out$"),
         ("path,pid,camid,split\na.jpg,1.0,1,train\n", "line 2: pid must be a whole number, got '1.0'"),
+        ("path,pid,camid,split\na.jpg,1E+05,1,train\n", r"line 2: pid must be a whole number, got '1E\+05'"),
+        ("path,pid,camid,split\na.jpg,nan,1,train\na.jpg,7,1,train\n", "line 2: pid must be a whole number, got 'nan'"),
         ("path,pid,camid,split\na.jpg,anna,1,train\na.jpg,,1,train\n", "line 3: pid is empty"),
         ("path,pid,camid,split\na.jpg,1,front,train\na.jpg,1,,train\n", "line 3: camid is empty; give every line of train"),
         ("path,pid,camid,split,track\na.jpg,1,1,train,1_2\n", "line 2: track must be a whole number, got '1_2'"),

@@ -504,13 +504,13 @@ def test_copies_in_what_chooses_a_checkpoint_are_not_in_test(tmp_path: Path) -> 
 
 def test_an_empty_split_is_said_once(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
-    (tmp_path / "crops.csv").write_text("path,pid,camid,split\na.jpg,1,0,train\n")
+    (tmp_path / "crops.csv").write_text("path,pid,camid,split\na.jpg,\33[2J,0,train\n")
     dataset = load_dataset(tmp_path / "crops.csv")
     findings = check_dataset(dataset)
     report = _report(dataset, findings)
     assert report.startswith(f"crops (images), {tmp_path / 'crops.csv'}\n")
     assert "\nwarning: the query split is empty\nwarning: the gallery split" in report
-    assert report.endswith("\n0 kinds of error, 3 kinds of warning")
+    assert report.endswith(": 1 is \\x1b[2J\n0 kinds of error, 4 kinds of warning")
     assert _report(dataset, findings[:1]).endswith("\n0 kinds of error, 1 kind of warning")
 
 

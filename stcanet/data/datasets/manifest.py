@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ SPLITS = ("train", "query", "gallery")
 UNKNOWN_CAMERA = -1
 _NAMED = {"pid": 1, "camid": 0}
 """Columns that may hold names, and the number of the first name: person 0 might be a distractor."""
+_NUMBER = re.compile(r"\d+|.*[-+.].*|nan|NaN|NAN", re.DOTALL)
+"""Of what `float` reads: 1.0 is what some programs make of the person 1, and nan of nobody; 7e1, 1_2 and Nan are names."""
 _SHOWN = 6  # names in a note
 
 _Row = Mapping[str, str | None]
@@ -45,11 +48,12 @@ def read_manifest(path: Path) -> ReIDDataset:
     counts people from 0; where only gallery lines have it, they are distractors.
     A column pid or camid may hold names instead, such as ``anna`` or ``front door``, on every line where it is not empty.
     They are numbered in sorted order over the whole file, people from 1 and cameras from 0; a note of the data set says how.
-    Names of columns may be in capitals, and columns apart by semicolons, as spreadsheets write them.
+    Names of columns may be in capitals, where none has the very name, and columns apart by semicolons, as spreadsheets write
+    them.
 
     Raises:
-        DataError: A column is missing or a value is malformed (the message names the line), an image does not exist, only some
-            lines have a camid or track, the lines of a track disagree, or a column mixes names and numbers.
+        DataError: A column is missing or there twice, a value is malformed (the message names the line), an image does not
+            exist, only some lines have a camid or track, the lines of a track disagree, or a column mixes names and numbers.
     """
     rows = _read_rows(path)
     names = {column: _number_names(rows, column, first, path) for column, first in _NAMED.items()}
@@ -97,8 +101,8 @@ def _read_rows(path: Path) -> list[tuple[int, _Row]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             head = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=";" if ";" in head and "," not in head else ",")
-            columns = [column.strip().lower() for column in reader.fieldnames or []]
+            reader = csv.DictReader(file, delimiter=";" if head.count(";") > head.count(",") else ",")
+            columns = _name_columns(reader.fieldnames or [], path)
             reader.fieldnames = columns
             if missing := [column for column in REQUIRED if column not in columns]:
                 header = f"'{','.join(REQUIRED)}[,{','.join(OPTIONAL)}]'"
@@ -110,6 +114,20 @@ def _read_rows(path: Path) -> list[tuple[int, _Row]]:
         raise DataError(f"cannot read the manifest {path}: {error}") from error
 
 
+def _name_columns(header: Sequence[str], manifest: Path) -> list[str]:
+    """The names of the columns; those that matter as they are called here."""
+    columns = [column.strip() for column in header]
+    for name in (*REQUIRED, *OPTIONAL):
+        found = [place for place, column in enumerate(columns) if column == name]
+        found = found or [place for place, column in enumerate(columns) if column.lower() == name]
+        if len(found) > 1:
+            same = quote_choices([columns[place] for place in found])
+            raise DataError(f"{manifest}: expected one column {name}, got {len(found)}: {same}; rename all but one")
+        for place in found:
+            columns[place] = name
+    return columns
+
+
 def _number_names(rows: Sequence[tuple[int, _Row]], column: str, first: int, manifest: Path) -> dict[str, int]:
     """Numbers of the names in a column, in sorted order; empty where it holds none.
 
@@ -118,21 +136,23 @@ def _number_names(rows: Sequence[tuple[int, _Row]], column: str, first: int, man
     texts = [(line, text) for line, row in rows if (text := (row[column] or "").strip())]
     named = [(line, text) for line, text in texts if _is_name(text)]
     if 0 < len(named) < len(texts):
-        number = next(text for _, text in texts if not _is_name(text))
+        numbers = {text for _, text in texts if not _is_name(text)}
+        number = next(text for _, text in texts if text in numbers)
+        hint = "; beside names, leave lines of junk out" if column == "pid" and numbers == {str(JUNK_PID)} else ""
         raise DataError(
             f"{manifest} line {named[0][0]}: {column} must be a whole number, got '{named[0][1]}', or a name on every line, "
-            f"and others have numbers, such as '{number}'"
+            f"and others have numbers, such as '{number}'{hint}"
         )
     return {name: first + place for place, name in enumerate(sorted({text for _, text in named}))}
 
 
 def _is_name(text: str) -> bool:
-    """Whether it is no number of any kind: 1.0 is what some programs make of the person 1, and nan of nobody."""
+    """Whether it is no number, nor what programs make of one."""
     try:
         float(text)
     except ValueError:
         return True
-    return False
+    return _NUMBER.fullmatch(text) is None
 
 
 def _note(column: str, numbers: Mapping[str, int]) -> str:
