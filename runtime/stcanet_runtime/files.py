@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _STEM = 40
 """Signs of a name in its temporary one: names have at most 255 bytes, and a sign up to four."""
-_LOCK, _FRESH, _OLD = "lock", "fresh", "old"
-"""In a temporary folder: what its process holds, what is written, what it replaces."""
+_LOCK, _FRESH, _OLD, _FULL = "lock", "fresh", "old", "full"
+"""In a temporary folder: what its process holds, what is written, what it replaces, what cannot be replaced."""
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]+)?")
 
 
@@ -152,8 +152,8 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             there before is then kept beside it.
     """
     with temporary_folder(folder) as fresh:
-        if folder.exists():
-            _check_gives_way(folder, fresh.parent)
+        if folder.is_dir() and not folder.is_symlink():
+            _check_gives_way(folder, fresh.with_name(_FULL))
         old = fresh.with_name(_OLD)
         try:
             yield fresh
@@ -165,19 +165,22 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
                 old.rename(folder)
 
 
-def _check_gives_way(folder: Path, beside: Path) -> None:
-    """Raise now, before long work, what renaming `folder` after it would; `beside` it is a folder that is not empty."""
+def _check_gives_way(folder: Path, full: Path) -> None:
+    """Raise now, before long work, what renaming `folder` after it would.
+
+    It is renamed to `full`, made here: a folder that is not empty, which fails, but last of all. It is in another folder, as
+    the place is to which `folder` goes later: that needs the right to write in `folder`, where ``..`` changes.
+    """
     if folder.resolve() in (here := Path.cwd(), *here.parents):
         raise OSError(errno.EBUSY, "the folder in which this program runs cannot be replaced; name one in it", str(folder))
     try:
-        folder.rename(
-            beside
-        )  # which fails, as always where a folder that is not empty is in the way; a mount point fails first
+        (full / _FULL).mkdir(parents=True)
+        folder.rename(full)
     except OSError as error:
         if error.errno == errno.EBUSY:
             raise OSError(errno.EBUSY, "a mount point cannot be replaced; name a folder in it", str(folder)) from error
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
-            raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error
 
 
 @contextmanager

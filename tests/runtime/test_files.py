@@ -176,6 +176,37 @@ def test_a_mount_point_is_refused_before_the_work(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    """To rename it later changes its entry of the folder above. Where root owns it, in a namespace where root is nobody."""
+    code = "import sys, pathlib\nfrom stcanet_runtime.files import replacing_folder\n"
+    code += "with replacing_folder(pathlib.Path(sys.argv[1])): print('working')"
+    folder = tmp_path / "set"
+    folder.mkdir(mode=0o555)
+    command = ["unshare", "--user", sys.executable, "-c", code, folder]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(files.__file__).parents[1])
+    except FileNotFoundError:
+        pytest.skip("needs unshare")
+    if not done.stdout and "Traceback" not in done.stderr:
+        pytest.skip("needs namespaces")
+    assert done.stdout == ""
+    assert done.stderr.splitlines()[-1] == f"PermissionError: [Errno 13] Permission denied: '{folder}'"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights")
+def test_a_link_and_a_file_give_way_to_a_folder(tmp_path: Path) -> None:
+    write_text(tmp_path / "there" / "a.txt", "kept")
+    (tmp_path / "link").symlink_to("there")
+    write_text(tmp_path / "file", "old")
+    for name in ("link", "file"):
+        with replacing_folder(tmp_path / name) as fresh:
+            (fresh / "a.txt").write_text("new")
+        assert (tmp_path / name / "a.txt").read_text() == "new"
+        assert not (tmp_path / name).is_symlink()
+    assert (tmp_path / "there" / "a.txt").read_text() == "kept"
+
+
 def test_an_old_folder_outlives_another_that_comes_between_the_two_renames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
