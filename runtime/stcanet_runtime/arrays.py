@@ -29,12 +29,13 @@ def as_array(x: ArrayLike, name: str) -> NDArray[Any]:
     """
     if isinstance(x, np.ma.MaskedArray) and np.ma.is_masked(x):
         raise ShapeError(f"{name} must have no masked elements, since all are used; fill them first, with .filled(value)")
+    # NumPy does not ask for DLPack by itself, and would make one object of what offers nothing else.
+    by_dlpack = hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
     try:
-        # NumPy does not ask for DLPack by itself, and would make one object of what offers nothing else.
-        by_dlpack = hasattr(x, "__dlpack__") and not hasattr(x, "__array__")
         return np.from_dlpack(x) if by_dlpack else np.asarray(x)  # type: ignore[arg-type]
     except (ValueError, RuntimeError, BufferError) as error:
-        raise ShapeError(f"{name} must be one array: {error}") from None
+        advice = " (of what is on a GPU, give a copy in memory)" if by_dlpack else ""
+        raise ShapeError(f"{name} must be one array: {error}{advice}") from None
 
 
 def as_number(x: Any) -> float:

@@ -51,7 +51,9 @@ def _edges(xyxy: ArrayLike) -> Float64Array:
     """Boxes [N, 4] as they are given; raises as `clip_boxes`."""
     try:
         array = as_array(xyxy, "boxes [N, 4]")
-    except (TypeError, OverflowError) as error:  # what lies on a GPU; integers that no float holds
+        if array.dtype.kind == "O":  # some columns of a table of numbers and names; None becomes NaN
+            array = array.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:  # what lies on a GPU; no numbers; integers that no float holds
         raise ShapeError(f"boxes must be numbers [N, 4]: x1, y1, x2, y2; {error}") from None
     if array.size == 0:
         return np.zeros((0, 4))  # an empty list has no second axis

@@ -125,6 +125,8 @@ def test_boxes_are_cut_and_rounded() -> None:
     boxes, valid = clip_boxes([[-5, -5, 1e30, 1e30], [1.4, 1.5, 3.4, 3.5], [9.4, 0, 10, 1]], 30, 40)
     assert boxes.tolist() == [[0, 0, 40, 30], [1, 2, 3, 4], [9, 0, 10, 1]]
     assert valid.all()
+    table = np.array([["anna", 1, 2.5, 3, None], ["ben", *range(1, 5)]], dtype=object)
+    assert clip_boxes(table[:, 1:], 30, 40)[1].tolist() == [False, True]
     assert clip_boxes(np.zeros((0, 4)), 30, 40)[0].shape == clip_boxes([], 30, 40)[0].shape == (0, 4)
 
 
@@ -138,6 +140,8 @@ NO_BOXES = [
     [[0, 0, 10**400, 5]],
     [[0.5, 0, 10**400, 5]],
     np.array([[0, 0, 5 + 1j, 5]]),
+    np.array([[0, 0, 5 + 1j, 5]], dtype=object),
+    np.array([["anna", 0, 5, 5]], dtype=object),
     np.ma.masked_greater([[0, 0, 5, 5]], 4),
 ]
 

@@ -88,6 +88,10 @@ class Withheld:
 def test_tensors_of_other_libraries() -> None:
     expected = search(QUERY, GALLERY, 2)
     assert search(Exporter(QUERY), GALLERY, 2).indices.tolist() == expected.indices.tolist()  # type: ignore[arg-type]
+    on_gpu = Exporter(QUERY)
+    on_gpu.__dlpack__ = Withheld(BufferError("no")).__array__
+    with pytest.raises(ShapeError, match=r"query must be one array: .* \(of what is on a GPU, give a copy in memory\)"):
+        search(on_gpu, GALLERY)  # type: ignore[arg-type]
     for error in (RuntimeError("use detach()"), TypeError("no bfloat16")):
         with pytest.raises(ShapeError, match=rf"query .* array: {re.escape(str(error))}"):
             search(Withheld(error), GALLERY)
