@@ -52,7 +52,8 @@ class PartMaps:
             names = [f"block{index}" for index in range(len(STAGES))]
             arrays = read_npz(path, ("images", *names), _MOST_BYTES)
             images = tuple(Path(str(name)) for name in arrays["images"])
-            blocks = tuple(arrays[name].astype(np.float32) for name in names if name in arrays)
+            found = names[: len(arrays) - 1]  # of a gap, one is a KeyError
+            blocks = tuple(arrays[name].astype(np.float32) for name in found)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path} holds no part maps: {error}") from error
         if any(maps.ndim != 4 or len(maps) != len(images) for maps in blocks):

@@ -383,11 +383,13 @@ def test_part_maps_are_kept_once_and_read_back(
     np.savez_compressed(tmp_path / "large.npz", images=np.array(["a.png"]), block0=np.zeros((1, 4, 2**8, 2**8), np.uint8))
     monkeypatch.setattr("stcanet.engine.part_maps._MOST_BYTES", 2**16)
     np.savez(tmp_path / "other.npz", block0=np.zeros((1, 4, 2, 2)))
+    np.savez(tmp_path / "gap.npz", images=np.array(["a.png"]), block1=np.zeros((1, 4, 2, 2)))
     for name, reason in (
         ("no", ""),
         ("none", "No such file"),
         ("large", "at most 65,536 are allowed"),
         ("other", "images"),
+        ("gap", "block0"),
     ):
         with pytest.raises(DataError, match=rf"{name}\.npz holds no part maps: .*{reason}"):
             PartMaps.load(tmp_path / f"{name}.npz")
