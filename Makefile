@@ -53,10 +53,11 @@ cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
 gpu-test: cuda  ## tests that need a GPU, and only those
 	$(BIN)/python -m pytest -m gpu
 
-# CuPy for the CUDA of PyTorch, whose libraries both take; without it some parts measure nothing, and are named.
+# CuPy for the CUDA of PyTorch, whose libraries both take; without it, or without CUDA there, some parts measure nothing, and are named.
 # Where nothing can be installed: sh benchmarks/gpu.sh, with the python3 that is there.
 gpu-bench: $(READY)  ## test, check memory and races, and measure the CUDA kernels on a GPU, in under ten minutes
-	-$(BIN)/python -m pip install --quiet "cupy-cuda$$($(BIN)/python -c 'import torch; print(str(torch.version.cuda).split(".")[0])')x"
+	-cuda=$$($(BIN)/python -c 'import torch; print((torch.version.cuda or "").split(".")[0])') && \
+	{ test -z "$$cuda" || $(BIN)/python -m pip install --quiet "cupy-cuda$${cuda}x"; }
 	PATH="$(abspath $(BIN)):$$PATH" sh benchmarks/gpu.sh
 
 $(READY): setup.py pyproject.toml CMakeLists.txt $(shell find csrc -type f)
