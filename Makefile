@@ -53,7 +53,7 @@ cuda: $(READY)  ## compile the CUDA kernels; needs nvcc, no GPU
 gpu-test: cuda  ## tests that need a GPU, and only those
 	$(BIN)/python -m pytest -m gpu
 
-# CuPy for the CUDA of PyTorch, whose libraries both take; without it, or without CUDA there, some parts measure nothing, and are named.
+# CuPy for the CUDA of PyTorch, whose libraries both take; without it (or CUDA) some parts measure nothing, and are named.
 # Where nothing can be installed: sh benchmarks/gpu.sh, with the python3 that is there.
 gpu-bench: $(READY)  ## test, check memory and races, and measure the CUDA kernels on a GPU, in under ten minutes
 	-cuda=$$($(BIN)/python -c 'import torch; print((torch.version.cuda or "").split(".")[0])') && \
