@@ -43,20 +43,17 @@ struct Share {
           any(warp * S::kPer < S::kSquares) {}
 };
 
-// Tensor cores cut off, where float32 rounds, each time that they add to a sum. Where float32 accuracy is wanted, their
-// sums are short, and what they come to is added as float32 is: for columns every tile, for depth every kRun.
-template <class E>
-constexpr bool sums_are_short = std::is_same_v<E, Tf32x3>;
-constexpr int kRun = 128;
-
-// total += sums, and the sums begin anew.
-template <int Count>
-STCANET_DEVICE void move_sums(Square (&total)[Count], Square (&sums)[Count]) {
-    STCANET_UNROLL
-    for (int i = 0; i < Count; ++i) STCANET_UNROLL
-    for (int e = 0; e < 8; ++e) {
-        total[i].sums[e] += sums[i].sums[e];
-        sums[i].sums[e] = 0.0F;
+// sums += a · b. Tensor cores cut off, where float32 rounds, each time that they add to a sum: where float32 accuracy
+// is wanted, every step begins at zero, and what it comes to is added as float32 is.
+template <class Exec, class E>
+STCANET_DEVICE void add_products(Exec& exec, E, Square& sums, const Fragment& a, const Fragment& b) {
+    if constexpr (std::is_same_v<E, Tf32x3>) {
+        Square step = {};
+        multiply(exec, E{}, step, a, b);
+        STCANET_UNROLL
+        for (int e = 0; e < 8; ++e) sums.sums[e] += step.sums[e];
+    } else {
+        multiply(exec, E{}, sums, a, b);
     }
 }
 
@@ -65,33 +62,16 @@ template <class Exec, class E, class S>
 STCANET_DEVICE void add_mixed(Exec& exec, Square (&mixed)[S::kDown][S::kAcross], Tile<E, S::kCols> weights,
                               Tile<E, S::kWidth> columns, int width) {
     const int first = exec.thread() / kWarp * S::kAcross * kSide;
-    if constexpr (sums_are_short<E>) {
+    for (int k = 0; k < S::kCols; k += E::kStep) {
+        Fragment a[S::kDown];
+        STCANET_UNROLL
+        for (int d = 0; d < S::kDown; ++d) a[d] = load_rows(exec, weights, d * kSide, k);
         STCANET_UNROLL
         for (int x = 0; x < S::kAcross; ++x) {
             if (first + x * kSide >= width) continue;
-            Square of_tile[S::kDown] = {};
-            for (int k = 0; k < S::kCols; k += E::kStep) {
-                const Fragment b = load_across(exec, columns, k, first + x * kSide);
-                STCANET_UNROLL
-                for (int d = 0; d < S::kDown; ++d)
-                    multiply(exec, E{}, of_tile[d], load_rows(exec, weights, d * kSide, k), b);
-            }
+            const Fragment b = load_across(exec, columns, k, first + x * kSide);
             STCANET_UNROLL
-            for (int d = 0; d < S::kDown; ++d) STCANET_UNROLL
-            for (int e = 0; e < 8; ++e) mixed[d][x].sums[e] += of_tile[d].sums[e];
-        }
-    } else {
-        for (int k = 0; k < S::kCols; k += E::kStep) {
-            Fragment a[S::kDown];
-            STCANET_UNROLL
-            for (int d = 0; d < S::kDown; ++d) a[d] = load_rows(exec, weights, d * kSide, k);
-            STCANET_UNROLL
-            for (int x = 0; x < S::kAcross; ++x) {
-                if (first + x * kSide >= width) continue;
-                const Fragment b = load_across(exec, columns, k, first + x * kSide);
-                STCANET_UNROLL
-                for (int d = 0; d < S::kDown; ++d) multiply(exec, E{}, mixed[d][x], a[d], b);
-            }
+            for (int d = 0; d < S::kDown; ++d) add_products(exec, E{}, mixed[d][x], a[d], b);
         }
     }
 }
@@ -225,7 +205,7 @@ STCANET_DEVICE void channel_forward(Exec& exec, const ForwardArgs<E>& args, Plac
                 const Fragment a = load_rows(exec, own, share.row, k);
                 STCANET_UNROLL
                 for (int i = 0; i < S::kPer; ++i)
-                    multiply(exec, E{}, sums[i], a, load_rows(exec, columns, share.col + i * kSide, k));
+                    add_products(exec, E{}, sums[i], a, load_rows(exec, columns, share.col + i * kSide, k));
             }
             if (c < chunks) exec.sync();  // before the next chunk overwrites this one
         }
@@ -316,7 +296,6 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
     load_sums(exec, args, clip, first, S::kRows, own_sum, own_dot);
     for (int j = 0; j < tiles; ++j) {
         Square logits[S::kPer] = {}, forth[S::kPer] = {}, back[S::kPer] = {};  // G_i·G_j, dY_i·G_j, G_i·dY_j
-        Square short_forth[S::kPer] = {}, short_back[S::kPer] = {};            // where sums are short
         load_sums(exec, args, clip, j * S::kCols, S::kCols, sum, dot);
         for (int c = 1; c <= chunks; ++c) {
             const int p = (place.slice + c) % chunks * S::kWidth;
@@ -336,15 +315,9 @@ STCANET_DEVICE void channel_backward(Exec& exec, const BackwardArgs<E>& args, Pl
                 STCANET_UNROLL
                 for (int i = 0; i < S::kPer; ++i) {
                     const Fragment b = load_rows(exec, columns, share.col + i * kSide, k);
-                    multiply(exec, E{}, logits[i], a, b);
-                    multiply(exec, E{}, sums_are_short<E> ? short_forth[i] : forth[i], a_grad, b);
-                    multiply(exec, E{}, sums_are_short<E> ? short_back[i] : back[i], a,
-                             load_rows(exec, column_grad, share.col + i * kSide, k));
-                }
-                // G is not negative: products of one row have one sign, and what is cut off adds up.
-                if (sums_are_short<E> && ((k + E::kStep) % kRun == 0 || k + E::kStep >= deep)) {
-                    move_sums(forth, short_forth);
-                    move_sums(back, short_back);
+                    add_products(exec, E{}, logits[i], a, b);
+                    add_products(exec, E{}, forth[i], a_grad, b);
+                    add_products(exec, E{}, back[i], a, load_rows(exec, column_grad, share.col + i * kSide, k));
                 }
             }
             if (c < chunks) exec.sync();
