@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 
 # Embeddings are blobs in a table of their own: the columns that filters read stay close together. A memory-mapped file beside
 # the database opens at once and is shared by processes; measured at 20,000 × 2,048 it needs a second fsync (0.4 instead of
-# 0.3 ms to enrol one), where blobs are read once (open and first search of 943 MB, 100,000 × 2,048: 4.5 s, benchmarks/results/
+# 0.3 ms to enrol one), where blobs are read once (open and first search of 943 MB, 100,000 × 2,048: 3.5 s, benchmarks/results/
 # gallery.json), and bring one file, one transaction and SQLite's own overwriting of what is deleted. Pages are 64 KiB, since
 # smaller ones leave up to half of their space empty at 8 KiB a row.
 _PAGE_BYTES = 65536
