@@ -40,8 +40,8 @@ class Crops:
     """Path and reason of what could not be read."""
     model: str | None = None
     """SHA-256 of the model; None where a file does not tell."""
-    entries: Sequence[Entry | None] = ()
-    """``[N]``, what a gallery knew of those that were exported from one; or none of them."""
+    entries: Sequence[Entry] = ()
+    """``[N]``, what a gallery knew of them; none unless all were exported from one."""
 
     def select(self, chosen: NDArray[np.bool_]) -> Crops:
         """Those that are chosen ``[N]``."""
@@ -93,7 +93,8 @@ def join(parts: Sequence[Crops]) -> Crops:
     """All of these, in order; identities and cameras are known where every part knows them.
 
     Raises:
-        DataError: They are of different models or dimensions.
+        DataError: They are of different models or dimensions, or a gallery knew some of them: what names tell of the others
+            would be lost.
     """
     model = common_model(parts)
     if len({part.embeddings.shape[1] for part in parts}) > 1:
@@ -103,14 +104,18 @@ def join(parts: Sequence[Crops]) -> Crops:
         known = [column for column in columns if column is not None]
         return np.concatenate(known) if len(known) == len(columns) else None
 
+    paths = [path for part in parts for path in part.paths]
+    entries = [entry for part in parts for entry in part.entries]
+    if entries and len(entries) < len(paths):
+        raise DataError("what a gallery exported and other crops are enrolled one after the other, not in one call")
     return Crops(
-        [path for part in parts for path in part.paths],
+        paths,
         np.concatenate([part.embeddings for part in parts]),
         joined([part.pids for part in parts]),
         joined([part.camids for part in parts]),
         [item for part in parts for item in part.skipped],
         model,
-        [entry for part in parts for entry in part.entries or [None] * len(part.paths)],
+        entries,
     )
 
 

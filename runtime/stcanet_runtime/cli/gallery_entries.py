@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
@@ -41,10 +40,7 @@ def load(
     check_gallery(path, sources, package, read_only=True)
     if unknown is not None and not skip_bad:  # one that is skipped need not tell
         check_names(sources, unknown)
-    crops = load_sources(sources, package, skip_bad, stored)
-    if len({entry is None for entry in crops.entries}) > 1:  # what the names of some tell would be lost beside the others
-        raise DataError("what a gallery exported and other crops are enrolled one after the other, not in one call")
-    return crops
+    return load_sources(sources, package, skip_bad, stored)
 
 
 def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Sequence[Path]) -> list[str]:
@@ -64,8 +60,8 @@ def identities(crops: Crops, identity: str | None, by_folder: bool, sources: Seq
     if by_folder:
         stored = any(map(is_stored, sources))
         return [_folder(path, stored) for path in crops.paths]
-    if known := [entry.identity for entry in crops.entries if entry is not None]:
-        return known
+    if crops.entries:
+        return [entry.identity for entry in crops.entries]
     if crops.pids is None:
         raise DataError(UNKNOWN)
     return [str(pid) for pid in crops.pids.tolist()]
@@ -101,19 +97,15 @@ def cameras(crops: Crops, camera: str | None) -> list[str | None]:
 
 def details(crops: Crops, camera: str | None, moment: float | None, extra: Mapping[str, Any]) -> dict[str, Any]:
     """What `Gallery.enrol` is told of each crop besides its identity. What is said of all goes before what a gallery knew."""
-    entries, now = crops.entries or [None] * len(crops.paths), time.time()
-    seen = [
-        one if one is not None or entry is None else entry.camera
-        for one, entry in zip(cameras(crops, camera), entries, strict=True)
-    ]
+    seen, known = cameras(crops, camera), crops.entries
+    if not known:
+        metadata = [{**extra, "path": origin(path)} for path in crops.paths]
+        return {"cameras": seen, "times": moment, "metadata": metadata}
     return {
-        "cameras": seen,
-        "times": moment if moment is not None else [now if entry is None else entry.time for entry in entries],
-        "tracks": [None if entry is None else entry.track for entry in entries],
-        "metadata": [
-            {**extra, "path": origin(path)} if entry is None else {**entry.metadata, **extra}
-            for entry, path in zip(entries, crops.paths, strict=True)
-        ],
+        "cameras": [entry.camera if one is None else one for one, entry in zip(seen, known, strict=True)],
+        "times": [entry.time for entry in known] if moment is None else moment,
+        "tracks": [entry.track for entry in known],
+        "metadata": [{**entry.metadata, **extra} for entry in known],
     }
 
 
