@@ -130,12 +130,11 @@ def keep_in_run(model: Path, result: Result) -> None:
 
 def _replaced(file: Path, new: Mapping[str, Any]) -> str:
     """Data and protocol of the figures in a file that are not among the `new` ones; empty where none are lost."""
-    import json
-
     from stcanet.evaluation.result import protocol_text
+    from stcanet_runtime.files import read_json
 
     try:
-        old = json.loads(file.read_text(encoding="utf-8"))
+        old = read_json(file)
         kinds = [(facts["data"], facts["protocol"]) for facts in (old, new)]
         reranked = [(facts.get("reranked") or {}).get("protocol") for facts in (old, new)]
         lost = kinds[0] != kinds[1] or reranked[0] not in (None, reranked[1])

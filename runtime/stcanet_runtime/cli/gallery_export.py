@@ -16,7 +16,7 @@ from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.gallery_entries import origin, tell_what_is_not_there
 from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.files import atomic_path
+from stcanet_runtime.files import atomic_path, parse_json
 from stcanet_runtime.gallery import Gallery, Where
 from stcanet_runtime.gallery.entry import Entry
 from stcanet_runtime.npz import read_npz
@@ -56,7 +56,7 @@ def load(path: Path) -> Crops:
     try:
         arrays = read_npz(path, (*_COLUMNS, "metadata"))
         return crops if "identities" not in arrays else replace(crops, entries=_entries(arrays, crops.paths))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DataError(f"{path} does not say whose its embeddings are as `stcanet gallery export` does: {error}") from None
 
 
@@ -66,7 +66,7 @@ def _entries(arrays: dict[str, NDArray[Any]], paths: Sequence[Path]) -> list[Ent
         if name in arrays and (arrays[name].shape != (count,) or arrays[name].dtype.kind not in kinds):
             raise ValueError(f"{name} must be {count} {what}, one of each embedding")
     stored = arrays.get("metadata")
-    metadata = [{"path": origin(path)} for path in paths] if stored is None else json.loads(stored.tobytes())
+    metadata = [{"path": origin(path)} for path in paths] if stored is None else parse_json(stored.tobytes().decode())
     if not isinstance(metadata, list) or len(metadata) != count or not all(isinstance(one, dict) for one in metadata):
         raise ValueError(f"metadata must be bytes of a JSON list of {count} objects")
     nameless, now = np.full(count, ""), np.full(count, time.time())
