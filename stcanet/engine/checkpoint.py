@@ -120,8 +120,8 @@ def _figures(metrics: dict[Any, Any]) -> dict[str, float]:
 
 def _facts(training: dict[Any, Any]) -> dict[str, Any]:
     """As packages keep them. The configuration, which may hold infinities, is in none."""
-    told = _as_kept({name: value for name, value in training.items() if name != "config"})
-    return {**{name: training[name] for name in ("config",) if name in training}, **told}
+    config = {"config": training["config"]} if "config" in training else {}
+    return {**config, **_as_kept({name: value for name, value in training.items() if name != "config"})}
 
 
 def _as_kept(values: dict[Any, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def load_plain(path: Path | str, what: str, advice: str) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
-        raise CheckpointError(f"cannot read {path}: {error.strerror or error}; expected {what}") from error
+        raise CheckpointError(f"cannot read {path}: {error.strerror or error}; expected a .pt file") from error
     except Exception as error:  # torch raises many kinds for files that are no checkpoints
         reason = type(error).__name__
         raise CheckpointError(f"{path} is not {what} that is safe to load ({reason}); {advice}") from error

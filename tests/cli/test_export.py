@@ -86,7 +86,7 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
     [
         ((), "CHECKPOINT"),
         (("nowhere.pt",), "No such file or directory"),
-        ((".",), "Is a directory; expected a checkpoint"),
+        ((".",), "Is a directory; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
         (("--preset", "stcanet-tiny", "--result", "nowhere.json"), "no result of 'stcanet evaluate"),
