@@ -157,40 +157,37 @@ def test_the_folder_where_one_is_is_not_pulled_away(tmp_path: Path, monkeypatch:
     assert [*tmp_path.rglob("*")] == [tmp_path / "set", tmp_path / "set" / "here"]
 
 
-def test_a_mount_point_is_refused_before_the_work(tmp_path: Path) -> None:
-    """A mount from the same file system, which `os.path.ismount` does not see."""
+def replaced(folder: Path, *before: str | Path) -> str:
+    """What a program says that replaces a folder, by a command `before` it, and does not begin its work."""
     code = "import sys, pathlib\nfrom stcanet_runtime.files import replacing_folder\n"
     code += "with replacing_folder(pathlib.Path(sys.argv[1])): print('working')"
-    script = 'mount --bind "$1" "$1" 2>/dev/null || exit 9; exec "$2" -c "$3" "$1"'
-    folder = tmp_path / "set"
-    folder.mkdir()
+    command = [*before, sys.executable, "-c", code, folder]
     try:
-        command = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", folder, sys.executable, code]
         done = subprocess.run(command, capture_output=True, text=True, cwd=Path(files.__file__).parents[1])
     except FileNotFoundError:
         pytest.skip("needs unshare")
     if not done.stdout and "Traceback" not in done.stderr:
         pytest.skip("needs namespaces")
     assert done.stdout == ""
-    assert "a mount point cannot be replaced; name a folder in it" in done.stderr
+    return done.stderr
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path: Path) -> None:
+    """A mount from the same file system, which `os.path.ismount` does not see."""
+    script = 'mount --bind "$1" "$1" 2>/dev/null || exit 9; shift; exec "$@"'
+    folder = tmp_path / "set"
+    folder.mkdir()
+    said = replaced(folder, "unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", folder)
+    assert "a mount point cannot be replaced; name a folder in it" in said
     assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_folder_that_may_not_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
     """To rename it later changes its entry of the folder above. Where root owns it, in a namespace where root is nobody."""
-    code = "import sys, pathlib\nfrom stcanet_runtime.files import replacing_folder\n"
-    code += "with replacing_folder(pathlib.Path(sys.argv[1])): print('working')"
     folder = tmp_path / "set"
     folder.mkdir(mode=0o555)
-    command = ["unshare", "--user", sys.executable, "-c", code, folder]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(files.__file__).parents[1])
-    except FileNotFoundError:
-        pytest.skip("needs unshare")
-    if not done.stdout and "Traceback" not in done.stderr:
-        pytest.skip("needs namespaces")
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1] == f"PermissionError: [Errno 13] Permission denied: '{folder}'"
+    said = replaced(folder, "unshare", "--user")
+    assert said.splitlines()[-1] == f"PermissionError: [Errno 13] Permission denied: '{folder}'"
     assert list(tmp_path.iterdir()) == [folder]
 
 
