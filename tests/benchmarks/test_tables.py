@@ -72,6 +72,7 @@ def test_without_faiss_its_cells_are_empty() -> None:
 
 def test_the_command_is_told_where_it_is_recorded() -> None:
     report = copy.deepcopy(RECORDED["gallery"])
+    report["environment"].pop("command", None)
     assert made(report).endswith(f"commit {report['environment']['commit']}.")
     report["environment"]["command"] = "bench_gallery.py --sizes 10"
     assert made(report).endswith("; `bench_gallery.py --sizes 10`.")
