@@ -29,7 +29,7 @@ from turns import in_turns, wall_and_cpu
 
 from stcanet.config.model import PRESETS, ModelConfig
 from stcanet_export.onnx import export_onnx
-from stcanet_runtime.providers import import_onnxruntime
+from stcanet_runtime.inference.providers import import_onnxruntime
 
 Feed = dict[str, NDArray[np.uint8]]
 

@@ -30,19 +30,19 @@ from turns import in_turns, seconds
 
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.model import Embedder, STCANet, build_model
-from stcanet_export.calibration import Calibration
-from stcanet_export.loss import measure_loss
 from stcanet_export.native import NATIVE
 from stcanet_export.package import export_package
-from stcanet_export.precision import Precision
-from stcanet_export.probes import drawn_inputs
-from stcanet_export.sides import PackageSide, TorchSide
-from stcanet_export.targets import find_target
-from stcanet_export.variant import Variant
+from stcanet_export.parity.probes import drawn_inputs
+from stcanet_export.parity.sides import PackageSide, TorchSide
+from stcanet_export.variants.calibration import Calibration
+from stcanet_export.variants.loss import measure_loss
+from stcanet_export.variants.precision import Precision
+from stcanet_export.variants.targets import find_target
+from stcanet_export.variants.variant import Variant
 from stcanet_runtime.errors import StcanetError
-from stcanet_runtime.manifest import PRECISIONS
-from stcanet_runtime.package import load_manifest
-from stcanet_runtime.providers import BFLOAT16, available_providers
+from stcanet_runtime.inference.providers import BFLOAT16, available_providers
+from stcanet_runtime.package.contents import load_manifest
+from stcanet_runtime.package.manifest import PRECISIONS
 
 PLUGIN = available_providers()["openvino"]
 PROVIDERS = ("cpu", *(name for name in ("openvino", BFLOAT16) if available_providers()[name] is None), NATIVE)

@@ -24,7 +24,7 @@ from provenance import add_out, environment, nothing_measured, write_result
 from turns import in_turns, seconds
 
 from stcanet_runtime.backends import compiled, gpu_arrays, gpu_crops, gpu_device, reference
-from stcanet_runtime.frames import FORMATS, Frame, as_frame
+from stcanet_runtime.images.frames import FORMATS, Frame, as_frame
 
 Crops = NDArray[np.uint8]
 HEIGHT, WIDTH = 256, 128

@@ -31,7 +31,7 @@ import numpy as np
 from isolated import Outcome
 from numpy.typing import NDArray
 
-from stcanet_runtime.evaluate import Evaluation
+from stcanet_runtime.retrieval.evaluate import Evaluation
 
 Embeddings = NDArray[np.float32]
 Matrix = NDArray[np.float32]

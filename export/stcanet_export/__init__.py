@@ -10,24 +10,24 @@ from typing import TYPE_CHECKING
 from stcanet_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from stcanet_export.calibration import Calibration
     from stcanet_export.onnx import Contract, export_onnx
     from stcanet_export.package import ExportResult, export_package
-    from stcanet_export.parity import check_parity
-    from stcanet_export.precision import Precision
-    from stcanet_export.report import Check, ParityReport
-    from stcanet_export.tolerance import Tolerance
-    from stcanet_export.variant import Variant
+    from stcanet_export.parity.gate import check_parity
+    from stcanet_export.parity.report import Check, ParityReport
+    from stcanet_export.parity.tolerance import Tolerance
+    from stcanet_export.variants.calibration import Calibration
+    from stcanet_export.variants.precision import Precision
+    from stcanet_export.variants.variant import Variant
 
 _LAZY = {
-    "calibration": ("Calibration",),
     "onnx": ("Contract", "export_onnx"),
     "package": ("ExportResult", "export_package"),
-    "parity": ("check_parity",),
-    "precision": ("Precision",),
-    "report": ("Check", "ParityReport"),
-    "tolerance": ("Tolerance",),
-    "variant": ("Variant",),
+    "parity.gate": ("check_parity",),
+    "parity.report": ("Check", "ParityReport"),
+    "parity.tolerance": ("Tolerance",),
+    "variants.calibration": ("Calibration",),
+    "variants.precision": ("Precision",),
+    "variants.variant": ("Variant",),
 }
 
 __all__ = [

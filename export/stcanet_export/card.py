@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stcanet.evaluation.result import protocol_text
-from stcanet_export.report import ParityReport
-from stcanet_runtime.figures import REPORTED_RANKS
-from stcanet_runtime.manifest import Manifest
+from stcanet_export.parity.report import ParityReport
+from stcanet_runtime.package.manifest import Manifest
+from stcanet_runtime.retrieval.figures import REPORTED_RANKS
 from stcanet_runtime.wording import counted
 
 _UNKNOWN = "Not stated."

@@ -14,15 +14,15 @@ from stcanet.commands.options import preset_option
 from stcanet_export.native import NATIVE
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, PROVIDERS, check_apart, check_choice, check_value, parse_size
-from stcanet_runtime.manifest import PRECISIONS
+from stcanet_runtime.package.manifest import PRECISIONS
 from stcanet_runtime.wording import counted, listed
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
     from stcanet_export.package import ExportResult, Signer
-    from stcanet_export.precision import Precision
-    from stcanet_export.targets import Target
-    from stcanet_export.tolerance import Tolerance
+    from stcanet_export.parity.tolerance import Tolerance
+    from stcanet_export.variants.precision import Precision
+    from stcanet_export.variants.targets import Target
 
 _RUNTIMES = (*PROVIDERS, NATIVE)
 _IMAGES_HELP = "A crop, or a folder of crops, to check parity on besides the built-in ones (16 are picked)."
@@ -34,7 +34,7 @@ _INPUT_HELP = "uint8: crops as they are, normalised in the graph. float32: norma
 
 
 def _check_input(name: str) -> str:
-    from stcanet_runtime.manifest import FLOAT, UINT8
+    from stcanet_runtime.package.manifest import FLOAT, UINT8
 
     return check_choice(name, (UINT8, FLOAT))
 
@@ -58,7 +58,7 @@ def _check_opset(number: int | None) -> int | None:
 def _check_precision(name: str | None) -> str | None:
     if name is None:  # before torch is imported
         return None
-    from stcanet_export.precision import check_precision
+    from stcanet_export.variants.precision import check_precision
 
     return check_value(name, check_precision)
 
@@ -66,13 +66,13 @@ def _check_precision(name: str | None) -> str | None:
 def _check_target(name: str | None) -> str | None:
     if name is None:  # before torch is imported
         return None
-    from stcanet_export.targets import find_target
+    from stcanet_export.variants.targets import find_target
 
     return check_value(name, find_target)
 
 
 def _check_method(name: str | None) -> str | None:
-    from stcanet_export.calibration import METHODS
+    from stcanet_export.variants.calibration import METHODS
 
     return None if name is None else check_choice(name, METHODS)
 
@@ -130,8 +130,8 @@ def export(
     height_width = None if size is None else parse_size(size)
     from stcanet_export.onnx import DEFAULT_OPSET, Contract
     from stcanet_export.package import export_package
-    from stcanet_export.targets import find_target
-    from stcanet_export.variant import Variant
+    from stcanet_export.variants.targets import find_target
+    from stcanet_export.variants.variant import Variant
     from stcanet_runtime.cli.text import say
 
     signer = None if sign is None else _signer(sign)
@@ -191,8 +191,8 @@ def parity(
         raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
     if checkpoint is not None and reference_provider != "cpu":
         raise typer.BadParameter("says where a package runs; a checkpoint runs in PyTorch", param_hint="'--reference-provider'")
-    from stcanet_export.page import html_report
-    from stcanet_export.parity import check_parity
+    from stcanet_export.parity.gate import check_parity
+    from stcanet_export.parity.page import html_report
     from stcanet_runtime.cli.text import say, say_written
     from stcanet_runtime.files import check_writable, write_text
 
@@ -216,8 +216,8 @@ def parity(
 
 
 def _precision(name: str | None, target: Target | None, source: str | None, how: Mapping[str, Any]) -> Precision:
-    from stcanet_export.calibration import Calibration
-    from stcanet_export.precision import FLOAT32, Precision
+    from stcanet_export.variants.calibration import Calibration
+    from stcanet_export.variants.precision import FLOAT32, Precision
 
     given = {option: value for option, value in how.items() if value is not None}
     if source is None and given:
@@ -239,13 +239,13 @@ def _signer(secret_key: Path) -> Signer:
     """Signs a package folder; the key is looked at now, and its password asked for, before the work begins."""
     from functools import partial
 
-    from stcanet_runtime.signature import load_secret_key, sign
+    from stcanet_runtime.package.signature import load_secret_key, sign
 
     return partial(sign, key=load_secret_key(secret_key, lambda: str(typer.prompt("password of the key", hide_input=True))))
 
 
 def _list(images: Path | None) -> list[Path]:
-    from stcanet_runtime.crops import list_images
+    from stcanet_runtime.images.crops import list_images
 
     return [] if images is None else list_images(images)
 
@@ -260,7 +260,7 @@ def _trained(checkpoint: Path, package: Path) -> STCANet:
     """The checkpoint's network, for the package's size and length of clips: its weights do not depend on them."""
     from stcanet.engine.checkpoint import load_checkpoint
     from stcanet_export.package import with_input
-    from stcanet_runtime.package import load_manifest
+    from stcanet_runtime.package.contents import load_manifest
 
     model = load_checkpoint(checkpoint).build()
     spec = load_manifest(package).input
@@ -273,7 +273,7 @@ def _tolerance(
 ) -> Tolerance:
     from dataclasses import replace
 
-    from stcanet_export.tolerance import tolerance_between
+    from stcanet_export.parity.tolerance import tolerance_between
 
     given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
     return replace(tolerance_between(*runs), **{name: value for name, value in given.items() if value is not None})

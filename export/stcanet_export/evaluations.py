@@ -8,8 +8,8 @@ from typing import Any
 
 from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.files import read_json, sha256_file
+from stcanet_runtime.retrieval.figures import REPORTED_RANKS
 
 _KEPT = ("data", "mAP", "mINP", "cmc", "num_valid_queries", "protocol")
 # Not the model and where it ran: those are paths and names of the machine that evaluated.

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from stcanet_export.probes import drawn_inputs
-from stcanet_export.sides import TorchSide
+from stcanet_export.parity.probes import drawn_inputs
+from stcanet_export.parity.sides import TorchSide
 from stcanet_runtime.arrays import UInt8Array
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.golden import EMBEDDINGS, JPEG, PIXELS
-from stcanet_runtime.manifest import NORMS
+from stcanet_runtime.inference.golden import EMBEDDINGS, JPEG, PIXELS
+from stcanet_runtime.package.manifest import NORMS
 from stcanet_runtime.preprocess import load_image
 
 _MAX_CLIPS = 4

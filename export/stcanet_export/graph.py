@@ -11,7 +11,7 @@ import onnx
 import onnx.version_converter
 
 from stcanet_runtime.errors import PackageError
-from stcanet_runtime.manifest import METADATA_KEY, Manifest
+from stcanet_runtime.package.manifest import METADATA_KEY, Manifest
 
 MAX_IR_VERSION = 10
 """Newest file format that onnxruntime 1.22 reads."""

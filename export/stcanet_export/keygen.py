@@ -21,7 +21,7 @@ def keygen(
     no_password: Annotated[bool, typer.Option("--no-password", help=_UNPROTECTED_HELP)] = False,
 ) -> None:
     """Make a pair of minisign keys: one to sign packages with, one for the boxes that run them."""
-    from stcanet_runtime.signature import write_keys
+    from stcanet_runtime.package.signature import write_keys
 
     def ask() -> str:
         return str(typer.prompt("password for the secret key", hide_input=True, confirmation_prompt=True))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.errors import ProviderError
-from stcanet_runtime.session import Tensor
+from stcanet_runtime.inference.session import Tensor
 from stcanet_runtime.wording import one_line
 
 NATIVE = "openvino-native"
@@ -19,7 +19,7 @@ _TYPES = {"u8": "uint8", "f32": "float"}
 
 
 class NativeSession:
-    """A model in OpenVINO's own runtime, in the place of a :class:`~stcanet_runtime.session.Session`.
+    """A model in OpenVINO's own runtime, in the place of a :class:`~stcanet_runtime.inference.session.Session`.
 
     Args:
         path: The ONNX model.

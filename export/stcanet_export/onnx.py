@@ -20,7 +20,7 @@ from stcanet_export.graph import convert_opset, tidy, verify
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.extras import import_extra
 from stcanet_runtime.files import atomic_path
-from stcanet_runtime.manifest import CLIPS, FLOAT, IMAGES, METADATA_KEY, NORMS, UINT8, InputSpec, Manifest, OutputSpec
+from stcanet_runtime.package.manifest import CLIPS, FLOAT, IMAGES, METADATA_KEY, NORMS, UINT8, InputSpec, Manifest, OutputSpec
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:

@@ -15,13 +15,15 @@ from stcanet.model import STCANet
 from stcanet_export.card import model_card
 from stcanet_export.golden import write_golden
 from stcanet_export.onnx import DEFAULT_OPSET, OWN, Contract, export_onnx
-from stcanet_export.parity import check_parity
-from stcanet_export.precision import Progress
-from stcanet_export.report import ParityReport
-from stcanet_export.sides import TorchSide
-from stcanet_export.tolerance import TOLERANCES, Tolerance
-from stcanet_export.variant import AS_EXPORTED, Variant, convert
-from stcanet_runtime.archive import (
+from stcanet_export.parity.gate import check_parity
+from stcanet_export.parity.report import ParityReport
+from stcanet_export.parity.sides import TorchSide
+from stcanet_export.parity.tolerance import TOLERANCES, Tolerance
+from stcanet_export.variants.precision import Progress
+from stcanet_export.variants.variant import AS_EXPORTED, Variant, convert
+from stcanet_runtime.errors import OptionError, PackageError
+from stcanet_runtime.files import read_json, replacing_folder, sha256_file, temporary_folder, write_json, write_text
+from stcanet_runtime.package.archive import (
     CARD_NAME,
     GOLDEN_NAME,
     LIMITS,
@@ -31,9 +33,7 @@ from stcanet_runtime.archive import (
     is_archive_name,
     pack,
 )
-from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.files import read_json, replacing_folder, sha256_file, temporary_folder, write_json, write_text
-from stcanet_runtime.manifest import Manifest
+from stcanet_runtime.package.manifest import Manifest
 
 FILES = frozenset(LIMITS)
 """Everything that a package holds. A folder or zip with anything else in it is never replaced."""
@@ -41,7 +41,7 @@ _FAILED = "failed_export"
 """Key that marks the report of a failed gate: what else has its name is somebody's own."""
 
 Signer = Callable[[Path], None]
-"""Signs a package folder; see :func:`stcanet_runtime.signature.sign`."""
+"""Signs a package folder; see :func:`stcanet_runtime.package.signature.sign`."""
 
 
 @dataclass(frozen=True)

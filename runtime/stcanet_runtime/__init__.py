@@ -1,6 +1,7 @@
 """STCANet at the edge: embeddings of people, their distances, ranking and evaluation, without PyTorch.
 
-Importing this package imports NumPy and nothing heavier; Pillow, ONNX Runtime and compiled kernels come when they are used.
+Importing this package imports errors and nothing heavier; NumPy, Pillow, ONNX Runtime and compiled kernels come when they are
+used.
 """
 
 from __future__ import annotations
@@ -28,47 +29,47 @@ from stcanet_runtime.errors import (
     SignatureError,
     StcanetError,
 )
-
-# Not lazily: a submodule that is imported later would put itself in the place of the function of the same name.
-from stcanet_runtime.evaluate import Evaluation, Protocol, evaluate, evaluate_embeddings
 from stcanet_runtime.lazy import lazy_names
-from stcanet_runtime.rerank import Reranking, rerank, rerank_distances, rerank_memory
 
 if TYPE_CHECKING:
-    from stcanet_runtime.asynchronous import AsyncEncoder
-    from stcanet_runtime.calibration import Calibration, calibrate
-    from stcanet_runtime.crops import list_images, parse_name
-    from stcanet_runtime.distance import distance_matrix
-    from stcanet_runtime.encoder import BoxEmbeddings, Encoder
+    from stcanet_runtime.cameras.identifier import Identifier
+    from stcanet_runtime.cameras.identities import Track, Travel
     from stcanet_runtime.gallery import Gallery, Where
-    from stcanet_runtime.identifier import Identifier
-    from stcanet_runtime.identities import Track, Travel
-    from stcanet_runtime.manifest import InputSpec, Manifest, OutputSpec
-    from stcanet_runtime.package import load_manifest
+    from stcanet_runtime.images.crops import list_images, parse_name
+    from stcanet_runtime.inference.asynchronous import AsyncEncoder
+    from stcanet_runtime.inference.encoder import BoxEmbeddings, Encoder
+    from stcanet_runtime.inference.session import Session, available_providers, open_session
+    from stcanet_runtime.inference.track_buffer import TrackletBuffer
+    from stcanet_runtime.inference.tracklets import Sampling
+    from stcanet_runtime.package.contents import load_manifest
+    from stcanet_runtime.package.manifest import InputSpec, Manifest, OutputSpec
+    from stcanet_runtime.pictures.sheet import Match, SheetRow, ranked_sheet
     from stcanet_runtime.preprocess import load_image, resize
-    from stcanet_runtime.ranking import SearchResult, search
-    from stcanet_runtime.session import Session, available_providers, open_session
-    from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
-    from stcanet_runtime.track_buffer import TrackletBuffer
-    from stcanet_runtime.tracklets import Sampling
+    from stcanet_runtime.retrieval.calibration import Calibration, calibrate
+    from stcanet_runtime.retrieval.distance import distance_matrix
+    from stcanet_runtime.retrieval.evaluate import Evaluation, Protocol, evaluate, evaluate_embeddings
+    from stcanet_runtime.retrieval.ranking import SearchResult, search
+    from stcanet_runtime.retrieval.rerank import Reranking, rerank, rerank_distances, rerank_memory
 
 _LAZY = {
-    "asynchronous": ("AsyncEncoder",),
-    "calibration": ("Calibration", "calibrate"),
-    "crops": ("list_images", "parse_name"),
-    "distance": ("distance_matrix",),
-    "encoder": ("BoxEmbeddings", "Encoder"),
+    "cameras.identifier": ("Identifier",),
+    "cameras.identities": ("Track", "Travel"),
     "gallery": ("Gallery", "Where"),
-    "identifier": ("Identifier",),
-    "identities": ("Track", "Travel"),
-    "manifest": ("InputSpec", "Manifest", "OutputSpec"),
-    "package": ("load_manifest",),
+    "images.crops": ("list_images", "parse_name"),
+    "inference.asynchronous": ("AsyncEncoder",),
+    "inference.encoder": ("BoxEmbeddings", "Encoder"),
+    "inference.session": ("Session", "available_providers", "open_session"),
+    "inference.track_buffer": ("TrackletBuffer",),
+    "inference.tracklets": ("Sampling",),
+    "package.contents": ("load_manifest",),
+    "package.manifest": ("InputSpec", "Manifest", "OutputSpec"),
+    "pictures.sheet": ("Match", "SheetRow", "ranked_sheet"),
     "preprocess": ("load_image", "resize"),
-    "ranking": ("SearchResult", "search"),
-    "session": ("Session", "available_providers", "open_session"),
-    "sheet": ("Match", "SheetRow", "ranked_sheet"),
-    "track_buffer": ("TrackletBuffer",),
-    "tracklets": ("Sampling",),
+    "retrieval.calibration": ("Calibration", "calibrate"),
+    "retrieval.distance": ("distance_matrix",),
+    "retrieval.evaluate": ("Evaluation", "Protocol", "evaluate", "evaluate_embeddings"),
+    "retrieval.ranking": ("SearchResult", "search"),
+    "retrieval.rerank": ("Reranking", "rerank", "rerank_distances", "rerank_memory"),
 }
 
 __all__ = [

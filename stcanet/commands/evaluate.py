@@ -23,7 +23,7 @@ from stcanet.commands.options import (
 )
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, check_apart
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.rerank import Reranking
 
 if TYPE_CHECKING:
     from stcanet.evaluation import Embedded, Result

@@ -91,6 +91,6 @@ def _label_source(labels: Path | None) -> tuple[Sequence[Path], ReadLabels]:
 
 def _model_source(parser: Path, images: Path, groups: Grouping, provider: str) -> tuple[Sequence[Path], ReadLabels]:
     from stcanet.data.masks.parser import HumanParser
-    from stcanet_runtime.crops import list_images
+    from stcanet_runtime.images.crops import list_images
 
     return list_images(images), HumanParser(parser, groups.parser, provider)

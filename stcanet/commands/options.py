@@ -14,8 +14,8 @@ from stcanet_runtime.cli.options import check_choice, check_value, provider_opti
 if TYPE_CHECKING:
     from stcanet.data.datasets import ReIDDataset
     from stcanet.evaluation import EvaluationSettings
-    from stcanet_runtime.figures import APRule
-    from stcanet_runtime.tracklets import Frames
+    from stcanet_runtime.inference.tracklets import Frames
+    from stcanet_runtime.retrieval.figures import APRule
 
 DATA_HELP = "Folder of a data set, NAME[:VARIANT]=FOLDER, or a .csv manifest; see `stcanet datasets`."
 """Of every option that takes a data set."""
@@ -52,13 +52,13 @@ def _check_blocks(text: str | None) -> str | None:
 
 
 def _check_ap(name: str) -> str:
-    from stcanet_runtime.figures import AP_RULES
+    from stcanet_runtime.retrieval.figures import AP_RULES
 
     return check_choice(name, AP_RULES)
 
 
 def _check_frames(name: str) -> str:
-    from stcanet_runtime.tracklets import FRAMES
+    from stcanet_runtime.inference.tracklets import FRAMES
 
     return check_choice(name, FRAMES)
 
@@ -129,8 +129,8 @@ def make_settings(
 ) -> EvaluationSettings:
     """The options that `evaluate` and `cross` share, as settings."""
     from stcanet.evaluation import EvaluationSettings
-    from stcanet_runtime.rerank import Reranking
-    from stcanet_runtime.tracklets import Sampling
+    from stcanet_runtime.inference.tracklets import Sampling
+    from stcanet_runtime.retrieval.rerank import Reranking
 
     reranking = Reranking(k1, k2, lambda_value) if rerank else None
     return EvaluationSettings(

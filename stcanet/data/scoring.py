@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
-from stcanet_runtime.figures import APRule
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.figures import APRule
+from stcanet_runtime.retrieval.rerank import Reranking
 
 
 def embed_sides(
@@ -50,7 +50,7 @@ def score(
         gallery_embeddings: ``[G, D]``, in the order of `gallery`.
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
         metric: "cosine" or "euclidean".
-        ap_rule: "rectangle" or "trapezoid"; see :mod:`stcanet_runtime.figures`.
+        ap_rule: "rectangle" or "trapezoid"; see :mod:`stcanet_runtime.retrieval.figures`.
     """
     known = cameras_known((*query, *gallery))
     (q_pids, q_camids), (g_pids, g_camids) = identities(query, known), identities(gallery, known)

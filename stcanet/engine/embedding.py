@@ -14,9 +14,9 @@ from stcanet.data.scoring import embed_sides, score
 from stcanet.model import Embedder, STCANet
 from stcanet_runtime import Evaluation
 from stcanet_runtime.arrays import UInt8Array
+from stcanet_runtime.inference.tracklets import Sampling, embed_tracklets
 from stcanet_runtime.preprocess import ImageSource, load_image, resize
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.tracklets import Sampling, embed_tracklets
 
 QUICK = Sampling("quick")
 """Of the validation during training: one clip of each tracklet."""

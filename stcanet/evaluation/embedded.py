@@ -15,8 +15,8 @@ from stcanet.data.scoring import embed_sides, identities
 from stcanet.evaluation.models import RetrievalModel
 from stcanet.evaluation.settings import EvaluationSettings
 from stcanet_runtime.errors import DataError
+from stcanet_runtime.inference.tracklets import Sampling
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.tracklets import Sampling
 from stcanet_runtime.wording import counted
 
 EMBEDDINGS = ("query.npz", "gallery.npz")
@@ -90,7 +90,7 @@ def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dic
 
 def save_embeddings_to(embedded: Embedded, folder: Path) -> list[Path]:
     """Write :data:`EMBEDDINGS` into a folder as `stcanet infer -o` does, for `stcanet rank`; a tracklet by its first frame."""
-    from stcanet_runtime.crop_embeddings import Crops, save
+    from stcanet_runtime.inference.crop_embeddings import Crops, save
 
     dataset, written = embedded.dataset, []
     sides = ((dataset.query, embedded.query), (dataset.gallery, embedded.gallery))

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from stcanet.evaluation.matrix import Cell, Matrix
-from stcanet_runtime.drawing import FAINT, INK, PAPER, font, shorten, text_width
 from stcanet_runtime.files import save_picture
+from stcanet_runtime.pictures.drawing import FAINT, INK, PAPER, font, shorten, text_width
 
 _CELL_WIDTH, _CELL_HEIGHT, _GAP, _MARGIN = 150, 76, 4, 28
 _TITLE, _NUMBER, _LABEL, _SMALL = 22, 17, 15, 13

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample
 from stcanet.engine import run_files
-from stcanet_runtime.archive import is_archive_name
 from stcanet_runtime.files import sha256_file
+from stcanet_runtime.inference.providers import check_name
+from stcanet_runtime.inference.tracklets import Sampling
+from stcanet_runtime.package.archive import is_archive_name
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.providers import check_name
-from stcanet_runtime.tracklets import Sampling
 
 
 class RetrievalModel(Protocol):

@@ -13,9 +13,9 @@ from stcanet.evaluation.embedded import Embedded, embed_dataset
 from stcanet.evaluation.models import RetrievalModel, open_model
 from stcanet.evaluation.settings import EvaluationSettings, flip_text
 from stcanet_runtime import Evaluation
-from stcanet_runtime.figures import REPORTED_RANKS
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.figures import REPORTED_RANKS
+from stcanet_runtime.retrieval.rerank import Reranking
 from stcanet_runtime.wording import counted
 
 

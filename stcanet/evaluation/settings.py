@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stcanet_runtime.distance import check_metric
-from stcanet_runtime.figures import APRule, check_ap_rule
-from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
+from stcanet_runtime.inference.tracklets import ALL_FRAMES, Sampling
+from stcanet_runtime.retrieval.distance import check_metric
+from stcanet_runtime.retrieval.figures import APRule, check_ap_rule
+from stcanet_runtime.retrieval.rerank import Reranking
 
 
 @dataclass(frozen=True)

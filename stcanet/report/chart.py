@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from PIL import Image, ImageDraw
 
-from stcanet_runtime.drawing import FAINT, INK, font
+from stcanet_runtime.pictures.drawing import FAINT, INK, font
 
 WIDTH, HEIGHT = 560, 300  # pixels of the finished chart
 _SCALE = 2  # it is drawn larger, and shown at half its size: sharp on dense screens

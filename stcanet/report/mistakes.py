@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, Match, SheetRow, distance_matrix
-from stcanet_runtime.evaluate import JUNK_PID
+from stcanet_runtime.retrieval.evaluate import JUNK_PID
 
 _QUERIES, _MATCHES = 6, 8
 

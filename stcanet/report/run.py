@@ -12,7 +12,7 @@ from stcanet.engine import run_files
 from stcanet.evaluation.result import protocol_text
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import parse_toml, read_json
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.rerank import Reranking
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from stcanet.report.page import Section, curves, figures, paragraph, picture, pr
 from stcanet.report.run import RunRecord, read_run
 from stcanet_runtime.errors import CheckpointError, DataError, StcanetError
 from stcanet_runtime.files import atomic_path, write_json, write_text
+from stcanet_runtime.inference.tracklets import ALL_FRAMES
+from stcanet_runtime.pictures.sheet import draw_sheet
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.sheet import draw_sheet
-from stcanet_runtime.tracklets import ALL_FRAMES
 
 _LOG_LINES = 200
 _MASK_SIZE = (128, 64)  # at which maps and masks are compared, whatever the size of the network's input

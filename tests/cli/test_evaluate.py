@@ -266,7 +266,7 @@ def test_embeddings_are_saved_whatever_becomes_of_the_figures(
 
     arguments = ("evaluate", package, "--data", people, "--save-embeddings", tmp_path / "saved")
     with monkeypatch.context() as patch:
-        patch.setattr("stcanet_runtime.crop_embeddings.save", full)
+        patch.setattr("stcanet_runtime.inference.crop_embeddings.save", full)
         done = stcanet(*arguments)
         assert (done.returncode, done.stdout[:4]) == (1, "mAP ")
         assert "No space left" in done.stderr

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from stcanet.cli import app
-from stcanet_export.tolerance import TOLERANCES, from_bar
+from stcanet_export.parity.tolerance import TOLERANCES, from_bar
 from stcanet_runtime.cli import run
-from stcanet_runtime.golden import MIN_COSINE
-from stcanet_runtime.package import load_manifest
+from stcanet_runtime.inference.golden import MIN_COSINE
+from stcanet_runtime.package.contents import load_manifest
 
 
 def _error(done, *words: str) -> None:

@@ -12,15 +12,15 @@ from stcanet.cli import app
 from stcanet.commands.options import parse_blocks
 from stcanet.config import PRESETS
 from stcanet_export.native import NATIVE
-from stcanet_runtime.calibration import KINDS
 from stcanet_runtime.cli import app as runtime_app
 from stcanet_runtime.cli import run
 from stcanet_runtime.cli.options import parse_size
-from stcanet_runtime.distance import METRICS
 from stcanet_runtime.errors import OptionError
-from stcanet_runtime.figures import AP_RULES
-from stcanet_runtime.providers import EP_NAMES
-from stcanet_runtime.tracklets import FRAMES
+from stcanet_runtime.inference.providers import EP_NAMES
+from stcanet_runtime.inference.tracklets import FRAMES
+from stcanet_runtime.retrieval.calibration import KINDS
+from stcanet_runtime.retrieval.distance import METRICS
+from stcanet_runtime.retrieval.figures import AP_RULES
 
 COMMANDS = {
     "--provider": [

@@ -15,7 +15,7 @@ from stcanet import build_model
 from stcanet.model import Embedder, STCANet
 from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, OWN, Contract, _trace, frozen, make_manifest
 from stcanet_export.package import export_package
-from stcanet_export.probes import make_clips, procedural
+from stcanet_export.parity.probes import make_clips, procedural
 from stcanet_runtime.preprocess import resize
 
 TINY = {"height": 64, "width": 32}

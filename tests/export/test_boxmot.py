@@ -11,7 +11,7 @@ import torch
 
 from stcanet.model import STCANet
 from stcanet_export.onnx import Contract, export_onnx
-from stcanet_export.probes import procedural
+from stcanet_export.parity.probes import procedural
 from stcanet_runtime import Encoder
 from stcanet_runtime.preprocess import resize
 

@@ -13,8 +13,8 @@ from stcanet.engine.checkpoint import Checkpoint
 from stcanet_export.card import model_card
 from stcanet_export.evaluations import read_evaluation
 from stcanet_export.package import _describe
-from stcanet_export.report import Check, ParityReport
-from stcanet_export.tolerance import Tolerance
+from stcanet_export.parity.report import Check, ParityReport
+from stcanet_export.parity.tolerance import Tolerance
 from stcanet_runtime import InputSpec, Manifest, OutputSpec
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import sha256_file

@@ -9,7 +9,7 @@ import pytest
 from stcanet.model import STCANet
 from stcanet_export import Tolerance, check_parity
 from stcanet_export.package import ExportResult, export_package
-from stcanet_runtime.providers import available_providers
+from stcanet_runtime.inference.providers import available_providers
 
 # What a provider may differ from the default one: it may fuse and reorder as it likes.
 PROVIDER = Tolerance(min_cosine=0.999, max_abs=0.02, max_relative=0.1, tie=0.02, max_layer=0.05)

@@ -16,7 +16,7 @@ from stcanet_export import check_parity
 from stcanet_export.onnx import DEFAULT_OPSET, OPSETS, Contract, export_onnx
 from stcanet_runtime import Encoder
 from stcanet_runtime.errors import OptionError, PackageError
-from stcanet_runtime.manifest import METADATA_KEY
+from stcanet_runtime.package.manifest import METADATA_KEY
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[str | int]:

@@ -19,21 +19,21 @@ from renames import interrupt_the_second_rename
 
 from stcanet.engine.checkpoint import Checkpoint, save_checkpoint
 from stcanet.model import Embedder, STCANet
-from stcanet_export.calibration import Calibration
 from stcanet_export.onnx import Contract
 from stcanet_export.package import FILES, export_package, named, replacing
-from stcanet_export.parity import check_parity
-from stcanet_export.precision import Precision
-from stcanet_export.report import ParityReport
-from stcanet_export.tolerance import Tolerance
-from stcanet_export.variant import Variant
+from stcanet_export.parity.gate import check_parity
+from stcanet_export.parity.report import ParityReport
+from stcanet_export.parity.tolerance import Tolerance
+from stcanet_export.variants.calibration import Calibration
+from stcanet_export.variants.precision import Precision
+from stcanet_export.variants.variant import Variant
 from stcanet_runtime import Encoder
-from stcanet_runtime.archive import opened
 from stcanet_runtime.errors import CheckpointError, DataError, ManifestError, OptionError, PackageError, ParityError
-from stcanet_runtime.golden import verify_package
-from stcanet_runtime.manifest import METADATA_KEY, Manifest
-from stcanet_runtime.package import load_manifest, verify_checksum
-from stcanet_runtime.signature import load_secret_key, sign
+from stcanet_runtime.inference.golden import verify_package
+from stcanet_runtime.package.archive import opened
+from stcanet_runtime.package.contents import load_manifest, verify_checksum
+from stcanet_runtime.package.manifest import METADATA_KEY, Manifest
+from stcanet_runtime.package.signature import load_secret_key, sign
 
 UNSIGNED = FILES - {"manifest.json.minisig"}
 IMPOSSIBLE = Tolerance(min_cosine=1.0, max_abs=1e-30)

@@ -165,7 +165,7 @@ def test_flavor_of_an_sdist_stays(tree: Path, tmp_path: Path) -> None:
 def test_without_a_compiler_the_install_is_pure_python(tree: Path, tmp_path: Path) -> None:
     wheel = build("wheel", tree, tmp_path, STCANET_FLAVOR="runtime", CXX="/bin/false")
     names = members(wheel)
-    assert "stcanet_runtime/ranking.py" in names
+    assert "stcanet_runtime/retrieval/ranking.py" in names
     assert not [name for name in names if name.endswith(".so")]
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path / "site")

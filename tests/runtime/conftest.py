@@ -18,7 +18,7 @@ from PIL import Image
 from stcanet_runtime import backends
 from stcanet_runtime.backends import gpu_device
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
+from stcanet_runtime.package.manifest import METADATA_KEY, InputSpec, Manifest, OutputSpec
 
 HEIGHT, WIDTH, DIM, FRAMES = 32, 16, 8, 4
 UInt8Array = NDArray[np.uint8]

@@ -10,9 +10,9 @@ import numpy as np
 from PIL import Image
 
 from stcanet_runtime import Encoder
-from stcanet_runtime.contract import noise
 from stcanet_runtime.files import sha256_file
-from stcanet_runtime.package import load_manifest
+from stcanet_runtime.inference.contract import noise
+from stcanet_runtime.package.contents import load_manifest
 
 Arrays = dict[str, np.ndarray]
 

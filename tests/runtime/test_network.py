@@ -19,7 +19,7 @@ import pytest
 from detectors import write_detector
 
 import stcanet_runtime
-from stcanet_runtime.video import video_writer
+from stcanet_runtime.cameras.video import video_writer
 
 CODE = """
 import sys
@@ -65,7 +65,7 @@ import numpy as np
 import stcanet_runtime
 from stcanet_runtime import AsyncEncoder, Encoder, TrackletBuffer, search
 from stcanet_runtime.cli import app
-from stcanet_runtime.metrics import Metrics
+from stcanet_runtime.cameras.metrics import Metrics
 
 for name in stcanet_runtime.__all__:
     getattr(stcanet_runtime, name)

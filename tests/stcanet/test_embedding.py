@@ -16,8 +16,8 @@ from stcanet.data.datasets import Sample
 from stcanet.engine.embedding import embed, evaluate_model
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import ImageError, OptionError
+from stcanet_runtime.inference.tracklets import ALL_FRAMES, Sampling
 from stcanet_runtime.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from stcanet_runtime.tracklets import ALL_FRAMES, Sampling
 
 SIZE = {"backbone": "resnet18", "height": 32, "width": 32}
 

@@ -22,10 +22,10 @@ from stcanet.evaluation.heatmap import draw_heatmap, heatmap
 from stcanet.evaluation.result import markdown_header, protocol_text
 from stcanet_runtime import evaluate, rerank_distances
 from stcanet_runtime.cli import ranked_lists
-from stcanet_runtime.crop_embeddings import load
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError, ShapeError
-from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.tracklets import Sampling
+from stcanet_runtime.inference.crop_embeddings import load
+from stcanet_runtime.inference.tracklets import Sampling
+from stcanet_runtime.retrieval.rerank import Reranking
 
 DIM = 16
 

@@ -18,7 +18,7 @@ from stcanet.engine.trainer import train
 from stcanet.model import STCANet, build_model
 from stcanet_export.package import export_package
 from stcanet_runtime import Encoder, Gallery
-from stcanet_runtime.tracklets import ALL_FRAMES, Sampling, cut_clips
+from stcanet_runtime.inference.tracklets import ALL_FRAMES, Sampling, cut_clips
 
 pytestmark = [
     pytest.mark.real_data,

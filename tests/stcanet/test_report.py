@@ -35,8 +35,8 @@ from stcanet.report.run import read_run
 from stcanet.report.write import _validation
 from stcanet_runtime.errors import CheckpointError, DataError
 from stcanet_runtime.files import write_json
-from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.tracklets import Sampling
+from stcanet_runtime.inference.tracklets import Sampling
+from stcanet_runtime.retrieval.rerank import Reranking
 
 SMALL = {"preset": "stcanet-tiny", "backbone_weights": "none", "model": {"height": 64, "width": 32}, "val_fraction": 0.25}
 

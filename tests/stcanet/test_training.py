@@ -27,7 +27,7 @@ from stcanet.engine.trainer import train
 from stcanet.evaluation import EvaluationSettings
 from stcanet.model import build_model
 from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.rerank import Reranking
 
 
 def settings(people: Path, **changes: object) -> TrainConfig:

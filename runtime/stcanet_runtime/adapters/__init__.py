@@ -7,7 +7,7 @@ packages.
 from __future__ import annotations
 
 from stcanet_runtime.arrays import Float32Array
-from stcanet_runtime.encoder import BoxEmbeddings
+from stcanet_runtime.inference.encoder import BoxEmbeddings
 
 
 def rows_of_unit_length(found: BoxEmbeddings) -> Float32Array:

@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from stcanet_runtime.adapters import rows_of_unit_length
 from stcanet_runtime.arrays import Float32Array, UInt8Array
-from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.inference.encoder import Encoder
 
 
 class ReIDModel:

@@ -8,7 +8,7 @@ import numpy as np
 
 from stcanet_runtime.adapters import rows_of_unit_length
 from stcanet_runtime.arrays import Float32Array, UInt8Array
-from stcanet_runtime.encoder import BoxEmbeddings, Encoder
+from stcanet_runtime.inference.encoder import BoxEmbeddings, Encoder
 
 
 class Embedder:

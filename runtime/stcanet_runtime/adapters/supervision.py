@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypeVar
 
-from stcanet_runtime.encoder import Encoder
-from stcanet_runtime.frames import FrameSource
+from stcanet_runtime.images.frames import FrameSource
+from stcanet_runtime.inference.encoder import Encoder
 
 EMBEDDINGS, VALID = "embeddings", "embedding_valid"
 """Keys in `Detections.data`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stcanet_runtime.arrays import Float32Array
-from stcanet_runtime.encoder import Encoder
+from stcanet_runtime.inference.encoder import Encoder
 from stcanet_runtime.preprocess import ImageSource
 
 

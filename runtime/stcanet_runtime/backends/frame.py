@@ -1,4 +1,4 @@
-"""A picture of a camera as the backends are given it: checked by `stcanet_runtime.frames`, and its pixels as RGB."""
+"""A picture of a camera as the backends are given it: checked by `stcanet_runtime.images.frames`, and its pixels as RGB."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from stcanet_runtime.cli.options import JSON, THREADS, check_apart, check_provid
 
 if TYPE_CHECKING:
     from stcanet_runtime.errors import ProviderError
-    from stcanet_runtime.throughput import Throughput
+    from stcanet_runtime.inference.throughput import Throughput
 
 
 @examples("""
@@ -59,7 +59,7 @@ def bench(
 
 def _here() -> list[str]:
     """The providers that can be asked for on this machine."""
-    from stcanet_runtime.providers import available_providers
+    from stcanet_runtime.inference.providers import available_providers
 
     return [name for name, reason in available_providers().items() if reason is None] or ["cpu"]
 
@@ -74,9 +74,9 @@ def _measure_all(
     progress: Any,
 ) -> tuple[list[tuple[Path, Throughput]], list[ProviderError]]:
     """What was measured; and why a provider was not that nobody named: that it is built in says little of its libraries."""
-    from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.errors import ProviderError
-    from stcanet_runtime.throughput import measure
+    from stcanet_runtime.inference.encoder import Encoder
+    from stcanet_runtime.inference.throughput import measure
 
     results: list[tuple[Path, Throughput]] = []
     left_out: list[ProviderError] = []

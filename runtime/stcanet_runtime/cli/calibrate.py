@@ -11,20 +11,20 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, METRIC, PACKAGE, check_apart, check_choice, check_value
 
 if TYPE_CHECKING:
-    from stcanet_runtime.crop_embeddings import Crops
+    from stcanet_runtime.inference.crop_embeddings import Crops
 
 
 _UNKNOWN = "the identities are not known: file names must be like 0001_c1s1_000004_00.jpg, or the .npz hold pids"
 
 
 def _check_kind(name: str) -> str:
-    from stcanet_runtime.calibration import KINDS
+    from stcanet_runtime.retrieval.calibration import KINDS
 
     return check_choice(name, KINDS)
 
 
 def _check_far(rate: float) -> float:
-    from stcanet_runtime.calibration import check_far
+    from stcanet_runtime.retrieval.calibration import check_far
 
     return check_value(rate, check_far)
 
@@ -61,12 +61,12 @@ def calibrate(
     """Find the distance up to which people count as the same, for a false accept rate on labelled images."""
     import numpy as np
 
-    from stcanet_runtime.calibration import calibrate as find
     from stcanet_runtime.cli.sources import check_gallery, check_names, load_sources
     from stcanet_runtime.cli.text import say, say_written
-    from stcanet_runtime.curves import draw_calibration
     from stcanet_runtime.files import check_picture, check_writable, write_json
     from stcanet_runtime.gallery import Gallery
+    from stcanet_runtime.pictures.curves import draw_calibration
+    from stcanet_runtime.retrieval.calibration import calibrate as find
 
     check_apart([*sources, package, gallery], ("--out", out), ("--picture", picture))
     if picture is not None:

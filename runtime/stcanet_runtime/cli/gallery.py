@@ -11,7 +11,7 @@ from stcanet_runtime.cli import gallery_options
 from stcanet_runtime.cli.examples import examples, with_examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, PACKAGE, RERANK, check_apart, check_threshold, check_value
 from stcanet_runtime.cli.text import printable, say, say_written
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.rerank import Reranking
 
 app = typer.Typer(
     help=with_examples(
@@ -76,7 +76,7 @@ def create(
 ) -> None:
     """Make an empty gallery for the embeddings of one model."""
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.package import load_manifest, package_sha256
+    from stcanet_runtime.package.contents import load_manifest, package_sha256
 
     output = load_manifest(package).output
     dtype = "float16" if float16 else "float32"

@@ -10,12 +10,12 @@ from typing import Any
 
 import typer
 
-from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.sources import check_gallery, check_names, is_stored, load_sources
 from stcanet_runtime.cli.text import printable
-from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, quote_choices
 from stcanet_runtime.gallery import Gallery, Where
+from stcanet_runtime.inference import crop_embeddings
+from stcanet_runtime.inference.crop_embeddings import Crops
 from stcanet_runtime.wording import counted
 
 SHOWN = 20

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.gallery_entries import origin, tell_what_is_not_there
-from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path, parse_json
 from stcanet_runtime.gallery import Gallery, Where
 from stcanet_runtime.gallery.entry import Entry
+from stcanet_runtime.inference import crop_embeddings
+from stcanet_runtime.inference.crop_embeddings import Crops
 from stcanet_runtime.npz import read_npz
 
 _COLUMNS = {**dict.fromkeys(("identities", "cameras", "tracks"), ("U", "texts")), "times": ("fiu", "numbers")}

@@ -10,14 +10,14 @@ import typer
 
 from stcanet_runtime.cli.gallery_entries import cameras, tell_what_is_not_there
 from stcanet_runtime.cli.text import print_json, printable
-from stcanet_runtime.crop_embeddings import Crops
 from stcanet_runtime.errors import DataError, ImageError
 from stcanet_runtime.gallery import Decision, Gallery, Hit, Where
 from stcanet_runtime.gallery.templates import Templates
+from stcanet_runtime.inference.crop_embeddings import Crops
 from stcanet_runtime.picking import pick_evenly
+from stcanet_runtime.pictures.sheet import Match, SheetRow, ranked_sheet
 from stcanet_runtime.preprocess import load_image
-from stcanet_runtime.rerank import Reranking
-from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+from stcanet_runtime.retrieval.rerank import Reranking
 from stcanet_runtime.wording import counted
 
 NO_CAMERAS = "the cameras of the queries are not known: --other-cameras needs names like 0001_c1s1_000004_00.jpg"

@@ -12,7 +12,7 @@ from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, PROVIDER, THREADS, check_apart, check_threshold
 
 if TYPE_CHECKING:
-    from stcanet_runtime.identities import Travel
+    from stcanet_runtime.cameras.identities import Travel
 
 
 @examples("""
@@ -52,13 +52,13 @@ def identify(
     """Find out who is who in several videos."""
     from contextlib import nullcontext
 
-    from stcanet_runtime import recordings
+    from stcanet_runtime.cameras import recordings
+    from stcanet_runtime.cameras.identifier import Identifier
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import say
-    from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.identifier import Identifier
+    from stcanet_runtime.inference.encoder import Encoder
     from stcanet_runtime.wording import counted
 
     pairs = [_pair(text) for text in videos]
@@ -90,7 +90,7 @@ def identify(
 
 
 def _pair(text: str) -> tuple[Path, Path]:
-    from stcanet_runtime.video import without_login
+    from stcanet_runtime.cameras.video import without_login
 
     video, sign, boxes = text.rpartition("=")
     if not sign or not video or not boxes:
@@ -99,8 +99,8 @@ def _pair(text: str) -> tuple[Path, Path]:
 
 
 def _travel(texts: Sequence[str], cameras: Sequence[str]) -> Travel:
+    from stcanet_runtime.cameras.identities import Travel
     from stcanet_runtime.errors import OptionError, quote_choices
-    from stcanet_runtime.identities import Travel
 
     times: dict[tuple[str, str], float] = {}
     for text in texts:

@@ -13,8 +13,8 @@ from stcanet_runtime.cli.options import JSON, PROVIDER, RERANK, SAME_CAMERA, THR
 
 if TYPE_CHECKING:
     from stcanet_runtime.cli.ranked_lists import RankedLists
-    from stcanet_runtime.crop_embeddings import Crops
-    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.inference.crop_embeddings import Crops
+    from stcanet_runtime.inference.encoder import Encoder
 
 _DEFAULT_OUTPUT = Path("embeddings.npz")
 
@@ -67,12 +67,12 @@ def infer(
     as_json: JSON = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
-    from stcanet_runtime import crop_embeddings
     from stcanet_runtime.cli import ranked_lists, sources, videos
-    from stcanet_runtime.crops import list_images
-    from stcanet_runtime.encoder import Encoder
     from stcanet_runtime.files import check_picture
-    from stcanet_runtime.rerank import Reranking
+    from stcanet_runtime.images.crops import list_images
+    from stcanet_runtime.inference import crop_embeddings
+    from stcanet_runtime.inference.encoder import Encoder
+    from stcanet_runtime.retrieval.rerank import Reranking
 
     video = boxes is not None or detector is not None
     _check_video(images, boxes, detector, each_box, max_frames)
@@ -110,7 +110,7 @@ def infer(
 def _check_video(
     images: Sequence[str], boxes: Path | None, detector: Path | None, each_box: bool, max_frames: int | None
 ) -> None:
-    from stcanet_runtime.video import is_url, is_video
+    from stcanet_runtime.cameras.video import is_url, is_video
 
     if boxes is not None and detector is not None:
         raise typer.BadParameter("one of the two is enough", param_hint="'--boxes', '--detector'")

@@ -32,8 +32,8 @@ def collect() -> dict[str, Any]:
     """Everything that `info` shows, as JSON values."""
     from stcanet_runtime import backends, cuda
     from stcanet_runtime._version import __version__
+    from stcanet_runtime.inference.providers import AUTO_ORDER, available_providers
     from stcanet_runtime.machine import processor, versions
-    from stcanet_runtime.providers import AUTO_ORDER, available_providers
 
     providers = available_providers()
     return {

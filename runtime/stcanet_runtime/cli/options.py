@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from stcanet_runtime.errors import OptionError, quote_choices
-from stcanet_runtime.providers import EP_NAMES
+from stcanet_runtime.inference.providers import EP_NAMES
 from stcanet_runtime.wording import listed
 
 PROVIDERS = ("auto", *EP_NAMES)
@@ -55,7 +55,7 @@ def provider_option(what: str, check: Callable[[Any], Any] = check_provider) -> 
 
 def check_metric(name: str) -> str:
     """The name; BadParameter where there is no such distance."""
-    from stcanet_runtime.distance import METRICS
+    from stcanet_runtime.retrieval.distance import METRICS
 
     return check_choice(name, METRICS)
 
@@ -101,7 +101,7 @@ def _sidecars(path: str | Path) -> list[str]:
 
 def _package_folders(read: Iterable[str | Path]) -> set[str]:
     """Folders of packages among what is read: a manifest has the hashes of its files, and there are no others beside them."""
-    from stcanet_runtime.archive import MANIFEST_NAME, MODEL_NAME
+    from stcanet_runtime.package.archive import MANIFEST_NAME, MODEL_NAME
 
     places = map(Path, map(os.path.realpath, read))
     folders = (place.parent if place.name == MODEL_NAME else place for place in places)

@@ -9,7 +9,7 @@ import typer
 
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, K1, K2, LAMBDA, METRIC, RERANK, SAME_CAMERA, check_apart
-from stcanet_runtime.rerank import Reranking
+from stcanet_runtime.retrieval.rerank import Reranking
 
 
 @examples("""
@@ -35,8 +35,8 @@ def rank(
     from stcanet_runtime.cli import ranked_lists
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import print_json, say_written
-    from stcanet_runtime.crop_embeddings import load
     from stcanet_runtime.files import check_picture
+    from stcanet_runtime.inference.crop_embeddings import load
 
     check_apart([query, gallery], ("--sheet", sheet))
     if sheet is not None:

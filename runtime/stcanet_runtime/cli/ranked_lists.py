@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.cli.text import printable, table_console
-from stcanet_runtime.crop_embeddings import Crops, common_model
-from stcanet_runtime.crops import parse_name
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
+from stcanet_runtime.images.crops import parse_name
+from stcanet_runtime.inference.crop_embeddings import Crops, common_model
 from stcanet_runtime.picking import pick_evenly
+from stcanet_runtime.pictures.sheet import Match, SheetRow, ranked_sheet
 from stcanet_runtime.progress import Progress
-from stcanet_runtime.ranking import SearchResult, best_of, search
-from stcanet_runtime.rerank import Reranking, rerank
-from stcanet_runtime.sheet import Match, SheetRow, ranked_sheet
+from stcanet_runtime.retrieval.evaluate import JUNK_PID, Evaluation, evaluate, evaluate_embeddings
+from stcanet_runtime.retrieval.ranking import SearchResult, best_of, search
+from stcanet_runtime.retrieval.rerank import Reranking, rerank
 from stcanet_runtime.wording import counted
 
 _TABLE_QUERIES = 5

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import typer
 
-from stcanet_runtime import crop_embeddings
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.cli.text import printable
-from stcanet_runtime.crop_embeddings import Crops
-from stcanet_runtime.crops import list_images, list_others, parse_name
-from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.gallery import Gallery
-from stcanet_runtime.package import package_sha256
+from stcanet_runtime.images.crops import list_images, list_others, parse_name
+from stcanet_runtime.inference import crop_embeddings
+from stcanet_runtime.inference.crop_embeddings import Crops
+from stcanet_runtime.inference.encoder import Encoder
+from stcanet_runtime.package.contents import package_sha256
 from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 32

@@ -28,7 +28,7 @@ def verify(
 ) -> None:
     """Check a package on this machine: its hashes, the embeddings of the drawn crops that it holds, the pixels of its JPEG."""
     from stcanet_runtime.cli.text import say
-    from stcanet_runtime.golden import verify_package
+    from stcanet_runtime.inference.golden import verify_package
 
     result = verify_package(package, provider, public_key)
     signed = "" if public_key is None else "signature right, "

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stcanet_runtime.cameras.detector import Detector
+from stcanet_runtime.cameras.footage import Appearance, Person, embed_each_box, follow_tracks
+from stcanet_runtime.cameras.mot import Boxes, load_mot
+from stcanet_runtime.cameras.video import without_login
 from stcanet_runtime.cli.progress import progress_bar
-from stcanet_runtime.crop_embeddings import Crops
-from stcanet_runtime.detector import Detector
-from stcanet_runtime.encoder import Encoder
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.footage import Appearance, Person, embed_each_box, follow_tracks
-from stcanet_runtime.mot import Boxes, load_mot
-from stcanet_runtime.video import without_login
+from stcanet_runtime.inference.crop_embeddings import Crops
+from stcanet_runtime.inference.encoder import Encoder
 
 _NO_TRACK = -1
 

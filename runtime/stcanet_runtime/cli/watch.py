@@ -40,15 +40,15 @@ def watch(
     import signal
     from contextlib import ExitStack
 
-    from stcanet_runtime.detector import Detector
-    from stcanet_runtime.encoder import Encoder
+    from stcanet_runtime.cameras.detector import Detector
+    from stcanet_runtime.cameras.health import report_loading
+    from stcanet_runtime.cameras.lines import appending
+    from stcanet_runtime.cameras.metrics import Metrics
+    from stcanet_runtime.cameras.watch import Watch
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_writable
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.health import report_loading
-    from stcanet_runtime.lines import appending
-    from stcanet_runtime.metrics import Metrics
-    from stcanet_runtime.watch import Watch
+    from stcanet_runtime.inference.encoder import Encoder
 
     sources = _sources(cameras)
     _check_needed("--threshold", threshold, "--gallery", gallery, "nobody is known")
@@ -86,7 +86,7 @@ def _check_needed(option: str, value: object, needed: str, other: object, why: s
 
 def _check_gallery(gallery: Path, package: Path, threshold: float | None) -> None:
     from stcanet_runtime.gallery import Gallery
-    from stcanet_runtime.package import package_sha256
+    from stcanet_runtime.package.contents import package_sha256
 
     with Gallery.open(gallery, package_sha256(package), read_only=True) as looked_at:
         looked_at.limit(threshold)
@@ -115,8 +115,8 @@ def health(
     ] = False,
 ) -> None:
     """Status 0 if a watch runs and every camera gives frames; else 1, and what is wrong."""
+    from stcanet_runtime.cameras.health import check_health
     from stcanet_runtime.errors import DataError
-    from stcanet_runtime.health import check_health
 
     if faults := check_health(file, max_age, alive=alive):
         raise DataError("; ".join(faults))
@@ -133,7 +133,7 @@ def _sources(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _pair(text: str) -> tuple[str, str]:
-    from stcanet_runtime.video import is_url, without_login
+    from stcanet_runtime.cameras.video import is_url, without_login
 
     name, sign, source = text.partition("=")
     if not sign or not name or not source or is_url(name):  # a URL with = in it would name the camera

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from stcanet_runtime.arrays import as_number, check_count
-from stcanet_runtime.distance import check_metric
 from stcanet_runtime.errors import OptionError, ShapeError, quote_choices
+from stcanet_runtime.retrieval.distance import check_metric
 
 DTYPES = ("float32", "float16")
 """How embeddings may be stored. float16 halves file and memory; BENCHMARKS.md has the times."""

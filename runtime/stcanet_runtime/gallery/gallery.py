@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stcanet_runtime import ranking
 from stcanet_runtime.arrays import as_ids, check_count, check_not_negative
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.embeddings import as_embeddings
@@ -20,7 +19,8 @@ from stcanet_runtime.gallery.entry import EVERYTHING, Decision, Entry, Hit, Spac
 from stcanet_runtime.gallery.sqlite import SqliteStore
 from stcanet_runtime.gallery.store import Ids, Rows, Store
 from stcanet_runtime.gallery.templates import Made, Templates, check_templates, make_templates
-from stcanet_runtime.rerank import Reranking, rerank
+from stcanet_runtime.retrieval import ranking
+from stcanet_runtime.retrieval.rerank import Reranking, rerank
 from stcanet_runtime.wording import counted
 
 

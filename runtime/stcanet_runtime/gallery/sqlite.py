@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stcanet_runtime import ranking
 from stcanet_runtime.backends import get_backend
 from stcanet_runtime.errors import GalleryError, StcanetError
 from stcanet_runtime.files import parse_json
@@ -24,6 +23,7 @@ from stcanet_runtime.gallery.entry import Entry, Space, Where
 from stcanet_runtime.gallery.follower import Follower
 from stcanet_runtime.gallery.mirror import Mirror
 from stcanet_runtime.gallery.store import Ids, Rows
+from stcanet_runtime.retrieval import ranking
 
 _UNFINISHED = "unfinished_erasure"  # and a token: each process clears what it has proved itself
 _NOT_YET = "the entries are gone, their bytes are not yet"

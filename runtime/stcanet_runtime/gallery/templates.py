@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.arrays import check_count
-from stcanet_runtime.distance import distance_matrix
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.gallery.store import Embeddings, Ids, Rows
+from stcanet_runtime.retrieval.distance import distance_matrix
 
 Templates = str | int
 """``"all"``, ``"mean"``, or how many of the most distinct embeddings."""

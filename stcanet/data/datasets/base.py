@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stcanet_runtime.figures import count_distractors
+from stcanet_runtime.retrieval.figures import count_distractors
 
 ONE_CAMERA = "where there is one camera, leave camid empty in a .csv"
 """What to do about queries whose matches are all by their own camera."""

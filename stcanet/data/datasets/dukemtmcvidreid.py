@@ -8,8 +8,8 @@ from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Layout, child, subfolders, without_junk
-from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.images.crops import list_images
 from stcanet_runtime.wording import counted
 
 TREE = """\

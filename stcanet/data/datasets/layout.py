@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.errors import DataError, OptionError, quote_choices
-from stcanet_runtime.evaluate import JUNK_PID
+from stcanet_runtime.retrieval.evaluate import JUNK_PID
 
 Splits = tuple[tuple[Sample, ...], tuple[Sample, ...], tuple[Sample, ...]]
 """Train, query, gallery."""

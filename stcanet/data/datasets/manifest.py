@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet_runtime.errors import DataError, quote_choices
-from stcanet_runtime.evaluate import JUNK_PID
+from stcanet_runtime.retrieval.evaluate import JUNK_PID
 
 REQUIRED = ("path", "pid", "camid", "split")
 OPTIONAL = ("track", "frame")

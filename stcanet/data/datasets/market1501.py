@@ -6,8 +6,8 @@ from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
 from stcanet.data.datasets.layout import Layout, Splits, child, without_junk
-from stcanet_runtime.crops import list_images, parse_name
 from stcanet_runtime.errors import DataError, quote_choices
+from stcanet_runtime.images.crops import list_images, parse_name
 
 FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
 

@@ -12,9 +12,9 @@ from stcanet.data.masks.folder import read_indexed
 from stcanet.data.masks.grouping import Grouping
 from stcanet.data.masks.layout import save_indexed
 from stcanet.data.masks.picture import overlay, sheet
-from stcanet_runtime.crops import list_images
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import atomic_path, save_picture
+from stcanet_runtime.images.crops import list_images
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import load_image, resize
 from stcanet_runtime.progress import Progress

@@ -10,8 +10,8 @@ from PIL import Image
 
 from stcanet.data.masks.grouping import ParserSpec
 from stcanet_runtime.errors import DataError, PackageError
+from stcanet_runtime.inference.session import open_session
 from stcanet_runtime.preprocess import load_image, resize
-from stcanet_runtime.session import open_session
 
 
 class HumanParser:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from stcanet.config import PARTS
 from stcanet.data.masks.layout import COLORS
 from stcanet_runtime.arrays import UInt8Array
-from stcanet_runtime.drawing import FAINT, INK, font
+from stcanet_runtime.pictures.drawing import FAINT, INK, font
 
 TITLES = tuple(name.removesuffix("_clothes").replace("upper", "upper body").replace("lower", "lower body") for name in PARTS)
 """The parts as people call them."""

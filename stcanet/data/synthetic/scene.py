@@ -20,7 +20,7 @@ from stcanet.data.synthetic.pose import Gait, Pose
 from stcanet.data.synthetic.seeding import Stream, generator
 from stcanet.data.synthetic.shot import Shot
 from stcanet.data.synthetic.viewpoint import Viewpoint
-from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
+from stcanet_runtime.retrieval.evaluate import DISTRACTOR_PID, JUNK_PID
 
 _BYSTANDER_SHARE = 0.12
 _FALSE_DETECTION_SHARE = 0.4

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from stcanet.data.synthetic.config import SynthConfig, SynthCounts
-from stcanet_runtime.evaluate import DISTRACTOR_PID, JUNK_PID
+from stcanet_runtime.retrieval.evaluate import DISTRACTOR_PID, JUNK_PID
 
 
 class Split(StrEnum):

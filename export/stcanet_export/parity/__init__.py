@@ -1,0 +1,1 @@
+"""The parity gate: PyTorch and the exported graph, compared from layers to rankings."""

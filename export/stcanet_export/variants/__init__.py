@@ -1,0 +1,1 @@
+"""Variants of a graph: precisions, their search, and targets."""

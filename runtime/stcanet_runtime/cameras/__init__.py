@@ -1,0 +1,1 @@
+"""From videos and cameras to tracks, people and events."""
