@@ -15,6 +15,7 @@ from stcanet.commands.masks import masks
 from stcanet.commands.report import report
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
+from stcanet.extras import EXTRA_OF
 from stcanet_export.commands import export, parity
 from stcanet_export.keygen import keygen
 from stcanet_runtime import cli as runtime
@@ -33,18 +34,6 @@ for command in (synth, masks, train, evaluate, cross, report, convert, export, p
     app.command()(command)
 app.add_typer(datasets, name="datasets")
 app.add_typer(gallery, name="gallery")
-
-
-EXTRA_OF = {
-    "torch": "train",
-    "torchvision": "train",
-    "tensorboard": "train",
-    "tomli_w": "train",
-    "scipy": "mat",
-    "onnx": "export",
-    "onnxscript": "export",
-}
-"""Optional packages that commands import, and the extra that brings each."""
 
 
 def main() -> NoReturn:

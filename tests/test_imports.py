@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from stcanet.extras import EXTRA_OF
+
 HEAVY = ("torch", "torchvision", "onnx", "onnxruntime", "numba", "rich", "PIL")
 
 
@@ -20,6 +24,17 @@ def test_packages_import_nothing_heavy() -> None:
 
 def test_the_command_line_imports_no_framework() -> None:
     assert imported_by("import stcanet.cli").isdisjoint({"torch", "torchvision", "onnx", "onnxruntime", "numba", "PIL"})
+
+
+@pytest.mark.parametrize(
+    ("package", "name", "missing"), [("stcanet", "train", "torch"), ("stcanet_export", "export_onnx", "onnx")]
+)
+def test_a_name_without_its_extra_says_what_to_install(package: str, name: str, missing: str) -> None:
+    code = f"import sys; sys.modules[{missing!r}] = None; from {package} import {name}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    extra = EXTRA_OF[missing]
+    assert f"MissingDependencyError: {package}.{name} needs {missing}, which is not installed" in done.stderr
+    assert f"pip install 'stcanet[{extra}]'" in done.stderr
 
 
 def test_public_names_exist_and_are_listed() -> None:

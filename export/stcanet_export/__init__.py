@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stcanet.extras import EXTRA_OF
 from stcanet_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
@@ -45,4 +46,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:  # else every misspelt name would be an object to mypy
-    __getattr__, __dir__ = lazy_names(__name__, _LAZY)
+    __getattr__, __dir__ = lazy_names(__name__, _LAZY, EXTRA_OF)

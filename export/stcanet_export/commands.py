@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from stcanet.commands.options import preset_option
+from stcanet_export.keygen import ask_password
 from stcanet_export.native import NATIVE
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, PROVIDERS, check_apart, check_choice, check_value, parse_size
@@ -127,6 +128,8 @@ def export(
     """Export a checkpoint as a model package, and prove that it computes the same."""
     if (checkpoint is None) == (preset is None):
         raise typer.BadParameter("give either a checkpoint or --preset", param_hint="'CHECKPOINT'")
+    if preset is not None and result:
+        raise typer.BadParameter("is of a checkpoint; random weights have no figures", param_hint="'--result'")
     height_width = None if size is None else parse_size(size)
     from stcanet_export.onnx import DEFAULT_OPSET, Contract
     from stcanet_export.package import export_package
@@ -241,7 +244,7 @@ def _signer(secret_key: Path) -> Signer:
 
     from stcanet_runtime.package.signature import load_secret_key, sign
 
-    return partial(sign, key=load_secret_key(secret_key, lambda: str(typer.prompt("password of the key", hide_input=True))))
+    return partial(sign, key=load_secret_key(secret_key, lambda: ask_password("password of the key", "'--sign'")))
 
 
 def _list(images: Path | None) -> list[Path]:

@@ -24,8 +24,21 @@ def keygen(
     from stcanet_runtime.package.signature import write_keys
 
     def ask() -> str:
-        return str(typer.prompt("password for the secret key", hide_input=True, confirmation_prompt=True))
+        return ask_password("password for the secret key", "'--no-password'", confirm=True)
 
     secret, public = write_keys(name, None if no_password else ask)
     typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}")
     typer.echo(f"{public}: stcanet-runtime verify --public-key {public}")
+
+
+def ask_password(question: str, option: str, confirm: bool = False) -> str:
+    """What is typed, unseen. Raises BadParameter of the option where there is no terminal: getpass would show it, or wait."""
+    import warnings
+    from getpass import GetPassWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
+        except GetPassWarning:
+            raise typer.BadParameter("there is no terminal to ask for the password", param_hint=option) from None

@@ -95,14 +95,14 @@ def export_onnx(
             that takes images.
         PackageError: What the exporter made is not a valid model of standard operators.
         ManifestError: `source` is longer, or nested more deeply, than a manifest may be.
-        MissingDependencyError: onnx or onnxscript is not installed.
+        MissingDependencyError: onnxscript is not installed.
     """
     check_opset(opset)
     if contract.part_maps and not model.config.blocks:
         raise OptionError("part_maps", True, "left out: the network has no attention blocks")
     if not contract.dynamic_time and model.config.clip_length is None:
         raise OptionError("dynamic_time", False, f"left out: preset '{model.config.preset}' takes single images")
-    _require_exporter()
+    import_extra("onnxscript", "onnxscript", "exporting a model", "export")
     manifest = make_manifest(model, opset, contract, source, licence)
     text = manifest.to_json()  # before the work: it may be too long
     embedder = Embedder(frozen(model), contract.input == FLOAT, contract.unit, contract.part_maps)
@@ -170,11 +170,6 @@ def _trace(embedder: torch.nn.Module, manifest: Manifest) -> onnx.ModelProto:
         )
     assert program is not None  # the dynamo exporter always returns one
     return program.model_proto
-
-
-def _require_exporter() -> None:
-    for package in ("onnx", "onnxscript"):
-        import_extra(package, package, "exporting a model", "export")
 
 
 @contextlib.contextmanager

@@ -84,7 +84,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     Raises:
         CheckpointError: The file cannot be read, is no checkpoint of this project, or is of a later version.
     """
-    run_files.check_not_a_run(Path(path))
+    run_files.check_checkpoint_path(Path(path))
     content = read_tensors(path, FORMAT, VERSION, "a checkpoint")
     if not is_state_dict(content.get("state_dict")):
         raise CheckpointError(f"{path} is damaged: its state_dict is not names to tensors")

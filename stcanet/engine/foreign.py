@@ -78,7 +78,7 @@ def load_foreign(path: Path, model: STCANet) -> LoadReport:
     Raises:
         CheckpointError: The file is no checkpoint that is safe to load, or nothing in it fits; or it is the folder of a run.
     """
-    run_files.check_not_a_run(path)
+    run_files.check_checkpoint_path(path)
     return _fill(model, read_state_dict(path), path)
 
 
@@ -120,7 +120,7 @@ def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
         CheckpointError: Anything that retrieval needs is missing from it, it has layers that have no place here (without
             them the features would be others), or it is no checkpoint.
     """
-    run_files.check_not_a_run(path)
+    run_files.check_checkpoint_path(path)
     with torch.random.fork_rng(devices=[]):
         model = STCANet(config)
     nn.init.ones_(model.head.neck.weight)

@@ -45,13 +45,15 @@ def check_run(root: Path) -> None:
         raise OptionError("run folder", str(root), f"the folder of a run, with {CONFIG} in it")
 
 
-def check_not_a_run(path: Path) -> None:
-    """Raise CheckpointError where the folder of a run is given in the place of its checkpoint."""
+def check_checkpoint_path(path: Path) -> None:
+    """Raise CheckpointError where a run is named by its folder, or by the best checkpoint where it has only the last."""
     if (path / CONFIG).is_file() and (path / METRICS).is_file():
         chosen = chosen_checkpoint(path)
         raise CheckpointError(
             f"{path} is the folder of a run, " + (f"whose checkpoint is {chosen}" if chosen else "which has no checkpoint yet")
         )
+    if path.name == BEST and not path.exists() and (last := path.with_name(LAST)).is_file():
+        raise CheckpointError(f"there is no {path}, which a run has once it was validated; its checkpoint is {last}")
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -49,8 +49,7 @@ def embed_dataset(
         OptionError: The model does not take clips of that length.
         ImageError: An image cannot be read.
     """
-    within = len({*dataset.query} & {*dataset.gallery})
-    _check_sides(dataset, within)
+    within = check_sides(dataset)
     how = {"data": dict(dataset.protocol), "queries_in_gallery": within, **_how(model, dataset, settings.sampling)}
     sides = embed_sides(
         lambda samples: model.embed(samples, settings.sampling, settings.batch_size, progress), dataset.query, dataset.gallery
@@ -58,8 +57,9 @@ def embed_dataset(
     return Embedded(dataset, *sides, how, model.sha256)
 
 
-def _check_sides(dataset: ReIDDataset, within: int) -> None:
-    """Raise DataError for what no embeddings would make figures of; `within`: the number of queries in the gallery."""
+def check_sides(dataset: ReIDDataset) -> int:
+    """The number of queries in the gallery. Raises DataError for a data set of which no embeddings would make figures."""
+    within = len({*dataset.query} & {*dataset.gallery})
     if not dataset.query or not dataset.gallery:
         raise DataError(
             f"{dataset.root} has {len(dataset.query)} query and {len(dataset.gallery)} gallery samples; both are needed"
@@ -75,6 +75,7 @@ def _check_sides(dataset: ReIDDataset, within: int) -> None:
             f"none of {counted(len(dataset.query), 'query', 'queries')} has a true match in the gallery of {dataset.name}: a "
             f"sample of the same identity{camera}"
         )
+    return within
 
 
 def _how(model: RetrievalModel, dataset: ReIDDataset, sampling: Sampling) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def open_model(path: Path, device: str = "auto", provider: str = "auto") -> Retr
 
 def is_package(path: Path) -> bool:
     """Whether it is taken for a package; everything else is a checkpoint. Raises CheckpointError for the folder of a run."""
-    run_files.check_not_a_run(path)
+    run_files.check_checkpoint_path(path)
     return path.is_dir() or path.suffix == ".onnx" or is_archive_name(path)
 
 

@@ -89,8 +89,8 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         ((".",), "Is a directory; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
         (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
-        (("--preset", "stcanet-tiny", "--result", "nowhere.json"), "no result of 'stcanet evaluate"),
-        (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "secret key"),
+        (("--preset", "stcanet-tiny", "--result", "nowhere.json"), "random weights have no figures"),
+        (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "error: nowhere.key: No such file or directory"),
         (("--preset", "stcanet-tiny", "--size", "256"), "HEIGHTxWIDTH"),
         (("--preset", "stcanet-tiny", "--size", "16x16"), "from 32 to 4096 pixels"),
         (("--preset", "stcanet-tiny", "--batch", "0"), "--batch"),
@@ -126,6 +126,16 @@ def test_keygen(stcanet: Callable, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"ours.key", "ours.pub"}
     assert "verify --public-key" in done.stdout
     _error(stcanet("keygen", tmp_path / "ours", "--no-password"), "ours.key is there already")
+
+
+def test_a_password_without_a_terminal(tmp_path: Path) -> None:
+    pytest.importorskip("minisign")
+    command = [sys.executable, "-m", "stcanet", "keygen", "ours"]
+    # A session of its own has no terminal, whatever the tests have.
+    process = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "start_new_session": True}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **process)
+    _error(done, "--no-password", "no terminal to ask for the password")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("number", "ignored"), [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)])

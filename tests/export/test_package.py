@@ -199,6 +199,14 @@ def test_missing_data_is_said_before_the_export(tmp_path: Path, variant: Variant
         export_package(tmp_path / "none.pt", tmp_path / "package", variant=variant)
 
 
+def test_data_without_queries_is_said_before_the_export(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch()
+    data = tmp_path / "people.csv"
+    data.write_text("path,pid,camid,split\na.png,1,1,train\n")
+    with pytest.raises(DataError, match="has 0 query and 0 gallery samples"):
+        export_package(tmp_path / "none.pt", tmp_path / "package", variant=Variant(evaluate=str(data)))
+
+
 def test_what_is_there_is_not_overwritten(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
     with pytest.raises(PackageError, match="--force"):
         export_package(image_model, image_package)

@@ -234,11 +234,15 @@ def test_why_a_path_leads_to_no_weights(tmp_path: Path) -> None:
     run.mkdir()
     for name in ("config.toml", "metrics.jsonl", "best.pt"):
         (run / name).touch()
+    last = tmp_path / "unvalidated" / "last.pt"
+    last.parent.mkdir()
+    last.touch()
     for path, reason in (
         (tmp_path / "none.pth", "No such file or directory"),
         (tmp_path, "Is a directory"),
         (run / "best.pt" / "x.pth", "Not a directory"),  # as where it may not be read: neither missing nor a folder
         (run, f"is the folder of a run, whose checkpoint is {run / 'best.pt'}"),
+        (last.with_name("best.pt"), f"its checkpoint is {last}"),
     ):
         for read in (lambda path: load_foreign(path, model()), lambda path: convert(path, model().config), load_checkpoint):
             with pytest.raises(CheckpointError, match=f"{re.escape(str(path))}.*{re.escape(reason)}"):

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 
 from stcanet.data.datasets import load_dataset
+from stcanet.evaluation.embedded import check_sides
 from stcanet_export.graph import seal, verify
 from stcanet_export.variants.loss import measure_loss
 from stcanet_export.variants.precision import FLOAT32, Precision, Progress, lower
@@ -30,11 +31,11 @@ class Variant:
     """A labelled data set, for mAP and rank-1 of the float32 graph and of the variant."""
 
     def check_data(self) -> None:
-        """See, before the minutes that an export takes, that the crops and the data set are there. DataError where not."""
+        """See, before the minutes that an export takes, that crops and data set are there and of use. DataError where not."""
         if self.precision.calibration is not None:
             self.precision.calibration.files()
         if self.evaluate is not None:
-            load_dataset(self.evaluate)
+            check_sides(load_dataset(self.evaluate))
 
 
 AS_EXPORTED = Variant()

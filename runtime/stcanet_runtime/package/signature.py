@@ -23,6 +23,7 @@ def load_secret_key(path: str | Path, ask_password: Callable[[], str]) -> Any:
         ask_password: Called where the key is protected by a password.
 
     Raises:
+        OSError: It cannot be read.
         OptionError: It is no such file, or the password is wrong.
         MissingDependencyError: py-minisign is not installed.
     """
@@ -31,7 +32,7 @@ def load_secret_key(path: str | Path, ask_password: Callable[[], str]) -> Any:
         key = minisign.SecretKey.from_file(path)
         if key.is_encrypted():
             key.decrypt(ask_password())
-    except (OSError, minisign.Error) as error:
+    except minisign.Error as error:
         raise OptionError("secret key", str(path), f"a minisign secret key ({error})") from None
     return key
 

@@ -129,8 +129,10 @@ def test_no_keys(signed: Path, keys: Keys, tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path / "no.key"):
         with pytest.raises(OptionError, match="public key must be"):
             verify_signature(signed, path)
-        with pytest.raises(OptionError, match="secret key must be"):
-            load_secret_key(path, no_password)
+    with pytest.raises(OptionError, match="secret key must be"):
+        load_secret_key(tmp_path / "no.key", no_password)
+    with pytest.raises(FileNotFoundError):
+        load_secret_key(tmp_path / "nowhere", no_password)
     with pytest.raises(OptionError, match="public key must be"):
         verify_signature(signed, keys.secret)
 
