@@ -14,6 +14,7 @@ from stcanet.engine.average import WeightAverage
 from stcanet.engine.batches import Batch
 from stcanet.engine.learner import Learner
 from stcanet.engine.optim import make_optimizer, parameter_groups, set_rate
+from stcanet.engine.schedule import lr_factor
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import ConfigError
 
@@ -61,6 +62,11 @@ def test_rates_follow_their_factors() -> None:
     optimizer = make_optimizer(model(), OptimConfig(backbone_factor=0.1, new_factor=2.0))
     set_rate(optimizer, 0.5)
     assert [group["lr"] for group in optimizer.param_groups] == [0.05, 1.0]
+
+
+def test_the_cosine_begins_where_the_warmup_ends() -> None:
+    optim = OptimConfig(schedule="cosine", warmup_epochs=2.0, final=0.1)
+    assert [lr_factor(epoch, 10, optim) for epoch in (0, 1, 2, 6, 10)] == pytest.approx([0.01, 0.505, 1.0, 0.55, 0.1])
 
 
 def test_the_rate_follows_the_epochs_that_are_done() -> None:

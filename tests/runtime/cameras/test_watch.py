@@ -11,6 +11,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -138,6 +139,50 @@ def test_a_camera_that_is_lost_is_tried_again(package: Path, detector: Path, mon
     assert tries == ["rtsp://here/1"] * 3
     assert counts["submitted"] == 2 == counts["done"] == len(times)
     assert back[1] <= times[1] <= counts["last_done"]  # from its return, while its first frame is under way
+
+
+def test_a_camera_that_stays_lost_is_tried_ever_less_often(
+    package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def read(source: str) -> Iterator[VideoFrame]:
+        tries.append(source)
+        if len(tries) == 5:
+            watch.stop.set()
+        raise DataError("no route")
+
+    watch = watch_camera(package, detector, read, [], monkeypatch)
+    monkeypatch.setattr(watch_module, "_LONGEST_WAIT", 0.03)
+    watch.run(interval=0.05)
+    assert [vars(record)["retry_s"] for record in caplog.records if "retry_s" in vars(record)] == [0.01, 0.02, 0.03, 0.03, 0.03]
+
+
+def test_a_camera_that_is_faster_than_the_model_is_shown_as_it_is_now(
+    package: Path, detector: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submitted = threading.Event()
+
+    def read(source: str) -> Iterator[VideoFrame]:
+        for number in range(1, 21):
+            yield VideoFrame(number, 0.0, np.full((64, 64, 3), 99, np.uint8))
+        submitted.set()
+        watch.stop.wait(0.1)
+        watch.stop.set()
+
+    lines: list[dict[str, Any]] = []
+    watch = watch_camera(package, detector, read, lines, monkeypatch)
+    detect = watch.detector.detect
+
+    def wait(*frame: Any) -> Any:
+        assert submitted.wait(10)
+        return detect(*frame)
+
+    monkeypatch.setattr(watch.detector, "detect", wait)
+    counts = watch.run(interval=0.05)["door"]
+    assert counts["submitted"] == 20 == counts["done"] + counts["dropped"]
+    assert counts["dropped"] >= 16
+    assert lines[-1]["frame"] == 20
 
 
 def test_a_bug_in_the_thread_of_a_camera_does_not_end_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -143,6 +144,19 @@ def test_forgotten_tracks_begin_anew(encoder: Encoder, frames: list[NDArray[np.u
     assert_allclose(buffer.embeddings()[1], encoder.encode_tracklets([[frames[7]]], "rgb")[0], atol=TOLERANCE)
 
 
+def test_a_crop_does_not_keep_those_beside_it(encoder: Encoder, make_crop: MakeCrop, monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer, given, right = TrackletBuffer(encoder), list[weakref.ref[NDArray[np.uint8]]](), encoder.crop_boxes
+
+    def crop_boxes(*options: Any) -> Any:
+        crops, valid = right(*options)
+        given.append(weakref.ref(crops))
+        return crops, valid
+
+    monkeypatch.setattr(encoder, "crop_boxes", crop_boxes)
+    buffer.add_boxes(make_crop(), [[0, 0, 9, 9], [5, 5, 20, 40]], "bgr", tracks=[7, 9])
+    assert given[0]() is None
+
+
 class Refusing:
     """An encoder whose model gives no numbers for crops that are all white, as half precision may."""
 
@@ -183,6 +197,18 @@ def test_a_clip_that_cannot_be_embedded_is_left_out(
     start = bad // length * length
     expected = [frames[:1] * 11, crops[:start] + crops[start + length :], frames[3:4] * 11]
     assert_allclose([found[name] for name in (1, "bad", 2)], encoder.encode_tracklets(expected, "rgb"), atol=TOLERANCE)
+
+
+def test_a_track_that_is_forgotten_has_no_faults(
+    encoder: Encoder, frames: list[NDArray[np.uint8]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Refusing(encoder, monkeypatch)
+    buffer, length = TrackletBuffer(encoder), encoder.manifest.input.clip_length or 1
+    for _ in range(length):
+        buffer.add("bad", WHITE, "rgb")
+        buffer.add("good", frames[0], "rgb")
+    buffer.forget("bad")
+    assert list(buffer.embeddings()) == ["good"]
 
 
 def test_the_first_crops_are_those_of_a_clip_that_was_embedded(
