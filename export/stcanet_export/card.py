@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stcanet.evaluation.result import protocol_text
+from stcanet.evaluation.result import markdown_row, protocol_text
 from stcanet_export.parity.report import ParityReport
 from stcanet_runtime.package.manifest import Manifest
 from stcanet_runtime.retrieval.figures import REPORTED_RANKS
@@ -109,11 +109,11 @@ def _evaluation(results: Sequence[Mapping[str, Any]], metrics: Mapping[str, floa
 
 def _results(results: Sequence[Mapping[str, Any]]) -> str:
     titles = ["data", *(f"{name}, %" for name in ("mAP", *(f"rank-{rank}" for rank in REPORTED_RANKS), "mINP"))]
-    lines = [_row(titles), "|" + "---|" * len(titles)]
+    lines = [markdown_row(titles), "|" + "---|" * len(titles)]
     for result in results:
         ranks = [result["cmc"][min(rank, len(result["cmc"])) - 1] for rank in REPORTED_RANKS]
         figures = [result["mAP"], *ranks, result["mINP"]]
-        lines.append(_row([str(result["data"]), *(f"{100 * value:.2f}" for value in figures)]))
+        lines.append(markdown_row([str(result["data"]), *(f"{100 * value:.2f}" for value in figures)]))
     protocols = [f"Protocol of {result['data']}: {protocol_text(result['protocol'])}." for result in results]
     return "\n\n".join(["\n".join(lines), *protocols])
 
@@ -161,9 +161,4 @@ def _plain(value: Any) -> str:
 
 
 def _table(rows: Any) -> str:
-    return "\n".join(["| | |", "|---|---|", *(_row(row) for row in rows)])
-
-
-def _row(cells: Sequence[str]) -> str:
-    # What comes from files may hold anything: a bar would shift the columns, a line break would end the table.
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "\n".join(["| | |", "|---|---|", *(markdown_row(row) for row in rows)])

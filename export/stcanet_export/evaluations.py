@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from stcanet.evaluation.result import protocol_text
+from stcanet.evaluation.result import read_result
 from stcanet_runtime.errors import DataError
-from stcanet_runtime.files import read_json, sha256_file
+from stcanet_runtime.files import sha256_file
 from stcanet_runtime.retrieval.figures import REPORTED_RANKS
 
 _KEPT = ("data", "mAP", "mINP", "cmc", "num_valid_queries", "protocol")
@@ -23,21 +22,12 @@ def read_evaluation(path: str | Path, checkpoint: Path | None = None) -> dict[st
         checkpoint: What the figures have to be of, where the result tells.
 
     Raises:
+        OSError: It cannot be read.
         DataError: It is no result of ``stcanet evaluate``, or of another checkpoint.
     """
-    try:
-        result = read_json(path)
-        kept = {name: result[name] for name in _KEPT}
-        kept["cmc"] = [float(value) for value in kept["cmc"][: max(REPORTED_RANKS)]]
-        figures = [kept["mAP"], kept["mINP"], *kept["cmc"]]
-        protocol_text(kept["protocol"])  # the model card has it
-        json.dumps(kept, allow_nan=False, ensure_ascii=False).encode()  # packages keep it
-        whole = kept["cmc"] and all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
-    if not whole:
-        raise DataError(f"{path} is no result of 'stcanet evaluate --out': its figures are no numbers from 0 to 1")
-    judged = result.get("checkpoint_sha256")
+    result = read_result(path)
+    kept = {name: result[name] for name in _KEPT} | {"cmc": result["cmc"][: max(REPORTED_RANKS)]}
+    judged = result["checkpoint_sha256"]
     if judged is not None and checkpoint is not None and checkpoint.is_file() and judged != sha256_file(checkpoint):
         raise DataError(f"{path} is of another checkpoint than {checkpoint}; evaluate this one")
     return kept

@@ -130,17 +130,17 @@ def keep_in_run(model: Path, result: Result) -> None:
 
 def _replaced(file: Path, new: Mapping[str, Any]) -> str:
     """Data and protocol of the figures in a file that are not among the `new` ones; empty where none are lost."""
-    from stcanet.evaluation.result import protocol_text
-    from stcanet_runtime.files import read_json
+    from stcanet.evaluation.result import protocol_text, read_result
+    from stcanet_runtime.errors import DataError
 
     try:
-        old = read_json(file)
-        kinds = [(facts["data"], facts["protocol"]) for facts in (old, new)]
-        reranked = [(facts.get("reranked") or {}).get("protocol") for facts in (old, new)]
-        lost = kinds[0] != kinds[1] or reranked[0] not in (None, reranked[1])
-        return f"{old['data']}: {protocol_text(old['protocol'])}" + "; re-ranked too" * bool(reranked[0]) if lost else ""
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # none, or no result: nothing that the report shows
+        old = read_result(file)
+    except (OSError, DataError):  # none, or no result: nothing that the report shows
         return ""
+    kinds = [(facts["data"], facts["protocol"]) for facts in (old, new)]
+    reranked = [(facts.get("reranked") or {}).get("protocol") for facts in (old, new)]
+    lost = kinds[0] != kinds[1] or reranked[0] not in (None, reranked[1])
+    return f"{old['data']}: {protocol_text(old['protocol'])}" + "; re-ranked too" * bool(reranked[0]) if lost else ""
 
 
 def _kept_results(model: Path) -> Path | None:

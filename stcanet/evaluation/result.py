@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from stcanet.evaluation.embedded import Embedded, embed_dataset
 from stcanet.evaluation.models import RetrievalModel, open_model
 from stcanet.evaluation.settings import EvaluationSettings, flip_text
 from stcanet_runtime import Evaluation
+from stcanet_runtime.errors import DataError
+from stcanet_runtime.files import read_json
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.figures import REPORTED_RANKS
 from stcanet_runtime.retrieval.rerank import Reranking
@@ -62,7 +65,43 @@ class Result:
         if self.reranked:
             rows.append((f"{self.protocol()}; {self.reranking}", self.reranked))
         name = f"{Path(self.model).resolve().parent.name}/{Path(self.model).name}"
-        return [_row([name, self.data, protocol, *_percent(evaluation)]) for protocol, evaluation in rows]
+        return [markdown_row([name, self.data, protocol, *_percent(evaluation)]) for protocol, evaluation in rows]
+
+
+def read_result(path: str | Path) -> dict[str, Any]:
+    """What :meth:`Result.to_dict` gave, from a file that anybody may have changed.
+
+    Raises:
+        OSError: It cannot be read.
+        DataError: It is no result of ``stcanet evaluate``.
+    """
+    try:
+        result: dict[str, Any] = read_json(path)
+        json.dumps(result, allow_nan=False, ensure_ascii=False).encode()  # packages keep it
+        texts = [result["model"], result["runs_on"], result["data"], result["checkpoint_sha256"] or ""]
+        if not all(isinstance(text, str) for text in texts):
+            raise TypeError("its names are no texts")
+        _check_figures(result)
+        if (reranked := result.get("reranked")) is not None:
+            reranking_of(reranked)
+            _check_figures(reranked)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
+    return result
+
+
+def reranking_of(reranked: Mapping[str, Any]) -> Reranking:
+    """The parameters in ``reranked`` of :meth:`Result.to_dict`."""
+    return Reranking(*(reranked[field.name] for field in fields(Reranking)))
+
+
+def _check_figures(found: Mapping[str, Any]) -> None:
+    protocol_text(found["protocol"])
+    figures = [found["mAP"], found["mINP"], *found["cmc"]]
+    if not found["cmc"] or not all(isinstance(figure, float) and 0 <= figure <= 1 for figure in figures):
+        raise ValueError("its figures are no numbers from 0 to 1")
+    if not isinstance(found["num_valid_queries"], int):
+        raise TypeError("its number of queries is none")
 
 
 def protocol_text(protocol: Mapping[str, Any]) -> str:
@@ -94,7 +133,12 @@ def protocol_text(protocol: Mapping[str, Any]) -> str:
 def markdown_header() -> list[str]:
     """The two lines above the rows of a table of results."""
     titles = ["model", "data set", "protocol", "mAP", *(f"rank-{rank}" for rank in REPORTED_RANKS), "mINP"]
-    return [_row(titles), "|" + "---|" * len(titles)]
+    return [markdown_row(titles), "|" + "---|" * len(titles)]
+
+
+def markdown_row(cells: Sequence[str]) -> str:
+    """A row of a table of Markdown, whatever is in the cells: a bar would shift columns, a line break would end the table."""
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
 def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSettings) -> Result:
@@ -139,7 +183,3 @@ def _frames_text(how: Mapping[str, Any]) -> str:
 def _percent(evaluation: Evaluation) -> list[str]:
     values = [evaluation.mAP, *(evaluation.rank(rank) for rank in REPORTED_RANKS), evaluation.mINP]
     return [f"{100 * value:.2f}" for value in values]
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

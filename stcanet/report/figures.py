@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from stcanet.engine import run_files
-from stcanet.evaluation.result import protocol_text
-from stcanet.report.run import RunRecord, reranking_of
+from stcanet.evaluation.result import protocol_text, reranking_of
+from stcanet.report.run import RunRecord
 from stcanet_runtime.files import sha256_file
 
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stcanet.config import TrainConfig, make_config
 from stcanet.engine import run_files
-from stcanet.evaluation.result import protocol_text
+from stcanet.evaluation.result import read_result
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.files import parse_toml, read_json
-from stcanet_runtime.retrieval.rerank import Reranking
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def read_run(root: Path) -> RunRecord:
     for name in (run_files.CONFIG, run_files.METRICS):
         if not (root / name).is_file():
             raise DataError(f"{root} is not a run folder of 'stcanet train': it has no {name}")
-    log = root / run_files.LOG
+    log, results = root / run_files.LOG, root / run_files.RESULTS
     try:
         config_text = (root / run_files.CONFIG).read_text(encoding="utf-8")
         return RunRecord(
@@ -50,7 +48,7 @@ def read_run(root: Path) -> RunRecord:
             config_text,
             _read_metrics(root / run_files.METRICS),
             _read_json(root / run_files.ENVIRONMENT),
-            _read_results(root / run_files.RESULTS),
+            read_result(results) if results.is_file() else {},
             log.read_text(encoding="utf-8") if log.is_file() else "",
         )
     except (ValueError, TypeError) as error:  # unicode errors are ValueErrors
@@ -62,32 +60,6 @@ def _read_config(text: str) -> TrainConfig:
         return make_config(parse_toml(text))
     except ValueError as error:
         raise ValueError(f"{run_files.CONFIG}: {error}") from error
-
-
-def _read_results(path: Path) -> dict[str, Any]:
-    results = _read_json(path)
-    try:
-        if results:
-            _check_results(results)
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path.name} is no result of 'stcanet evaluate': {error}") from error
-    return results
-
-
-def reranking_of(reranked: Mapping[str, Any]) -> Reranking:
-    """The parameters in ``results.json["reranked"]``."""
-    return Reranking(*(reranked[field.name] for field in fields(Reranking)))
-
-
-def _check_results(results: Mapping[str, Any]) -> None:
-    """Look once at all that the page says of them."""
-    protocol_text(results["protocol"])
-    texts, reranked = [results["data"], results["checkpoint_sha256"]], results.get("reranked")
-    if reranked is not None:
-        reranking_of(reranked)
-    figures = [value for found in (results, reranked) if found for value in (found["mAP"], found["mINP"], found["cmc"][0])]
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(value, float) for value in figures):
-        raise TypeError("its figures are no numbers, or its names no texts")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

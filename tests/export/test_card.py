@@ -22,6 +22,7 @@ from stcanet_runtime.files import sha256_file
 RESULT = {
     "model": "/home/somebody/runs/best.pt",
     "runs_on": "pytorch, cpu",
+    "checkpoint_sha256": None,
     "data": "Market-1501",
     "mAP": 0.875,
     "mINP": 0.5,
@@ -122,6 +123,7 @@ def test_converted_weights_are_trained_for_nobody_knows_how_long() -> None:
         "{}",
         json.dumps({**RESULT, "mAP": "high"}),
         json.dumps({**RESULT, "cmc": []}),
+        json.dumps({**RESULT, "num_valid_queries": "many"}),
         json.dumps({**RESULT, "mINP": float("nan")}),
         json.dumps({**RESULT, "protocol": {}}),
         json.dumps({**RESULT, "protocol": {**RESULT["protocol"], "metric": float("nan")}}),
