@@ -220,6 +220,12 @@ def test_templates_are_made_anew_of_those_who_changed(
         made.reset_mock()
         return [(hit.distance, hit.entry) for hit in gallery.search(x[:1], 99, where, templates=templates)[0]]
 
+    def swap(gallery: Gallery, *names: str) -> None:
+        """One entry of each of two people goes to the other: they have as many as before."""
+        ids = [int(gallery.store.rows(Where(identities=(name,), cameras=("c0", "c1"))).ids[0]) for name in names]
+        for i, name in zip(ids, reversed(names), strict=True):
+            gallery.rename([i], name)
+
     with Gallery.open(path) as other:
         changes: list[tuple[Callable[[], object], int]] = [
             (lambda: filled.search(x, templates="all"), 6),
@@ -227,6 +233,7 @@ def test_templates_are_made_anew_of_those_who_changed(
             (lambda: other.enrol(x[2:4], ["p2", "new"], "c0"), 2),
             (lambda: other.enrol(x[4:5], "p2", "c9"), 0 if where.cameras else 1),
             (lambda: other.rename([62], "p4"), 2),
+            (lambda: swap(other, "p0", "p1"), 2),
             (lambda: other.forget("p3"), 0),
             (lambda: other.expire(7), 4 if where.cameras else 5),
             (lambda: filled.search(x, templates="all"), 0),
