@@ -1,13 +1,16 @@
-"""The demo's script, with commands that do nothing: what it removes; and rows of its page."""
+"""The demo's script, with commands that do nothing: what it removes; and its page."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from stcanet_runtime.files import write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -60,12 +63,28 @@ def test_an_earlier_demo_and_an_empty_folder_are_replaced(commands: Path, tmp_pa
     assert not (out / "old").exists()
 
 
-@pytest.mark.parametrize(("value", "shown"), [(0.99999, "0.99999"), (None, "–")])
-def test_a_check_that_had_nothing_to_compare_is_a_row(value: float | None, shown: str) -> None:
-    spec = importlib.util.spec_from_file_location("demo_report", ROOT / "demo" / "report.py")
-    assert spec is not None
-    assert spec.loader is not None
-    report = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(report)
-    row = report.check_row({"name": "ties <1e-6", "value": value, "rule": ">=", "bound": 0.9})
-    assert row == f"<tr><td>ties &lt;1e-6</td><td>{shown}</td><td>&gt;= 0.9</td></tr>"
+def test_the_page_holds_figures_checks_picture_and_commands(tmp_path: Path) -> None:
+    protocol = {"num_query": 8, "num_gallery": 20, "num_distractors": 3}
+    for name, rank in (("torch", 0.5), ("runtime", 0.25)):
+        write_json(tmp_path / f"{name}.json", {"cmc": [rank] * 5, "mAP": rank, "mINP": rank, "protocol": protocol})
+    checks = [
+        {"name": name, "value": value, "rule": ">=", "bound": 0.9} for name, value in (("a <b>", 0.99999), ("ties", None))
+    ]
+    (tmp_path / "package").mkdir()
+    write_json(tmp_path / "package" / "parity.json", {"crops": ["a", "b"], "checks": checks})
+    Image.new("RGB", (8, 8)).save(tmp_path / "ranks.png")
+    (tmp_path / "commands.txt").write_text("stcanet info\n")
+    command = [sys.executable, str(ROOT / "demo" / "report.py"), str(tmp_path), "90"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "rank-1 25.0 %, mAP 25.0 %, 1.5 minutes in all" in done.stdout
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for text in (
+        "<b>25.0 %</b><span>rank-1</span>",
+        "rank-1 50.0 %, rank-5 50.0 %",
+        "of them 3 distractors",
+        "a &lt;b&gt;</td><td>0.99999, has to be &gt;= 0.9",
+        "ties</td><td>nothing to compare",
+        'alt="ranked lists" src="data:image/jpeg;base64,',
+        "<pre>stcanet info\n</pre>",
+    ):
+        assert text in page

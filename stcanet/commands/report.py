@@ -31,7 +31,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the path and results as one JSON object.")] = False,
 ) -> None:
     """Write RUN/report.html: curves, figures, settings, hardest mistakes and part maps on one page that opens offline."""
-    from stcanet.report import write_report
+    from stcanet.report.write import write_report
     from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.cli.text import print_json
 

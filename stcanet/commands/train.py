@@ -137,7 +137,7 @@ def _page(folder: Path, device: str, was_finished: bool) -> Path | None:
 
     That of a run which was finished stays: it may be the one that 'stcanet report' wrote about other data.
     """
-    from stcanet.report import write_report
+    from stcanet.report.write import write_report
 
     if was_finished and (page := folder / run_files.REPORT).is_file():
         return page

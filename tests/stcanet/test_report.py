@@ -26,13 +26,12 @@ from stcanet.engine.run_folder import RunFolder
 from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
 from stcanet.losses import part_targets
 from stcanet.model import STCANet, build_model
-from stcanet.report import write_report
 from stcanet.report.attention import draw_part_maps
 from stcanet.report.chart import HEIGHT, WIDTH, _axes, line_chart, tick_labels, ticks
 from stcanet.report.curves import draw_curves
 from stcanet.report.mistakes import hardest
 from stcanet.report.run import read_run
-from stcanet.report.write import _validation
+from stcanet.report.write import _validation, write_report
 from stcanet_runtime.errors import CheckpointError, DataError
 from stcanet_runtime.files import write_json
 from stcanet_runtime.inference.tracklets import Sampling
