@@ -35,10 +35,9 @@ from stcanet_export.package import export_package
 from stcanet_export.parity.probes import drawn_inputs
 from stcanet_export.parity.sides import PackageSide, TorchSide
 from stcanet_export.variants.calibration import Calibration
-from stcanet_export.variants.loss import measure_loss
 from stcanet_export.variants.precision import Precision
 from stcanet_export.variants.targets import find_target
-from stcanet_export.variants.variant import Variant
+from stcanet_export.variants.variant import Variant, measure_loss
 from stcanet_runtime.errors import StcanetError
 from stcanet_runtime.inference.providers import BFLOAT16, available_providers
 from stcanet_runtime.package.contents import load_manifest

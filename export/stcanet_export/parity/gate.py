@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stcanet.model import STCANet
+from stcanet_export.parity.agreement import gallery_checks, read_gallery
 from stcanet_export.parity.comparison import Comparison, parts_at
-from stcanet_export.parity.gallery import gallery_checks, read_gallery
 from stcanet_export.parity.probes import pick, read_distinct, write_procedural
 from stcanet_export.parity.report import ParityReport
 from stcanet_export.parity.sides import PackageSide, Side, TorchSide
@@ -44,7 +44,7 @@ def check_parity(
         reference_provider: Where a reference package runs.
         tolerance: What may differ; None takes the bounds of the lower precision of the two.
         gallery: A data set or a folder of crops on which to compare rankings, too; at most
-            :data:`~stcanet_export.parity.gallery.MAX_GALLERY` of its crops or tracklets are taken.
+            :data:`~stcanet_export.parity.agreement.MAX_GALLERY` of its crops or tracklets are taken.
 
     Returns:
         The report. That it `passed` is for the caller to look at, or to demand by `raise_if_failed()`.

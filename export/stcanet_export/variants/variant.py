@@ -11,9 +11,9 @@ from typing import Any
 import onnx
 
 from stcanet.data.datasets import load_dataset
+from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
 from stcanet.evaluation.embedded import check_sides
 from stcanet_export.graph import seal, verify
-from stcanet_export.variants.loss import measure_loss
 from stcanet_export.variants.precision import FLOAT32, Precision, Progress, lower
 from stcanet_export.variants.targets import Target, check_target
 from stcanet_runtime.files import atomic_path
@@ -75,3 +75,29 @@ def convert(path: Path, manifest: Manifest, variant: Variant, images: Sequence[s
     with atomic_path(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return manifest
+
+
+def measure_loss(models: dict[str, Path], data: str) -> dict[str, Any]:
+    """What a precision costs on people: evaluate single-file models by the Market protocol, under the CPU provider.
+
+    Args:
+        models: By name, one at least; the first is the one that the others are compared with.
+        data: A data set, as `stcanet evaluate --data` takes it.
+
+    Returns:
+        JSON values: which data, and of each model `mAP` and `rank1`, and for all but the first how far they are from its.
+
+    Raises:
+        DataError: No such data set, or no query or gallery in it.
+    """
+    dataset, settings = load_dataset(data), EvaluationSettings()
+    figures: dict[str, Any] = {}
+    for name, path in models.items():
+        model = open_model(path, provider="cpu")
+        result = judge(model, embed_dataset(model, dataset, settings), settings)
+        figures[name] = {"mAP": result.plain.mAP, "rank1": result.plain.rank(1)}
+        protocol = result.protocol()
+    first = next(iter(figures.values()))
+    for values in list(figures.values())[1:]:
+        values |= {f"delta_{key}": values[key] - first[key] for key in ("mAP", "rank1")}
+    return {"data": dataset.name, "protocol": protocol, **figures}
