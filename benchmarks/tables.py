@@ -13,16 +13,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import tables_ablation
 import tables_cuda
 import tables_custom_op
 import tables_evaluate
-import tables_gallery
-import tables_identify
 import tables_precision
-import tables_preprocess
 import tables_rerank
-import tables_soak
+import tables_runtime
 import tables_training
 from chart_rerank import rerank_chart
 
@@ -34,28 +30,6 @@ Generated from `benchmarks/results/*.json` by `benchmarks/tables.py`. Every file
 versions, newer ones the command too; the scripts beside it make it again, with `--out benchmarks/results`. Machines differ and
 shared ones are noisy: compare within one table.
 """
-
-
-def deployed(report: dict[str, Any]) -> Iterator[str]:
-    """Retrieval of a trained model in PyTorch and, exported, under each provider."""
-    data, training, results = report["data"], report["training"], report["results"]
-    settings, protocol = training["settings"], results["torch"]["protocol"]
-    yield (
-        f"`{settings['preset']}` on {data['name']}: {data['train']['images']:,} training images, "
-        f"{protocol['num_query']:,} queries, {protocol['num_gallery']:,} gallery images; {settings['epochs']} epochs "
-        f"in {training['minutes']:.0f} minutes from "
-        f"{'scratch' if settings['backbone_weights'] == 'none' else 'ImageNet weights'}."
-    )
-    yield ""
-    yield "| runs in | mAP | rank-1 | rank-5 | mINP | images/s, files to embeddings |"
-    yield "|---|---|---|---|---|---|"
-    for name, row in results.items():
-        where = "PyTorch" if name == "torch" else f"the exported package, provider `{name}`"
-        figures = " | ".join(f"{100 * row[key]:.2f}" for key in ("mAP", "rank1", "rank5", "mINP"))
-        rate = f"{row['images_per_second']:.0f}" if "images_per_second" in row else ""
-        yield f"| {where} | {figures} | {rate} |"
-    yield ""
-    yield f"Package {report['package_bytes'] / 1e6:.1f} MB; parity: least cosine {report['parity_min_cosine']:.8f}."
 
 
 def distances(report: dict[str, Any]) -> Iterator[str]:
@@ -87,25 +61,25 @@ def machine(report: dict[str, Any]) -> str:
 Table = Callable[[dict[str, Any]], Iterator[str]]
 
 TABLES: dict[str, Table] = {
-    "ablation": tables_ablation.ablation,
+    "ablation": tables_training.ablation,
     "attention": tables_cuda.attention,
     "cuda_registers": tables_cuda.registers,
     "custom_op": tables_custom_op.custom_op,
-    "deployed": deployed,
+    "deployed": tables_training.deployed,
     "distance": distances,
     "evaluate": tables_evaluate.evaluate,
-    "gallery": tables_gallery.gallery,
-    "gallery_kills": tables_gallery.kills,
+    "gallery": tables_runtime.gallery,
+    "gallery_kills": tables_runtime.gallery_kills,
     "gpu_rerank": tables_cuda.rerank,
-    "identify": tables_identify.identify,
+    "identify": tables_runtime.identify,
     "kill_and_resume": tables_training.kills,
     "model": tables_cuda.model,
     "precision": tables_precision.precision,
-    "preprocess": tables_preprocess.preprocess,
+    "preprocess": tables_runtime.preprocess,
     "rerank": tables_rerank.rerank,
     "rerank_growth": tables_rerank.growth,
     "rerank_msmt": tables_rerank.msmt,
-    "soak": tables_soak.soak,
+    "soak": tables_runtime.soak,
     "training": tables_training.training,
 }
 """By the ``benchmark`` of a result file."""
@@ -131,6 +105,7 @@ def pages(reports: dict[str, dict[str, Any]]) -> dict[Path, str]:
     sections = [f"## {name}\n\n{table(report, makers[name])}\n" for name, report in reports.items()]
     shown = [table(reports[name], make) for name, make in README_TABLES.items() if name in reports]
     # Those of trained models come last: the text that follows them in README.md is about them.
+    deployed = tables_training.deployed
     shown += [table(report, deployed) for name, report in reports.items() if makers[name] is deployed]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     block = "\n\n".join(shown)

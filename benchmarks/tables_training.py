@@ -1,7 +1,8 @@
-"""Tables of `bench_training`'s and `kill_and_resume`'s result files, for `tables`."""
+"""Tables of training, for `tables`: `bench_training`, `kill_and_resume`, `attention_ablation`, `train_and_deploy`."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
@@ -40,3 +41,52 @@ def kills(report: dict[str, Any]) -> Iterator[str]:
         f"{sum(trial['clean'] for trial in trials)} with every epoch recorded once and no leftovers."
     )
     yield ""
+
+
+def deployed(report: dict[str, Any]) -> Iterator[str]:
+    """Retrieval of a trained model in PyTorch and, exported, under each provider."""
+    data, training, results = report["data"], report["training"], report["results"]
+    settings, protocol = training["settings"], results["torch"]["protocol"]
+    yield (
+        f"`{settings['preset']}` on {data['name']}: {data['train']['images']:,} training images, "
+        f"{protocol['num_query']:,} queries, {protocol['num_gallery']:,} gallery images; {settings['epochs']} epochs "
+        f"in {training['minutes']:.0f} minutes from "
+        f"{'scratch' if settings['backbone_weights'] == 'none' else 'ImageNet weights'}."
+    )
+    yield ""
+    yield "| runs in | mAP | rank-1 | rank-5 | mINP | images/s, files to embeddings |"
+    yield "|---|---|---|---|---|---|"
+    for name, row in results.items():
+        where = "PyTorch" if name == "torch" else f"the exported package, provider `{name}`"
+        figures = " | ".join(f"{100 * row[key]:.2f}" for key in ("mAP", "rank1", "rank5", "mINP"))
+        rate = f"{row['images_per_second']:.0f}" if "images_per_second" in row else ""
+        yield f"| {where} | {figures} | {rate} |"
+    yield ""
+    yield f"Package {report['package_bytes'] / 1e6:.1f} MB; parity: least cosine {report['parity_min_cosine']:.8f}."
+
+
+def ablation(report: dict[str, Any]) -> Iterator[str]:
+    """Networks with and without attention: mean and spread over seeds, and the difference."""
+    settings, arms = report["settings"], report["arms"]
+    seeds = len(arms["attention"])
+    yield (
+        f"`{settings['preset']}` on {report['data']}, {settings['epochs']} epochs, {settings['half_size_epochs']} of them at "
+        f"half size, {seeds} seeds: mean ± standard deviation, in percent."
+    )
+    yield ""
+    yield "| | mAP | rank-1 | mINP | mAP of each seed |"
+    yield "|---|---|---|---|---|"
+    for name, rows in arms.items():
+        cells = " | ".join(spread([100 * row[key] for row in rows]) for key in ("mAP", "rank1", "mINP"))
+        each = ", ".join(f"{100 * row['mAP']:.2f}" for row in rows)
+        yield f"| {name} | {cells} | {each} |"
+    gains = [100 * (a["mAP"] - b["mAP"]) for a, b in zip(arms["attention"], arms["plain"], strict=True)]
+    yield ""
+    yield f"Attention minus plain, mAP: {spread(gains)} points."
+    yield ""
+
+
+def spread(values: list[float]) -> str:
+    """Mean ± standard deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.2f} ± {deviation:.2f}"

@@ -7,7 +7,6 @@ EXTRA_OF = {
     "torchvision": "train",
     "tensorboard": "train",
     "tomli_w": "train",
-    "scipy": "mat",
     "onnx": "export",
     "onnxscript": "export",
 }

@@ -291,8 +291,8 @@ def in_order(dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
         last = steps[-1]
         steps.append(last + 1 if last.dtype.kind in "iu" else np.nextafter(last, np.array(9, dtype)))
     base = np.array(steps)
-    if np.dtype(dtype).itemsize == 8 and np.dtype(dtype).kind in "iu":
-        base = base + np.array(2**62, dtype)  # where a float64 cannot tell neighbours apart
+    if (size := np.dtype(dtype).itemsize) >= 4 and np.dtype(dtype).kind in "iu":
+        base = base + np.array(2 ** (8 * size - 2), dtype)  # where a float of as many bytes cannot tell neighbours apart
     return base[rng.integers(0, len(base), (8, 400))].astype(dtype)
 
 
