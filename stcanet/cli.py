@@ -16,8 +16,9 @@ from stcanet.commands.report import report
 from stcanet.commands.synth import synth
 from stcanet.commands.train import train
 from stcanet.extras import EXTRA_OF
-from stcanet_export.commands import export, parity
-from stcanet_export.keygen import keygen
+from stcanet_export.commands.export import export
+from stcanet_export.commands.keygen import keygen
+from stcanet_export.commands.parity import parity
 from stcanet_runtime import cli as runtime
 from stcanet_runtime.cli.gallery import app as gallery
 from stcanet_runtime.errors import MissingDependencyError

@@ -1,4 +1,4 @@
-"""``stcanet export`` and ``stcanet parity``."""
+"""``stcanet export``."""
 
 from __future__ import annotations
 
@@ -11,22 +11,18 @@ import typer
 from rich.console import Console
 
 from stcanet.commands.options import preset_option
-from stcanet_export.keygen import ask_password
-from stcanet_export.native import NATIVE
+from stcanet_export.commands.options import IMAGES_HELP, ask_password, listed_images
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import JSON, PROVIDERS, check_apart, check_choice, check_value, parse_size
+from stcanet_runtime.cli.options import JSON, check_choice, check_value, parse_size
 from stcanet_runtime.package.manifest import PRECISIONS
 from stcanet_runtime.wording import counted, listed
 
 if TYPE_CHECKING:
     from stcanet.model import STCANet
     from stcanet_export.package import ExportResult, Signer
-    from stcanet_export.parity.tolerance import Tolerance
     from stcanet_export.variants.precision import Precision
     from stcanet_export.variants.targets import Target
 
-_RUNTIMES = (*PROVIDERS, NATIVE)
-_IMAGES_HELP = "A crop, or a folder of crops, to check parity on besides the built-in ones (16 are picked)."
 _PRECISION_HELP = f"{listed(PRECISIONS)}; layers that do not bear it stay in fp32."
 _TARGET_HELP = "cpu, openvino, tensorrt or jetson: sets opset and precision, checks the graph, explains."
 _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this precision."
@@ -38,14 +34,6 @@ def _check_input(name: str) -> str:
     from stcanet_runtime.package.manifest import FLOAT, UINT8
 
     return check_choice(name, (UINT8, FLOAT))
-
-
-def _check_runtime(name: str) -> str:
-    return check_choice(name, _RUNTIMES)
-
-
-def _runtime_option(what: str) -> Any:
-    return typer.Option(callback=_check_runtime, help=f"{what}: {listed(_RUNTIMES)}.")
 
 
 def _check_opset(number: int | None) -> int | None:
@@ -96,7 +84,7 @@ def export(
     preset: Annotated[
         str | None, preset_option("Instead of a checkpoint, a network of random weights, to measure speed")
     ] = None,
-    images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
+    images: Annotated[Path | None, typer.Option(help=IMAGES_HELP)] = None,
     opset: Annotated[
         int | None, typer.Option(callback=_check_opset, help="ONNX operator set, 17 to 27.", show_default="18")
     ] = None,
@@ -145,7 +133,7 @@ def export(
         made = export_package(
             checkpoint if checkpoint is not None else _untrained(str(preset)),
             out,
-            images=_list(images),
+            images=listed_images(images),
             opset=default if opset is None else opset,
             contract=Contract(takes, not no_l2, part_maps, batch, not fixed_time),
             clip_length=clip_length,
@@ -158,64 +146,6 @@ def export(
             signer=signer,
         )
     say(_export_facts(made), as_json, _export_summary(made))
-
-
-@examples("""
-    stcanet parity package/ --checkpoint runs/market/best.pt
-    stcanet parity package/ --provider openvino --images crops/   (against the same package on the CPU)
-    stcanet parity int8/ --against package/ --gallery market1501/   (how far do both rank alike?)
-    stcanet parity new/ --against old/ --out parity.json --html parity.html
-""")
-def parity(
-    package: Annotated[Path, typer.Argument(help="Model package to check: a folder, one file, or its model.onnx alone.")],
-    checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint, in PyTorch.")] = None,
-    against: Annotated[Path | None, typer.Option(help="Compare with this package.")] = None,
-    provider: Annotated[str, _runtime_option("Where the package runs")] = "cpu",
-    reference_provider: Annotated[str, _runtime_option("Where a reference package runs")] = "cpu",
-    images: Annotated[Path | None, typer.Option(help=_IMAGES_HELP)] = None,
-    gallery: Annotated[
-        str | None,
-        typer.Option(help="A data set or folder of crops on which rankings are compared, too.", show_default=False),
-    ] = None,
-    min_cosine: Annotated[float | None, typer.Option(help="Least cosine of an embedding.", show_default="by precision")] = None,
-    max_abs: Annotated[
-        float | None, typer.Option(help="Largest difference of a component.", show_default="by precision")
-    ] = None,
-    max_layer: Annotated[float | None, typer.Option(help="Relative error of any layer.", show_default="by precision")] = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the report here as JSON.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write the report here as one HTML page, with a plot by layer.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
-) -> None:
-    """Check that a package computes what its checkpoint, another package, or another provider does."""
-    if checkpoint is not None and against is not None:
-        raise typer.BadParameter("takes the place of --checkpoint; give one of them", param_hint="'--against'")
-    if checkpoint is None and against is None and provider == reference_provider:
-        hint = "'--checkpoint'"
-        raise typer.BadParameter("give --checkpoint, --against, or a --provider that differs", param_hint=hint)
-    if checkpoint is not None and reference_provider != "cpu":
-        raise typer.BadParameter("says where a package runs; a checkpoint runs in PyTorch", param_hint="'--reference-provider'")
-    from stcanet_export.parity.gate import check_parity
-    from stcanet_export.parity.page import html_report
-    from stcanet_runtime.cli.text import say, say_written
-    from stcanet_runtime.files import check_writable, write_text
-
-    check_apart([package, checkpoint, against], ("--out", out), ("--html", html))
-    for file in (out, html):
-        if file is not None:
-            check_writable(file)
-    reference = _trained(checkpoint, package) if checkpoint is not None else (against or package)
-    with Console(stderr=True).status("comparing"):
-        others = [] if checkpoint is not None else [(against or package, reference_provider)]
-        bounds = _tolerance([(package, provider), *others], min_cosine, max_abs, max_layer)
-        report = check_parity(reference, package, _list(images), provider, reference_provider, bounds, gallery)
-    say(report.to_dict(), as_json, report.summary())
-    if out is not None:
-        write_text(out, report.to_json() + "\n")
-    if html is not None:
-        write_text(html, html_report(report))
-    if not as_json:
-        say_written(out, html)
-    report.raise_if_failed()
 
 
 def _precision(name: str | None, target: Target | None, source: str | None, how: Mapping[str, Any]) -> Precision:
@@ -247,39 +177,10 @@ def _signer(secret_key: Path) -> Signer:
     return partial(sign, key=load_secret_key(secret_key, lambda: ask_password("password of the key", "'--sign'")))
 
 
-def _list(images: Path | None) -> list[Path]:
-    from stcanet_runtime.images.crops import list_images
-
-    return [] if images is None else list_images(images)
-
-
 def _untrained(preset: str) -> STCANet:
     from stcanet.model import build_model
 
     return build_model(preset)
-
-
-def _trained(checkpoint: Path, package: Path) -> STCANet:
-    """The checkpoint's network, for the package's size and length of clips: its weights do not depend on them."""
-    from stcanet.engine.checkpoint import load_checkpoint
-    from stcanet_export.package import with_input
-    from stcanet_runtime.package.contents import load_manifest
-
-    model = load_checkpoint(checkpoint).build()
-    spec = load_manifest(package).input
-    clips = model.config.clip_length is not None and spec.clip_length is not None
-    return with_input(model, spec.clip_length if clips else None, (spec.height, spec.width))
-
-
-def _tolerance(
-    runs: list[tuple[Path, str]], min_cosine: float | None, max_abs: float | None, max_layer: float | None
-) -> Tolerance:
-    from dataclasses import replace
-
-    from stcanet_export.parity.tolerance import tolerance_between
-
-    given = {"min_cosine": min_cosine, "max_abs": max_abs, "max_layer": max_layer}
-    return replace(tolerance_between(*runs), **{name: value for name, value in given.items() if value is not None})
 
 
 def _export_facts(result: ExportResult) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from stcanet_export.commands.options import ask_password
 from stcanet_runtime.cli.examples import examples
 
 _UNPROTECTED_HELP = "Do not ask for a password: for machines. Whoever has the file can then sign."
@@ -29,16 +30,3 @@ def keygen(
     secret, public = write_keys(name, None if no_password else ask)
     typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}")
     typer.echo(f"{public}: stcanet-runtime verify --public-key {public}")
-
-
-def ask_password(question: str, option: str, confirm: bool = False) -> str:
-    """What is typed, unseen. Raises BadParameter of the option where there is no terminal: getpass would show it, or wait."""
-    import warnings
-    from getpass import GetPassWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", GetPassWarning)
-        try:
-            return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
-        except GetPassWarning:
-            raise typer.BadParameter("there is no terminal to ask for the password", param_hint=option) from None

@@ -1,0 +1,29 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+IMAGES_HELP = "A crop, or a folder of crops, to check parity on besides the built-in ones (16 are picked)."
+
+
+def listed_images(images: Path | None) -> list[Path]:
+    """The image files of that option; none where it was not given."""
+    from stcanet_runtime.images.crops import list_images
+
+    return [] if images is None else list_images(images)
+
+
+def ask_password(question: str, option: str, confirm: bool = False) -> str:
+    """What is typed, unseen. Raises BadParameter of the option where there is no terminal: getpass would show it, or wait."""
+    import warnings
+    from getpass import GetPassWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", GetPassWarning)
+        try:
+            return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
+        except GetPassWarning:
+            raise typer.BadParameter("there is no terminal to ask for the password", param_hint=option) from None
