@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet.data.synthetic.config import SynthConfig, SynthCounts
 from stcanet_runtime.cli.examples import examples
-from stcanet_runtime.cli.options import check_choice, parse_size
+from stcanet_runtime.cli.options import parse_size
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.cli.text import say
 from stcanet_runtime.machine import cores
@@ -20,17 +20,13 @@ _DEFAULT_SIZE = f"{_DEFAULTS.height}x{_DEFAULTS.width}"
 _MAX_AUTO_WORKERS = 8
 
 
-def _check_masks(name: str) -> str:
-    return check_choice(name, MaskLayout)
-
-
 @examples("""
     stcanet synth people/
     stcanet synth people/ --identities 600 --cameras 6 --distractors 500 --seed 1
-    stcanet synth people/ --size 256x128 --masks indexed --json
+    stcanet synth people/ --size 256x128 --masks --json
 """)
 def synth(
-    out: Annotated[Path, typer.Argument(help="Folder to make: new, empty, or the same dataset made here before.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make: new or empty; with --force also a dataset made here before.")],
     identities: Annotated[int, typer.Option(help="People, training and test together.")] = _DEFAULTS.identities,
     test_identities: Annotated[
         int | None, typer.Option(help="How many of them are for query and gallery only.", show_default="a third")
@@ -41,20 +37,11 @@ def synth(
     seed: Annotated[int, typer.Option(help="The same seed gives the same pictures.")] = _DEFAULTS.seed,
     distractors: Annotated[int, typer.Option(help="Gallery images of nobody in particular (identity 0000).")] = 0,
     junk: Annotated[int, typer.Option(help="Gallery images with bad boxes (identity -1).")] = 0,
-    masks: Annotated[
-        str,
-        typer.Option(
-            callback=_check_masks,
-            metavar="none|indexed|reference",
-            help="Part masks too: none; indexed, one palette PNG per image; or reference, five PNGs per training image.",
-        ),
-    ] = MaskLayout.NONE.value,
+    masks: Annotated[bool, typer.Option("--masks", help="Part masks too: one indexed PNG per image.")] = False,
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", help="Replace a dataset that was made here, whatever its settings and what came into it since."
-        ),
+        typer.Option("--force", help="Replace a dataset that was made here, and whatever came into it since."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
@@ -75,7 +62,7 @@ def synth(
         seed=seed,
         distractors=distractors,
         junk=junk,
-        masks=MaskLayout(masks),
+        masks=masks,
     )
     workers = min(cores(), _MAX_AUTO_WORKERS) if workers is None else workers
     with progress_bar("drawing") as progress:

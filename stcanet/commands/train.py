@@ -45,7 +45,7 @@ def train(
     data: Annotated[str | None, typer.Option(help=f"{DATA_HELP} Needed, here or in the settings.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings (.toml); the other options win over it.")] = None,
     masks: Annotated[
-        Path | None, typer.Option(help="Folder with part masks of the training images (stcanet masks; synth --masks indexed).")
+        Path | None, typer.Option(help="Folder with part masks of the training images (stcanet masks; synth --masks).")
     ] = None,
     preset: Annotated[str | None, preset_option("Network", show_default=TrainConfig.preset)] = None,
     blocks: BLOCKS = None,

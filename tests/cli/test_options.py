@@ -42,7 +42,6 @@ COMMANDS = {
     "--device": ["train --data none --out run", "evaluate none --data none", "cross none --data none", "report none"],
     "--preset": ["train --data none --out run", "convert none --out none.pt", "export"],
     "--blocks": ["train --data none --out run", "convert none --out none.pt"],
-    "--masks": ["synth people"],
     "--kind": ["calibrate none.npz"],
     "--templates": ["gallery search none none.npz"],
     "--far": ["calibrate none.npz"],
@@ -77,7 +76,6 @@ CHOICES = {
     "--frames": FRAMES,
     "--device": ("auto", "cpu", "cuda"),
     "--preset": tuple(PRESETS),
-    "--masks": ("none", "indexed", "reference"),
     "--kind": KINDS,
     "--templates": ("all", "mean"),
     "--input": ("uint8", "float32"),
@@ -100,12 +98,11 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str
         yield from commands(command, (*path, name))
 
 
-def commands_with(option: str, folders: bool = True) -> dict[tuple[str, ...], Any]:
-    """Without `folders`, those that it names one to are left out: `synth --masks` is another thing than `train --masks`."""
+def commands_with(option: str) -> dict[tuple[str, ...], Any]:
     found = {}
     for path, command in commands(typer.main.get_command(app)):
         for parameter in command.params:
-            if option in parameter.opts and (folders or "Path" not in str(get_type_hints(command.callback)[parameter.name])):
+            if option in parameter.opts:
                 found[path] = parameter
     return found
 
@@ -122,7 +119,7 @@ def test_a_value_that_is_none_has_status_two(stcanet: Callable, option: str, com
 
 @pytest.mark.parametrize("option", COMMANDS)
 def test_no_command_with_the_option_is_left_out(option: str) -> None:
-    assert {path[0] for path in commands_with(option, folders=False)} == {command.split()[0] for command in COMMANDS[option]}
+    assert {path[0] for path in commands_with(option)} == {command.split()[0] for command in COMMANDS[option]}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +163,7 @@ def test_a_level_that_is_none_has_status_two(program: Any, capsys: pytest.Captur
 
 @pytest.mark.parametrize(("option", "values"), CHOICES.items())
 def test_the_help_names_all_values(option: str, values: tuple[str, ...]) -> None:
-    for path, parameter in commands_with(option, folders=False).items():
+    for path, parameter in commands_with(option).items():
         assert all(value in parameter.help for value in values), path
 
 

@@ -38,7 +38,7 @@ def test_json_counts_are_what_was_written(tmp_path: Path) -> None:
 
 
 def test_size_and_masks(tmp_path: Path) -> None:
-    result = _run(tmp_path / "people", *SMALL, "--masks", "indexed", "--distractors", "1")
+    result = _run(tmp_path / "people", *SMALL, "--masks", "--distractors", "1")
     assert result.exit_code == 0, result.output
     assert "images of 1 identity\n" in result.stdout
     assert "1 distractor, 0 junk" in result.stdout
@@ -46,11 +46,6 @@ def test_size_and_masks(tmp_path: Path) -> None:
     for pattern in ("query/*.jpg", "masks/*.png"):
         with Image.open(next((tmp_path / "people").glob(pattern))) as image:
             assert image.size == (32, 64)
-
-
-def test_mask_layout_of_the_reference(tmp_path: Path) -> None:
-    assert _run(tmp_path / "people", *SMALL, "--masks", "reference").exit_code == 0
-    assert len(list((tmp_path / "people" / "people_train_seg_part4").glob("*/head.png"))) == 12
 
 
 def test_the_seed_decides_the_pictures(tmp_path: Path) -> None:

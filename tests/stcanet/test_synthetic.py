@@ -21,7 +21,6 @@ from renames import interrupt_the_second_rename
 from stcanet.config import PARTS
 from stcanet.data.synthetic import (
     MARKER,
-    MaskLayout,
     Shot,
     Split,
     SynthConfig,
@@ -45,7 +44,7 @@ GOLDEN_BLOCKS = [[132, 128], [162, 142], [107, 99], [128, 124]]
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("synthetic") / "people"
-    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
+    generate(root, replace(SMALL, masks=True))
     return root
 
 
@@ -126,7 +125,7 @@ def test_the_same_seed_gives_the_same_files_whatever_the_processes(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(writer, "_PIECE", 7)
-    generate(tmp_path / "again", replace(SMALL, masks=MaskLayout.INDEXED), workers=2)
+    generate(tmp_path / "again", replace(SMALL, masks=True), workers=2)
     assert _files(tmp_path / "again") == _files(dataset)
 
 
@@ -218,20 +217,6 @@ def test_indexed_masks_are_palette_images_of_part_numbers(dataset: Path) -> None
         assert set(np.unique(np.asarray(mask))) == {0, 1, 2, 3, 4}
 
 
-def test_reference_masks_have_the_five_files_of_each_training_image(tmp_path: Path) -> None:
-    root = tmp_path / "people"
-    generate(root, replace(SMALL, masks=MaskLayout.REFERENCE))
-    folders = sorted((root / "people_train_seg_part4").iterdir())
-    assert [folder.name for folder in folders] == sorted(path.stem for path in (root / "bounding_box_train").iterdir())
-    union = np.zeros((64, 32), bool)
-    for part in PARTS:
-        with Image.open(folders[0] / f"{part}.png") as mask:
-            assert mask.mode == "L"
-            union |= np.asarray(mask) == 255
-    with Image.open(folders[0] / "foreground.png") as mask:
-        np.testing.assert_array_equal(np.asarray(mask) == 255, union)
-
-
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -279,21 +264,8 @@ def test_an_own_folder_with_something_added_is_refused(tmp_path: Path) -> None:
     generate(root, SMALL)
     (root / "notes.txt").write_text("mine")
     with pytest.raises(DataError, match=r"notes\.txt"):
-        generate(root, SMALL)
+        generate(root, SMALL, force=True)
     assert (root / "notes.txt").exists()
-
-
-@pytest.mark.parametrize("added", ["masks/0001_c1s1_000001_00.png", "query/9999_c1s1_000001_00.jpg"])
-def test_masks_and_images_that_came_later_are_not_replaced_unasked(tmp_path: Path, added: str) -> None:
-    root = tmp_path / "people"
-    generate(root, SMALL)
-    (root / added).parent.mkdir(exist_ok=True)
-    (root / added).write_text("hours of work")
-    with pytest.raises(DataError, match=f"holds '{Path(added).parts[0]}.* besides its dataset; replace all of it with --force"):
-        generate(root, SMALL)
-    assert (root / added).read_text() == "hours of work"
-    generate(root, SMALL, force=True)
-    assert not (root / added).exists()
 
 
 def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
@@ -302,26 +274,15 @@ def test_a_file_in_the_way_is_refused(tmp_path: Path) -> None:
         generate(tmp_path / "people", SMALL)
 
 
-def test_a_dataset_of_other_settings_is_not_replaced_unasked(tmp_path: Path) -> None:
-    root = tmp_path / "people"
-    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
-    before = _files(root)
-    with pytest.raises(DataError, match=r"\(masks indexed, now none\); replace it with --force"):
-        generate(root, SMALL)
-    assert _files(root) == before
-    for damaged in ("{}", "[" * 5000):
-        (root / MARKER).write_text(damaged)
-        with pytest.raises(DataError, match="seed None, now"):
-            generate(root, SMALL)
-    generate(root, SMALL, force=True)
-    assert not (root / "masks").exists()
-
-
-def test_an_own_or_empty_folder_is_replaced(tmp_path: Path) -> None:
+def test_an_empty_folder_is_filled_and_an_own_one_replaced_by_force(tmp_path: Path) -> None:
     root = tmp_path / "people"
     root.mkdir()
-    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
-    generate(root, replace(SMALL, masks=MaskLayout.INDEXED))
+    generate(root, replace(SMALL, masks=True))
+    before = _files(root)
+    for same in (SMALL, replace(SMALL, masks=True)):
+        with pytest.raises(DataError, match="holds a synthetic dataset already; replace it with --force"):
+            generate(root, same)
+    assert _files(root) == before
     generate(root, replace(SMALL, cameras=2), force=True)
     assert not (root / "masks").exists()
     assert {camera for _, camera in _names(root / "query")} == {1, 2}

@@ -17,7 +17,6 @@ from stcanet.cli import app
 from stcanet.config import TrainConfig, load_toml, make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.data.synthetic import SynthConfig, generate
-from stcanet.data.synthetic.config import MaskLayout
 from stcanet.engine.batches import TrainBatches
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
@@ -233,7 +232,7 @@ def test_half_size_clips(people: Path, tmp_path: Path) -> None:
 def masked_people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data") / "people"
     counts = {"identities": 8, "test_identities": 2, "cameras": 2, "images_per_camera": 3}
-    generate(root, SynthConfig(**counts, height=64, width=32, masks=MaskLayout.INDEXED))
+    generate(root, SynthConfig(**counts, height=64, width=32, masks=True))
     return root
 
 

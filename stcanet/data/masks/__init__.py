@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from stcanet.data.masks.folder import MaskFolder
-from stcanet.data.masks.layout import COLORS, save_indexed, save_reference
+from stcanet.data.masks.layout import COLORS, save_indexed
 
-__all__ = ["COLORS", "MaskFolder", "save_indexed", "save_reference"]
+__all__ = ["COLORS", "MaskFolder", "save_indexed"]

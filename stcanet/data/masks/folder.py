@@ -10,13 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from stcanet.config import PARTS
-from stcanet.data.masks.layout import FOREGROUND
 from stcanet_runtime.errors import DataError, ImageError, OptionError
 from stcanet_runtime.picking import pick_evenly
 from stcanet_runtime.preprocess import open_image
 from stcanet_runtime.wording import counted
 
-_FILES = tuple(f"{name}.png" for name in (*PARTS, FOREGROUND))
+_FOREGROUND = "foreground"
+"""Fifth file of the reference's layout: all of the person. It is asked for and never used, as in the reference."""
+_FILES = tuple(f"{name}.png" for name in (*PARTS, _FOREGROUND))
 _LAYOUTS = f"'<image stem>.png' (one indexed PNG), or '<image stem>/' with {', '.join(_FILES)}"
 _TRIED = 32  # part maps of which one must have a part
 _HALF = 128  # of 255: where a grey mask of the reference counts as the part; the reference itself keeps it grey

@@ -1,4 +1,4 @@
-"""Part maps: which parts there are, their colours, and how one is written as one indexed PNG or as the reference's five."""
+"""Part maps: which parts there are, their colours, and how one is written."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from stcanet.config import PARTS
 from stcanet_runtime.errors import ShapeError
 
 HEAD, UPPER, LOWER, SHOES = 1, 2, 3, 4
-
-FOREGROUND = "foreground"
-"""Fifth file of the reference's layout: all of the person. It is asked for and never used, as in the reference."""
 
 COLORS = ((0, 0, 0), (230, 80, 70), (70, 150, 230), (90, 190, 100), (240, 200, 70))
 """RGB of background and of each part, in the palette of indexed PNGs and in pictures."""
@@ -31,15 +28,3 @@ def save_indexed(parts: NDArray[np.uint8], path: Path) -> None:
     image = Image.fromarray(parts).convert("L")
     image.putpalette([value for color in COLORS for value in color])
     image.save(path, format="PNG")
-
-
-def save_reference(parts: NDArray[np.uint8], folder: Path) -> None:
-    """Write parts [H, W] as ``folder/{head,upper_clothes,lower_clothes,shoes,foreground}.png``, 8-bit, 0 or 255."""
-    folder.mkdir(parents=True)
-    for index, name in enumerate(PARTS, start=1):
-        _save_binary(parts == index, folder / f"{name}.png")
-    _save_binary(parts > 0, folder / f"{FOREGROUND}.png")
-
-
-def _save_binary(mask: NDArray[np.bool_], path: Path) -> None:
-    Image.fromarray(mask.astype(np.uint8) * 255).save(path, format="PNG")

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from stcanet_runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+    from stcanet.data.synthetic.config import SynthConfig, SynthCounts
     from stcanet.data.synthetic.scene import Picture, render
     from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
     from stcanet.data.synthetic.writer import MARKER, MASK_FOLDER, generate
 
 _LAZY = {  # the command line has its defaults from `config`, and draws nobody when it starts
-    "config": ("MaskLayout", "SynthConfig", "SynthCounts"),
+    "config": ("SynthConfig", "SynthCounts"),
     "scene": ("Picture", "render"),
     "shot": ("Shot", "Split", "count", "list_shots"),
     "writer": ("MARKER", "MASK_FOLDER", "generate"),
@@ -27,7 +27,6 @@ _LAZY = {  # the command line has its defaults from `config`, and draws nobody w
 __all__ = [
     "MARKER",
     "MASK_FOLDER",
-    "MaskLayout",
     "Picture",
     "Shot",
     "Split",

@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 
 from stcanet_runtime.errors import OptionError
 
 MIN_SIZE, MAX_SIZE = 32, 1024
-
-
-class MaskLayout(StrEnum):
-    """Which part masks are written."""
-
-    NONE = "none"
-    """No masks."""
-    INDEXED = "indexed"
-    """One palette PNG per image, ``masks/<stem>.png``."""
-    REFERENCE = "reference"
-    """Five 8-bit PNGs per training image, ``<name>_train_seg_part4/<stem>/<part>.png``, as the reference reads them."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +31,8 @@ class SynthConfig:
     """Gallery images with the identity 0000: people nobody asks for, and false detections."""
     junk: int = 0
     """Gallery images with the identity -1: bad boxes around test identities, which evaluation drops."""
-    masks: MaskLayout = MaskLayout.NONE
-    """Part masks to write."""
+    masks: bool = False
+    """Whether part masks are written, one palette PNG per image: ``masks/<stem>.png``."""
 
     def __post_init__(self) -> None:
         """Check every value.
@@ -61,15 +49,15 @@ class SynthConfig:
         _check_range("seed", self.seed, 0)
         _check_range("distractors", self.distractors, 0)
         _check_range("junk", self.junk, 0)
-        if not isinstance(self.masks, MaskLayout):
-            raise OptionError("masks", self.masks, "a MaskLayout: none, indexed or reference")
+        if not isinstance(self.masks, bool):
+            raise OptionError("masks", self.masks, "true or false")
 
     @property
     def train_identities(self) -> int:
         """Number of identities in the training set; they are 1 … this."""
         return self.identities - self.test_identities
 
-    def to_dict(self) -> dict[str, int | str]:
+    def to_dict(self) -> dict[str, int]:
         """Plain values, for JSON."""
         return asdict(self)
 

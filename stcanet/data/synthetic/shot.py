@@ -60,7 +60,7 @@ def count(config: SynthConfig) -> SynthCounts:
     queries = config.test_identities * config.cameras
     extras = config.distractors + config.junk
     train, gallery = config.train_identities * per_person, config.test_identities * per_person - queries + extras
-    masks = {"none": 0, "indexed": train + queries + gallery, "reference": train}[config.masks.value]
+    masks = train + queries + gallery if config.masks else 0
     return SynthCounts(
         train_identities=config.train_identities,
         train_images=train,

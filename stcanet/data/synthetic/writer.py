@@ -10,19 +10,18 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from stcanet.data.masks.layout import save_indexed, save_reference
-from stcanet.data.synthetic.config import MaskLayout, SynthConfig, SynthCounts
+from stcanet.data.masks.layout import save_indexed
+from stcanet.data.synthetic.config import SynthConfig, SynthCounts
 from stcanet.data.synthetic.scene import render
 from stcanet.data.synthetic.shot import Shot, Split, count, list_shots
 from stcanet_runtime.errors import DataError, OptionError
-from stcanet_runtime.files import read_json, replacing_folder
+from stcanet_runtime.files import replacing_folder
 from stcanet_runtime.progress import Progress
 
 MARKER = "synthetic.json"
 """File in the root of a generated dataset: its configuration and counts. It marks the folder as ours to replace."""
 
 MASK_FOLDER = "masks"
-_REFERENCE_SUFFIX = "_train_seg_part4"
 _PIECE = 64  # images per unit of work: large enough to hide the cost of handing it over
 
 
@@ -35,12 +34,11 @@ def generate(
     ``root`` is as it was before.
 
     Args:
-        root: Folder to make. It may exist when it is empty, or holds nothing but an earlier synthetic dataset of the same
-            configuration, which is then replaced.
+        root: Folder to make. It may exist when it is empty.
         config: What to generate.
         progress: Told how far it is.
         workers: Number of processes. The pictures do not depend on it.
-        force: Replace a dataset whatever its configuration and what came into its folders since.
+        force: Replace a dataset that was made here, and whatever came into its folders since.
 
     Returns:
         What the folder holds.
@@ -52,27 +50,24 @@ def generate(
     if workers < 1:
         raise OptionError("workers", workers, "an integer of at least 1")
     root = root.expanduser().resolve()
-    _check_replaceable(root)
-    if not force and (root / MARKER).exists():
-        _check_same(root, config)
-        _check_nothing_added(root, config)
+    _check_replaceable(root, force)
     try:
         with replacing_folder(root) as folder:
-            _write(folder, root.name, config, progress, workers)
-            _check_replaceable(root)  # something may have come while we drew
+            _write(folder, config, progress, workers)
+            _check_replaceable(root, force)  # something may have come while we drew
     except OSError as error:
         raise DataError(f"cannot write the synthetic dataset {root}: {error.strerror or error}") from error
     return count(config)
 
 
-def _write(folder: Path, name: str, config: SynthConfig, progress: Progress | None, workers: int) -> None:
+def _write(folder: Path, config: SynthConfig, progress: Progress | None, workers: int) -> None:
     for split in Split:
         (folder / split).mkdir()
-    if config.masks is MaskLayout.INDEXED:
+    if config.masks:
         (folder / MASK_FOLDER).mkdir()
     shots = list_shots(config)
     done = 0
-    for number in _run(partial(_write_shots, folder, name, config), shots, workers):
+    for number in _run(partial(_write_shots, folder, config), shots, workers):
         done += number
         if progress is not None:
             progress(done, len(shots))
@@ -93,58 +88,28 @@ def _run(write: Callable[[list[Shot]], int], shots: list[Shot], workers: int) ->
         yield from pool.map(write, pieces)
 
 
-def _write_shots(folder: Path, name: str, config: SynthConfig, shots: list[Shot]) -> int:
+def _write_shots(folder: Path, config: SynthConfig, shots: list[Shot]) -> int:
     for shot in shots:
-        layout = config.masks
-        if layout is MaskLayout.REFERENCE and shot.split is not Split.TRAIN:
-            layout = MaskLayout.NONE  # the reference has masks of the training images only
-        picture = render(config, shot, with_parts=layout is not MaskLayout.NONE)
+        picture = render(config, shot, with_parts=config.masks)
         (folder / shot.split / f"{shot.stem}.jpg").write_bytes(picture.jpeg)
-        if picture.parts is None:
-            continue
-        if layout is MaskLayout.INDEXED:
+        if picture.parts is not None:
             save_indexed(picture.parts, folder / MASK_FOLDER / f"{shot.stem}.png")
-        else:
-            save_reference(picture.parts, folder / f"{name}{_REFERENCE_SUFFIX}" / shot.stem)
     return len(shots)
 
 
-def _check_replaceable(root: Path) -> None:
-    """Refuse a path that holds anything but an earlier dataset of ours."""
+def _check_replaceable(root: Path, force: bool) -> None:
+    """Refuse a path that holds anything but, with `force`, an earlier dataset of ours."""
     if root.exists() and not root.is_dir():
         raise DataError(f"cannot make the dataset folder {root}: a file of that name is there")
     content = sorted(path.name for path in root.iterdir()) if root.exists() else []
     if not content:
         return
-    ours = {MARKER, MASK_FOLDER, f"{root.name}{_REFERENCE_SUFFIX}", *(split.value for split in Split)}
+    ours = {MARKER, MASK_FOLDER, *(split.value for split in Split)}
     foreign = [name for name in content if name not in ours] if MARKER in content else content
     if foreign:
         raise DataError(
             f"the folder {root} is not empty and '{foreign[0]}' was not made by this generator; "
             "name a new folder, or empty this one first"
         )
-
-
-def _check_same(root: Path, config: SynthConfig) -> None:
-    """Refuse an earlier dataset of ours that is another: it took as long to make as this one will."""
-    try:
-        before = dict(read_json(root / MARKER)["config"])
-    except (OSError, ValueError, KeyError, TypeError):  # of another version, or damaged
-        before = {}
-    differing = [f"{name} {before.get(name)}, now {now}" for name, now in config.to_dict().items() if before.get(name) != now]
-    if differing:
-        raise DataError(
-            f"{root} holds a dataset of other settings ({'; '.join(differing)}); replace it with --force, or name a new folder"
-        )
-
-
-def _check_nothing_added(root: Path, config: SynthConfig) -> None:
-    """Refuse an earlier dataset of ours that holds more by now, such as masks that took hours to make."""
-    ours = {f"{shot.split}/{shot.stem}.jpg" for shot in list_shots(config)}
-    masks = {f"{root.name}{_REFERENCE_SUFFIX}": MaskLayout.REFERENCE, MASK_FOLDER: MaskLayout.INDEXED}
-    added = [name for name, layout in masks.items() if config.masks is not layout and (root / name).exists()]
-    added += sorted(
-        name for split in Split for path in (root / split).rglob("*") if (name := f"{split}/{path.name}") not in ours
-    )
-    if added:
-        raise DataError(f"{root} holds '{added[0]}' besides its dataset; replace all of it with --force, or name a new folder")
+    if not force:
+        raise DataError(f"{root} holds a synthetic dataset already; replace it with --force, or name a new folder")
