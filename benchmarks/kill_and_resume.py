@@ -126,8 +126,8 @@ def where(run: Path) -> str:
     """How far a killed run had come, by its saved state."""
     if not (run / run_files.STATE).exists():
         return "before the first state"
-    progress = torch.load(run / run_files.STATE, weights_only=True)["progress"]
-    return f"after epoch {progress['epoch']} batch {progress['step']}"
+    state = torch.load(run / run_files.STATE, weights_only=True)["run"]
+    return f"after epoch {state['epoch']} batch {state['step']}"
 
 
 def equal(first: Path, second: Path) -> bool:

@@ -30,8 +30,8 @@ from stcanet.engine.learner import Learner
 from stcanet.engine.observer import Observer, StepReport
 from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.places import located
-from stcanet.engine.progress import Progress, changes, load_progress, save_progress
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
+from stcanet.engine.run_state import RunState, changes, load_state, save_state
 from stcanet.engine.validation import choose_validation, validation_notes
 from stcanet.model import STCANet, build_model
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
@@ -115,7 +115,7 @@ def _check_same_images(config: TrainConfig, state: Path) -> None:
     """
     samples, _, _ = choose_validation(load_dataset(config.data), config.val_fraction, config.seed)
     if state.is_file():
-        load_progress(state, _fingerprint(samples))
+        load_state(state, _fingerprint(samples))
 
 
 class _Run:
@@ -123,7 +123,7 @@ class _Run:
 
     Args:
         config: Settings.
-        state: The file to go on from; None for a run from its beginning.
+        state_file: To go on from; None for a run from its beginning.
         changed: Settings that a run which is resumed has otherwise than before; None for a new one.
         world: The processes.
         device: This one's.
@@ -133,7 +133,7 @@ class _Run:
     def __init__(
         self,
         config: TrainConfig,
-        state: Path | None,
+        state_file: Path | None,
         changed: dict[str, Any] | None,
         world: World,
         device: torch.device,
@@ -146,23 +146,23 @@ class _Run:
             why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
             raise DataError(f"{dataset.root} has no images to train on: {why}")
         self.fingerprint, self.clip_length = _fingerprint(self.train_samples), config.model_config.clip_length or 1
-        self.progress, learnt = load_progress(state, self.fingerprint) if state else (Progress(), None)
+        self.state, learnt = load_state(state_file, self.fingerprint) if state_file else (RunState(), None)
         # Where a run that is resumed goes on, and with what; None for a new one.
-        where = {"epoch": self.progress.epoch, "step": self.progress.step, "changed": changed}
+        where = {"epoch": self.state.epoch, "step": self.state.step, "changed": changed}
         self.resumed = None if changed is None else where
-        begun = self.progress.epoch + (self.progress.step > 0)
+        begun = self.state.epoch + (self.state.step > 0)
         if config.epochs < begun:
             raise OptionError("epochs", config.epochs, f"at least {begun}, which the run has begun")
-        if state and self.progress.best_epoch and not (best := state.with_name(run_files.BEST)).exists():
+        if state_file and self.state.best_epoch and not (best := state_file.with_name(run_files.BEST)).exists():
             raise CheckpointError(
-                f"{best}, of epoch {self.progress.best_epoch}, is gone; put it back, or train anew into another folder"
+                f"{best}, of epoch {self.state.best_epoch}, is gone; put it back, or train anew into another folder"
             )
         # What is restored anyway need not be downloaded or read once more.
         start = replace(config, backbone_weights=NO_WEIGHTS, init="") if learnt else config
         model, taken = _build(start, len(label_map(self.train_samples)))
         if taken:
             # It goes into packages, to which the folders of this machine are of no concern.
-            self.progress.init = f"{Path(*Path(config.init).parts[-2:])}: {taken}"
+            self.state.init = f"{Path(*Path(config.init).parts[-2:])}: {taken}"
         self.learner = Learner(model, config, device, world)
         if learnt:
             self.learner.load_state_dict(learnt)
@@ -176,19 +176,19 @@ class _Run:
             told = {"images_from": self.batches.where, "notes": self._notes(), "resumed": self.resumed}
             observer.on_start({**self._facts(), **told})
         with self._folder(out) as folder:
-            if folder and not self.progress.epoch:
+            if folder and not self.state.epoch:
                 record_part_maps(self.learner.model, self.query or self.train_samples, folder.root / run_files.PART_MAPS)
             # Of a run that is resumed: its last epoch was not to be the last, so it is not validated yet; or last.pt is gone.
-            if self.progress.epoch == self.config.epochs:
-                self._save(folder, self.progress.last | (self._validate() if self.query else {}))
-            while self.progress.epoch < self.config.epochs:
+            if self.state.epoch == self.config.epochs:
+                self._save(folder, self.state.last | (self._validate() if self.query else {}))
+            while self.state.epoch < self.config.epochs:
                 values = self._epoch(folder, observer)
                 self._save(folder, values)
                 if observer:
-                    observer.on_epoch(self.progress.epoch, values)
-        best_epoch = self.progress.best_epoch or self.progress.epoch
+                    observer.on_epoch(self.state.epoch, values)
+        best_epoch = self.state.best_epoch or self.state.epoch
         used = out / (run_files.BEST if self.query else run_files.LAST)
-        return TrainResult(used, self.config.epochs, best_epoch, self.progress.best, time.perf_counter() - start)
+        return TrainResult(used, self.config.epochs, best_epoch, self.state.best, time.perf_counter() - start)
 
     def _folder(self, out: Path) -> AbstractContextManager[RunFolder | None]:
         """The run folder of the main process; the others have none."""
@@ -197,31 +197,31 @@ class _Run:
         if self.resumed is None:
             return RunFolder(out, self.config)
         # The last epoch may be validated only now; its figures are then recorded again.
-        folder = RunFolder(out, self.config, min(self.progress.epoch, self.config.epochs - 1))
+        folder = RunFolder(out, self.config, min(self.state.epoch, self.config.epochs - 1))
         folder.log(f"resumed: {self.resumed}")
         return folder
 
     def _epoch(self, folder: RunFolder | None, observer: Observer | None) -> dict[str, float]:
         """The next epoch, or the rest of it; returns its mean losses, accuracy, speed and validation."""
-        progress, epoch, saved = self.progress, self.progress.epoch + 1, time.perf_counter()
+        state, epoch, saved = self.state, self.state.epoch + 1, time.perf_counter()
         self.learner.begin_epoch(epoch)
         plan = self.batches.plan(epoch)
-        start = time.perf_counter() - progress.seconds
-        for batch in self.batches.read(plan, epoch, skip=progress.step):
-            values = self.learner.step(batch, epoch, progress.step, len(plan))
-            done = self.learner.ends_update(progress.step, len(plan))
-            progress.add(values, len(batch.labels) * self.clip_length * self.world.size)
-            progress.seconds = time.perf_counter() - start
+        start = time.perf_counter() - state.seconds
+        for batch in self.batches.read(plan, epoch, skip=state.step):
+            values = self.learner.step(batch, epoch, state.step, len(plan))
+            done = self.learner.ends_update(state.step, len(plan))
+            state.add(values, len(batch.labels) * self.clip_length * self.world.size)
+            state.seconds = time.perf_counter() - start
             if observer:
-                rate = progress.images / progress.seconds
-                observer.on_step(StepReport(epoch, progress.step, len(plan), values["loss"], values["accuracy"], rate))
+                rate = state.images / state.seconds
+                observer.on_step(StepReport(epoch, state.step, len(plan), values["loss"], values["accuracy"], rate))
             if folder and done and 0.0 < self.config.checkpoint_minutes * 60.0 < time.perf_counter() - saved:
-                self._save_progress(folder)
+                self._save_state(folder)
                 saved = time.perf_counter()
-        values = {name: total / len(plan) for name, total in progress.totals.items()}
-        values |= {"lr": self.learner.rate, "images_per_second": progress.images / progress.seconds}
-        values["seconds"] = progress.seconds
-        progress.end_epoch()
+        values = {name: total / len(plan) for name, total in state.totals.items()}
+        values |= {"lr": self.learner.rate, "images_per_second": state.images / state.seconds}
+        values["seconds"] = state.seconds
+        state.end_epoch()
         return values | (self._validate() if self._validates(epoch) else {})
 
     def _validates(self, epoch: int) -> bool:
@@ -245,16 +245,16 @@ class _Run:
         """Leave what an epoch leaves; the state comes last, so that whatever is missing is made again."""
         if folder is None:
             return
-        self.progress.last = values
-        folder.record(self.progress.epoch, values)
-        checkpoint = self._checkpoint(self.progress.epoch, values)
+        self.state.last = values
+        folder.record(self.state.epoch, values)
+        checkpoint = self._checkpoint(self.state.epoch, values)
         save_checkpoint(checkpoint, folder.root / run_files.LAST)
-        if self.progress.improves(values):
+        if self.state.improves(values):
             save_checkpoint(checkpoint, folder.root / run_files.BEST)
-        self._save_progress(folder)
+        self._save_state(folder)
 
-    def _save_progress(self, folder: RunFolder) -> None:
-        save_progress(folder.root / run_files.STATE, self.progress, self.learner.state_dict(), self.fingerprint)
+    def _save_state(self, folder: RunFolder) -> None:
+        save_state(folder.root / run_files.STATE, self.state, self.learner.state_dict(), self.fingerprint)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
@@ -275,7 +275,7 @@ class _Run:
             "train_identities": len(self.batches.labels),
             "val_queries": len(self.query),
             "val_gallery": len(self.gallery),
-            **({"init": self.progress.init} if self.progress.init else {}),
+            **({"init": self.state.init} if self.state.init else {}),
             "device": str(self.learner.device),
             "processes": self.world.size,
             "precision": "bf16" if self.learner.autocast else "fp32",

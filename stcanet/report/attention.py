@@ -53,7 +53,7 @@ def draw_part_maps(
     parts = maps[moments[0]][0].shape[1]
     headings = [f"stage {stage}\n{_title(part)}" for stage in stages for part in range(parts)]
     columns = ["crop", *(["mask"] if truth else []), *headings]
-    return sheet(rows, columns, moments * len(crops) if len(moments) > 1 else [""] * len(rows), 1.0)
+    return sheet(rows, columns, moments * len(crops) if len(moments) > 1 else [""] * len(rows))
 
 
 def _color(part: int) -> tuple[int, int, int]:

@@ -448,7 +448,7 @@ def test_rows_of_before_and_after(people: Path, tmp_path: Path) -> None:
 def test_a_sheet_holds_its_pictures() -> None:
     red = np.zeros((20, 10, 3), np.uint8)
     red[:, :, 0] = 255
-    image = sheet([[red, None], [None, red]], ["one", "two\nlines"], ["", ""], 2.0)
+    image = sheet([[red, None], [None, red]], ["one", "two\nlines"], ["", ""])
     assert isinstance(image, Image.Image)
     pixels = np.asarray(image)
-    assert ((pixels == (255, 0, 0)).all(axis=2).sum()) == 2 * 40 * 20
+    assert ((pixels == (255, 0, 0)).all(axis=2).sum()) == 2 * 20 * 10

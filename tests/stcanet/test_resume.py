@@ -17,8 +17,8 @@ from stcanet.config import TrainConfig, make_config
 from stcanet.data.datasets import load_dataset
 from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.places import located
-from stcanet.engine.progress import Progress, changes
 from stcanet.engine.run_folder import run_config
+from stcanet.engine.run_state import RunState, changes
 from stcanet.engine.trainer import train
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 
@@ -33,7 +33,7 @@ import json, os, signal, sys
 from pathlib import Path
 import narrow, torch
 from stcanet.config import make_config
-from stcanet.engine import checkpoint, progress, trainer
+from stcanet.engine import checkpoint, run_state, trainer
 
 moment, out, resume, config = sys.argv[1], Path(sys.argv[2]), sys.argv[3] == "resume", make_config(json.loads(sys.argv[4]))
 die = lambda: os.kill(os.getpid(), signal.SIGKILL)
@@ -152,7 +152,7 @@ def test_every_optimiser_resumes(people: Path, tmp_path: Path, optimizer: str) -
     config = settings(people, epochs=1, checkpoint_minutes=1e-9, optim=optim)
     with pytest.raises(InterruptedRunError):
         train(config, tmp_path / "run", Interrupter(3))
-    assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["progress"]["step"] == 2
+    assert torch.load(tmp_path / "run" / "resume.pt", weights_only=True)["run"]["step"] == 2
     config = replace(config, checkpoint_minutes=0.0)
     train(config, tmp_path / "run", resume=True)
     train(config, tmp_path / "untouched")
@@ -335,8 +335,8 @@ def test_a_checkpoint_is_not_the_state_of_a_run(people: Path, tmp_path: Path) ->
         train(config, tmp_path / "run", resume=True)
 
 
-def test_progress_sums_zero_losses_too() -> None:
-    progress = Progress()
-    progress.add({"loss": 1.0, "triplet_loss": 0.0}, 8)
-    progress.add({"loss": 0.5, "triplet_loss": 0.0}, 8)
-    assert (progress.totals, progress.step, progress.images) == ({"loss": 1.5, "triplet_loss": 0.0}, 2, 16)
+def test_the_state_sums_zero_losses_too() -> None:
+    state = RunState()
+    state.add({"loss": 1.0, "triplet_loss": 0.0}, 8)
+    state.add({"loss": 0.5, "triplet_loss": 0.0}, 8)
+    assert (state.totals, state.step, state.images) == ({"loss": 1.5, "triplet_loss": 0.0}, 2, 16)

@@ -82,4 +82,4 @@ def draw_masks(images: Path, masks: Path, out: Path) -> None:
         top.append(resize(crop, _SHEET_HEIGHT, _SHEET_WIDTH))
         bottom.append(resize(overlay(crop, parts), _SHEET_HEIGHT, _SHEET_WIDTH))
     titles = [f"{image.stem[-24:-12]}\n{image.stem[-12:]}".strip() for image in picked]
-    save_picture(sheet([top, bottom], titles, ["image", "parts"], 1.0, legend=True), out)
+    save_picture(sheet([top, bottom], titles, ["image", "parts"], legend=True), out)

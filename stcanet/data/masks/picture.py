@@ -46,7 +46,6 @@ def sheet(
     rows: Sequence[Sequence[UInt8Array | None]],
     columns: Sequence[str],
     labels: Sequence[str],
-    scale: float,
     legend: bool = False,
 ) -> Image.Image:
     """Pictures in rows and columns.
@@ -55,11 +54,9 @@ def sheet(
         rows: RGB pictures, all of the same size; None leaves a place empty.
         columns: A heading for each column; a line feed makes a second line.
         labels: A text for each row, before it; empty texts take no room.
-        scale: Factor of the pictures.
         legend: Whether a line below them says which part has which colour.
     """
     height, width = next(picture.shape[:2] for row in rows for picture in row if picture is not None)
-    height, width = round(height * scale), round(width * scale)
     letters = font(_TEXT)
     left = _MARGIN + max((letters.getlength(label) + 12 for label in labels if label), default=0)
     top = _MARGIN + 18 * (1 + max(column.count("\n") for column in columns)) + 4
@@ -79,8 +76,7 @@ def sheet(
         draw.text((_MARGIN, y + height / 2), label, FAINT, letters, anchor="lm")
         for column, picture in enumerate(row):
             if picture is not None:
-                shown = Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC)
-                image.paste(shown, (round(left + column * (width + _GAP)), y))
+                image.paste(Image.fromarray(picture), (round(left + column * (width + _GAP)), y))
     if legend:
         _draw_legend(draw, left, size[1] - _MARGIN - _TEXT)
     return image

@@ -19,7 +19,7 @@ VERSION = 1
 
 
 @dataclass
-class Progress:
+class RunState:
     """Where a run stands: plain values."""
 
     epoch: int = 0
@@ -60,21 +60,21 @@ class Progress:
         return True
 
 
-def save_progress(path: Path, progress: Progress, learner: dict[str, Any], data: str) -> None:
+def save_state(path: Path, state: RunState, learner: dict[str, Any], data: str) -> None:
     """Write the state of a run; an interruption leaves the previous one as it was.
 
     Args:
         path: Where to.
-        progress: Position and best result.
+        state: Position and best result.
         learner: ``Learner.state_dict()``.
         data: Fingerprint of the training samples.
     """
-    content = {"progress": asdict(progress), "learner": learner, "data": data}
+    content = {"run": asdict(state), "learner": learner, "data": data}
     write_tensors(path, run_files.STATE_FORMAT, VERSION, content)
 
 
-def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
-    """Read what :func:`save_progress` wrote.
+def load_state(path: Path, data: str) -> tuple[RunState, dict[str, Any]]:
+    """Read what :func:`save_state` wrote.
 
     Raises:
         CheckpointError: It is no such file, or belongs to other training samples.
@@ -84,7 +84,7 @@ def load_progress(path: Path, data: str) -> tuple[Progress, dict[str, Any]]:
         raise CheckpointError(
             f"{path} belongs to other training images than the settings lead to now; restore them, or start anew"
         )
-    return Progress(**content["progress"]), content["learner"]
+    return RunState(**content["run"]), content["learner"]
 
 
 CHANGEABLE = ("data", "masks", "epochs", "device", "workers", "cache", "cache_dir", "checkpoint_minutes")
