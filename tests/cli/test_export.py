@@ -134,7 +134,7 @@ def test_a_password_without_a_terminal(tmp_path: Path) -> None:
     # A session of its own has no terminal, whatever the tests have.
     process = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "start_new_session": True}
     done = subprocess.run(command, check=False, capture_output=True, text=True, **process)
-    _error(done, "--no-password", "no terminal to ask for the password")
+    _error(done, "'--no-password': must be given: no terminal is here to ask for a password")
     assert list(tmp_path.iterdir()) == []
 
 

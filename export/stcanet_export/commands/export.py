@@ -174,7 +174,8 @@ def _signer(secret_key: Path) -> Signer:
 
     from stcanet_runtime.package.signature import load_secret_key, sign
 
-    return partial(sign, key=load_secret_key(secret_key, lambda: ask_password("password of the key", "'--sign'")))
+    locked = typer.BadParameter("its key has a password, and no terminal is here to ask for it", param_hint="'--sign'")
+    return partial(sign, key=load_secret_key(secret_key, lambda: ask_password("password of the key", locked)))
 
 
 def _untrained(preset: str) -> STCANet:

@@ -25,7 +25,8 @@ def keygen(
     from stcanet_runtime.package.signature import write_keys
 
     def ask() -> str:
-        return ask_password("password for the secret key", "'--no-password'", confirm=True)
+        needed = typer.BadParameter("must be given: no terminal is here to ask for a password", param_hint="'--no-password'")
+        return ask_password("password for the secret key", needed, confirm=True)
 
     secret, public = write_keys(name, None if no_password else ask)
     typer.echo(f"{secret}: keep it secret; stcanet export --sign {secret}")

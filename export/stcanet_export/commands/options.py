@@ -16,8 +16,8 @@ def listed_images(images: Path | None) -> list[Path]:
     return [] if images is None else list_images(images)
 
 
-def ask_password(question: str, option: str, confirm: bool = False) -> str:
-    """What is typed, unseen. Raises BadParameter of the option where there is no terminal: getpass would show it, or wait."""
+def ask_password(question: str, otherwise: typer.BadParameter, confirm: bool = False) -> str:
+    """What is typed, unseen. Raises `otherwise` where there is no terminal: getpass would show it, or wait."""
     import warnings
     from getpass import GetPassWarning
 
@@ -26,4 +26,4 @@ def ask_password(question: str, option: str, confirm: bool = False) -> str:
         try:
             return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
         except GetPassWarning:
-            raise typer.BadParameter("there is no terminal to ask for the password", param_hint=option) from None
+            raise otherwise from None
