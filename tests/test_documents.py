@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,14 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = document.parent / name if name else document
         assert target.exists(), link
         assert not anchor or anchor in headings(target), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_they_import_is_there(document: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for module, names in re.findall(r"^from (stcanet[\w.]*) import ([\w, ]+)", "\n".join(blocks), re.MULTILINE):
+        for name in names.split(","):
+            assert hasattr(import_module(module), name.strip()), (module, name)
 
 
 def headings(document: Path) -> list[str]:
