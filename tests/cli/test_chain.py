@@ -259,7 +259,7 @@ def test_of_several_processes_the_first_speaks(stcanet, tmp_path: Path, monkeypa
         return TrainResult(folder / "last.pt", 1, 1, {}, 0.0)
 
     monkeypatch.setattr("stcanet.engine.trainer.train", train)
-    monkeypatch.setattr("stcanet.report.write_report", lambda folder, **_: folder / "report.html")
+    monkeypatch.setattr("stcanet.report.write.write_report", lambda folder, **_: folder / "report.html")
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal, to rich
     for rank, lines in (("0", 2), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
