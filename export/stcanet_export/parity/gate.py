@@ -15,7 +15,7 @@ from stcanet_export.parity.agreement import gallery_checks, read_gallery
 from stcanet_export.parity.comparison import Comparison, parts_at
 from stcanet_export.parity.probes import pick, read_distinct, write_procedural
 from stcanet_export.parity.report import ParityReport
-from stcanet_export.parity.sides import PackageSide, Side, TorchSide
+from stcanet_export.parity.sides import PackageSide, Side, TorchSide, as_images
 from stcanet_export.parity.tolerance import Tolerance, tolerance_between
 from stcanet_runtime.errors import ParityError
 from stcanet_runtime.machine import versions
@@ -46,6 +46,9 @@ def check_parity(
         gallery: A data set or a folder of crops on which to compare rankings, too; at most
             :data:`~stcanet_export.parity.agreement.MAX_GALLERY` of its crops or tracklets are taken.
 
+    Where one takes images and the other clips of any length, the clips have one frame: an image model and a clip model of
+    the same weights compute the same.
+
     Returns:
         The report. That it `passed` is for the caller to look at, or to demand by `raise_if_failed()`.
 
@@ -60,6 +63,8 @@ def check_parity(
         tolerance = tolerance_between((package, provider), *others)
     first: Side = TorchSide(reference) if isinstance(reference, STCANet) else PackageSide(reference, reference_provider)
     second: Side = PackageSide(package, provider)
+    if first.spec.name != second.spec.name:
+        first, second = as_images(first), as_images(second)
     _check_comparable(first, second)
     searched = None if gallery is None else read_gallery(gallery)
     with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,10 +25,11 @@ from stcanet_runtime.files import sha256_file
 from stcanet_runtime.inference.contract import to_tensor
 from stcanet_runtime.inference.encoder import Encoder
 from stcanet_runtime.inference.session import open_session
-from stcanet_runtime.inference.tracklets import ALL_FRAMES
+from stcanet_runtime.inference.tracklets import ALL_FRAMES, embed_tracklets
 from stcanet_runtime.package.archive import opened
 from stcanet_runtime.package.contents import load_verified, model_path
 from stcanet_runtime.package.manifest import CLIPS, IMAGES, InputSpec
+from stcanet_runtime.preprocess import load_image, resize
 
 
 class Side(Protocol):
@@ -147,3 +149,46 @@ class PackageSide:
             "provider": session.provider,
             "nodes": session.nodes,
         }
+
+
+class SingleFrames:
+    """A side of clips as one of images: each crop is a clip of one frame."""
+
+    def __init__(self, side: Side) -> None:
+        self._side = side
+        self.spec = replace(side.spec, name=IMAGES, clip_length=None, dynamic_time=False)
+        self.dim = side.dim
+
+    def embed(self, batch: UInt8Array) -> tuple[Float32Array, Float32Array | None]:
+        """See :meth:`Side.embed`."""
+        return self._side.embed(batch[:, None])
+
+    def embed_files(self, groups: Sequence[Sequence[Path]]) -> Float32Array:
+        """See :meth:`Side.embed_files`; frame by frame, since a clip package would repeat a single one."""
+        size = self.spec.height, self.spec.width
+        return embed_tracklets(
+            groups,
+            lambda path: resize(load_image(path), *size),
+            lambda frames: (self.embed(frames[:, 0])[0], None),  # no lengths, as for every model of images
+            self.dim,
+            replace(ALL_FRAMES, clip_length=1),
+            batch_size=1,
+        )
+
+    def layers(self, batch: UInt8Array) -> list[Layer]:
+        """See :meth:`Side.layers`."""
+        return self._side.layers(batch[:, None])
+
+    def part_maps(self, batch: UInt8Array) -> tuple[Float32Array, ...]:
+        """See :meth:`Side.part_maps`."""
+        return tuple(values.squeeze(1) for values in self._side.part_maps(batch[:, None]))
+
+    def describe(self) -> dict[str, Any]:
+        """See :meth:`Side.describe`."""
+        return {**self._side.describe(), "clips": "of one frame"}
+
+
+def as_images(side: Side) -> Side:
+    """The side itself, or one of clips as one of images where it takes clips of one frame."""
+    one = side.spec.takes_clips and (side.spec.dynamic_time or side.spec.clip_length == 1)
+    return SingleFrames(side) if one else side

@@ -230,6 +230,18 @@ def test_wrong_part_maps_fail(clip_model: STCANet, float_package: Path, tmp_path
     assert "part maps: relative error" in failed_names(report)
 
 
+def test_clips_of_one_frame_are_images(clip_model: STCANet, clip_package: Path, image_model: STCANet) -> None:
+    same = STCANet(replace(clip_model.config, clip_length=None))
+    same.load_state_dict(clip_model.state_dict())
+    report = check_parity(same, clip_package)
+    report.raise_if_failed()
+    assert report.candidate["clips"] == "of one frame"
+    assert len(report.layers) > 30
+    other = STCANet(replace(clip_model.config, clip_length=None, pool="avg"))
+    other.load_state_dict(clip_model.state_dict())
+    assert not check_parity(other, clip_package).passed
+
+
 def test_ranking_on_a_gallery(image_model: STCANet, image_package: Path, tmp_path: Path) -> None:
     from stcanet_export.parity.probes import write_procedural
 
@@ -252,7 +264,7 @@ def test_ranking_on_a_gallery(image_model: STCANet, image_package: Path, tmp_pat
 
 
 def test_tracklets_are_ranked_as_tracklets(clip_model: STCANet, clip_package: Path, tmp_path: Path) -> None:
-    """By models of images, each the mean of what it gives for the frames, and by those of clips."""
+    """By a model of images, by one of clips in its place, and by a package: each the mean of what it gives for the frames."""
     from stcanet_export.parity.probes import write_procedural
 
     lines, crops = ["path,pid,camid,split,track,frame"], sorted(write_procedural(tmp_path, 64, 32))
@@ -263,7 +275,7 @@ def test_tracklets_are_ranked_as_tracklets(clip_model: STCANet, clip_package: Pa
     same = STCANet(replace(clip_model.config, clip_length=None))
     same.load_state_dict(clip_model.state_dict())
     package = export_package(same, tmp_path / "package").path
-    for reference, candidate in ((same, package), (clip_model, clip_package)):
+    for reference, candidate in ((same, package), (same, clip_package), (package, clip_package)):
         report = check_parity(reference, candidate, gallery=str(tmp_path / "tracks.csv"))
         report.raise_if_failed()
         assert "gallery of 4, 1 query: Kendall's tau" in {check.name for check in report.checks}
