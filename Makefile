@@ -5,6 +5,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 JOBS := $(shell getconf _NPROCESSORS_ONLN)
+# A process of the tests takes up to 4 GB.
+TEST_JOBS := $(shell awk -v cores=$(JOBS) '/^MemTotal/ {n = int($$2 / 4e6); print n < 1 ? 1 : n < cores ? n : cores}' \
+	/proc/meminfo 2>/dev/null || echo $(JOBS))
 # Tests import ONNX Runtime as they like; the packages themselves tell it so (providers.py).
 export ORT_DISABLE_TELEMETRY := 1
 CXX_FILES := $(shell find csrc tests runtime -name '*.cpp' -o -name '*.hpp' -o -name '*.cu' -o -name '*.cuh')
@@ -16,7 +19,7 @@ demo: $(READY)  ## draw people, train, evaluate, export, verify, run, report (bu
 
 # Processes instead of threads: one thread each, as those of PyTorch wait for one another where there are more than cores.
 test: $(READY) lint  ## all tests and static checks
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(TEST_JOBS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .
