@@ -19,7 +19,7 @@ from stcanet_export.parity.gate import check_parity
 from stcanet_export.parity.report import ParityReport
 from stcanet_export.parity.sides import TorchSide
 from stcanet_export.parity.tolerance import TOLERANCES, Tolerance
-from stcanet_export.variants.precision import Progress
+from stcanet_export.variants.precision import Tell
 from stcanet_export.variants.variant import AS_EXPORTED, Variant, convert
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.files import read_json, replacing_folder, sha256_file, temporary_folder, write_json, write_text
@@ -71,7 +71,7 @@ def export_package(
     force: bool = False,
     origin: dict[str, Any] | None = None,
     tolerance: Tolerance | None = None,
-    progress: Progress | None = None,
+    progress: Tell | None = None,
     variant: Variant = AS_EXPORTED,
     licence: str | None = None,
     signer: Signer | None = None,

@@ -41,7 +41,7 @@ def synth(
     workers: Annotated[int | None, typer.Option(help="Processes.", show_default="one per core")] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Replace a dataset that was made here, and whatever came into it since."),
+        typer.Option("--force", help="Replace a dataset that was made here, and whatever came into its folders since."),
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:

@@ -212,7 +212,7 @@ class TrainConfig:
     half_size_epochs: int = 0
     """First epochs at half the height and width, a quarter of the work each; for training from scratch."""
     amp: Literal["auto", "on", "off"] = "auto"
-    """bfloat16 autocast, with the channel attention in float32. 'auto': where the device has matrix units for it."""
+    """bfloat16 autocast, with the channel attention in float32, but for 'sdpa'. 'auto': where the device has matrix units."""
     compile: bool = False
     """Train with torch.compile: the first steps take minutes, the others less time on a GPU."""
     device: str = "auto"

@@ -34,7 +34,7 @@ _NO_BFLOAT16 = (
 _BATCH = 4
 
 Convert = Callable[[Collection[str]], onnx.ModelProto]
-Progress = Callable[[str], None]
+Tell = Callable[[str], None]
 """Called with what happens next."""
 
 
@@ -72,9 +72,7 @@ FLOAT32 = Precision()
 """As exported."""
 
 
-def lower(
-    path: Path, precision: Precision, images: Sequence[str | Path], tell: Progress
-) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def lower(path: Path, precision: Precision, images: Sequence[str | Path], tell: Tell) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph in another precision, and how it came about.
 
     Args:
@@ -98,7 +96,7 @@ def lower(
 
 
 def _converter(
-    path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Progress
+    path: Path, precision: Precision, spec: InputSpec, folder: Path, tell: Tell
 ) -> tuple[Convert, list[str], dict[str, Any]]:
     if precision.name == "fp16":
         model = onnx.load(path)
@@ -116,7 +114,7 @@ def _converter(
 class _Trial:
     """Runs variants of a model on the CPU against the model itself."""
 
-    def __init__(self, path: Path, convert: Convert, crops: NDArray[np.uint8], scratch: Path, tell: Progress) -> None:
+    def __init__(self, path: Path, convert: Convert, crops: NDArray[np.uint8], scratch: Path, tell: Tell) -> None:
         self.crops, self._convert, self._scratch, self._tell = crops, convert, scratch, tell
         self._reference = _embed(path, crops)
 

@@ -14,7 +14,7 @@ from stcanet.data.datasets import load_dataset
 from stcanet.evaluation import EvaluationSettings, embed_dataset, judge, open_model
 from stcanet.evaluation.embedded import check_sides
 from stcanet_export.graph import seal, verify
-from stcanet_export.variants.precision import FLOAT32, Precision, Progress, lower
+from stcanet_export.variants.precision import FLOAT32, Precision, Tell, lower
 from stcanet_export.variants.targets import Target, check_target
 from stcanet_runtime.files import atomic_path
 from stcanet_runtime.package.manifest import Manifest
@@ -41,7 +41,7 @@ class Variant:
 AS_EXPORTED = Variant()
 
 
-def convert(path: Path, manifest: Manifest, variant: Variant, images: Sequence[str | Path], tell: Progress) -> Manifest:
+def convert(path: Path, manifest: Manifest, variant: Variant, images: Sequence[str | Path], tell: Tell) -> Manifest:
     """Make the variant of the float32 model in a file, in place.
 
     Returns:
