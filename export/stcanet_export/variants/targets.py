@@ -21,6 +21,7 @@ from stcanet_runtime.errors import OptionError, PackageError, quote_choices
 from stcanet_runtime.inference.golden import MIN_COSINE, unit_cosines
 from stcanet_runtime.package.contents import load_manifest
 from stcanet_runtime.package.manifest import InputSpec, Manifest
+from stcanet_runtime.package.profile import usual_shape
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Target:
         """Shapes ``min``, ``opt`` and ``max`` of the input, None where any will do."""
         if self.batches is None:
             return None
-        rest = [spec.clip_length or 1 if length is None else length for length in spec.shape[1:]]
-        return {name: [spec.batch or batch, *rest] for name, batch in zip(("min", "opt", "max"), self.batches, strict=True)}
+        return {
+            name: [spec.batch or batch, *usual_shape(spec)]
+            for name, batch in zip(("min", "opt", "max"), self.batches, strict=True)
+        }
 
 
 _RANGE = "opset 18: read by ONNX Runtime 1.14 and newer, OpenVINO and TensorRT 10; the graph uses nothing that is newer"

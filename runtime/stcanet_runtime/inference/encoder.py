@@ -20,13 +20,14 @@ from stcanet_runtime.files import sha256_file
 from stcanet_runtime.images.boxes import BoxCrops, crop_boxes
 from stcanet_runtime.images.frames import FrameSource
 from stcanet_runtime.inference.contract import check_contract, check_crops, noise, run_graph, unit_embeddings
-from stcanet_runtime.inference.providers import Resources
+from stcanet_runtime.inference.providers import Resources, Shapes
 from stcanet_runtime.inference.reading import read_ahead
 from stcanet_runtime.inference.session import Session, open_session
 from stcanet_runtime.inference.tracklets import ALL_FRAMES, Sampling, embed_tracklets
 from stcanet_runtime.package.archive import opened
 from stcanet_runtime.package.contents import load_verified, model_path, unchanged, verify_whole
 from stcanet_runtime.package.manifest import Manifest
+from stcanet_runtime.package.profile import read_profile, usual_shape
 from stcanet_runtime.package.signature import verify_signature
 from stcanet_runtime.preprocess import ImageSource, load_image, placed, resize
 from stcanet_runtime.progress import Progress
@@ -71,7 +72,7 @@ class Encoder:
         package: str | Path,
         providers: str | Sequence[str] = "auto",
         threads: int | None = None,
-        batch_sizes: Sequence[int] = DEFAULT_SIZES,
+        batch_sizes: Sequence[int] | None = None,
         warm_up: bool = False,
         cache: str | Path | None = None,
         gpu_memory: int | None = None,
@@ -85,6 +86,7 @@ class Encoder:
             providers: "auto", a name or a list; see :func:`stcanet_runtime.inference.session.open_session`.
             threads: Threads of one run; None leaves it to the provider, within the CPU quota of a container.
             batch_sizes: The only sizes of runs. A rest below the smallest is filled up, which a GPU hardly notices: (8, 32).
+                None takes 1, 2, 4, … 32, or of these what is in the shape profile of a package made for TensorRT.
             warm_up: Whether each size runs once now, so that none stalls later.
             cache: Folder in which TensorRT and OpenVINO keep what they compile; with it "auto" takes TensorRT where it can.
             gpu_memory: Most bytes that CUDA may take for tensors.
@@ -100,14 +102,16 @@ class Encoder:
         package = Path(package)
         if not package.exists():
             raise PackageError(f"{package}: no such file or folder")
-        sizes = check_sizes(batch_sizes)
+        given = None if batch_sizes is None else check_sizes(batch_sizes)
         with opened(package) as path, unchanged(path):
             if public_key is not None:
                 verify_signature(path, public_key)
             manifest = load_verified(path)
             if public_key is not None:
                 verify_whole(path, manifest)
-            resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), _shapes(manifest, sizes))
+            sizes, usual = _sizes(manifest, given)
+            shapes = {manifest.input.name: _shapes(manifest, sizes, usual)}
+            resources = Resources(threads, gpu_memory, None if cache is None else Path(cache), shapes)
             model = manifest.model_sha256 or sha256_file(path)
             encoder = cls(manifest, open_session(model_path(path), providers, resources=resources), sizes)
             encoder.model_sha256 = model
@@ -353,11 +357,21 @@ class Encoder:
                 yield index + 1, pixels
 
 
-def _shapes(manifest: Manifest, sizes: Sequence[int]) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
-    """The least and the largest input of the graph."""
-    spec = manifest.input
-    tail = [spec.clip_length or 1 if length is None else length for length in spec.shape[1:]]
-    return {spec.name: ((spec.batch or sizes[0], *tail), (spec.batch or sizes[-1], *tail))}
+def _sizes(manifest: Manifest, given: tuple[int, ...] | None) -> tuple[tuple[int, ...], int]:
+    """Sizes of runs, and for which of them an engine is made fastest: those that were given, or else what the package says."""
+    if manifest.input.batch is not None:  # there is no other size to run then
+        return (manifest.input.batch,), manifest.input.batch
+    if given is not None:
+        return given, given[-1]
+    if (profile := read_profile(manifest)) is not None:
+        return profile.sizes, profile.usual
+    return DEFAULT_SIZES, DEFAULT_SIZES[-1]
+
+
+def _shapes(manifest: Manifest, sizes: Sequence[int], usual: int) -> Shapes:
+    """The smallest, the usual and the largest input of the graph."""
+    row = usual_shape(manifest.input)
+    return Shapes((sizes[0], *row), (usual, *row), (sizes[-1], *row))
 
 
 def _batches(crops: Iterable[UInt8Array], size: int) -> Iterator[UInt8Array]:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stcanet_runtime.errors import MissingDependencyError, OptionError, quote_choices
 from stcanet_runtime.extras import import_extra
@@ -49,6 +49,15 @@ _MAX_THREADS = 1024  # where the system grants no more, ONNX Runtime waits for e
 Shape = tuple[int, ...]
 
 
+class Shapes(NamedTuple):
+    """Of an input: what an engine is built for."""
+
+    smallest: Shape
+    usual: Shape
+    """For which it is made fastest."""
+    largest: Shape
+
+
 @dataclass(frozen=True)
 class Resources:
     """What a provider may use, and what it may expect."""
@@ -59,8 +68,8 @@ class Resources:
     """Most bytes that CUDA may take for tensors; None for all."""
     cache: Path | None = None
     """Folder for what TensorRT and OpenVINO compile, by model and machine. Its files are code: keep it from strangers."""
-    shapes: Mapping[str, tuple[Shape, Shape]] = field(default_factory=dict)
-    """Smallest and largest shape of each input, for which TensorRT builds its engine."""
+    shapes: Mapping[str, Shapes] = field(default_factory=dict)
+    """Of each input, for which TensorRT builds its engine."""
 
     def __post_init__(self) -> None:
         for name in ("threads", "gpu_memory"):
@@ -127,6 +136,8 @@ def available_providers() -> dict[str, str | None]:
 
 def hint(name: str) -> str:
     """What to do when a provider cannot run."""
+    if name == BFLOAT16 and openvino_reason() is not None:
+        return hint("openvino")
     if name == "openvino" and importlib.util.find_spec("onnxruntime_ep_openvino"):
         return "the plugin is installed; take 'cpu', or in `stcanet parity` 'openvino-native', which is OpenVINO by itself"
     return _HINTS[name]
@@ -219,10 +230,9 @@ def tensorrt_options(model: Path, resources: Resources) -> dict[str, str]:
         options |= {"trt_timing_cache_enable": "1", "trt_timing_cache_path": folder}
     if resources.shapes:
         # Without a profile an engine is built anew whenever a batch is larger or smaller than all before.
-        smallest, largest = (
-            ",".join(f"{name}:{'x'.join(map(str, bounds[end]))}" for name, bounds in resources.shapes.items()) for end in (0, 1)
-        )
-        options |= {"trt_profile_min_shapes": smallest, "trt_profile_opt_shapes": largest, "trt_profile_max_shapes": largest}
+        for place, end in enumerate(("min", "opt", "max")):
+            shapes = (f"{name}:{'x'.join(map(str, known[place]))}" for name, known in resources.shapes.items())
+            options[f"trt_profile_{end}_shapes"] = ",".join(shapes)
     return options
 
 

@@ -94,7 +94,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises:
         PackageError: It is no zip, damaged or encrypted; an entry is no file of a package (a path, a link, another name), is
-            there twice, or is larger than such a file can be.
+            there twice, or is larger than such a file can be. Or the folder has no room for it.
     """
     try:
         with zipfile.ZipFile(archive) as file:
@@ -109,6 +109,11 @@ def unpack(archive: Path, folder: Path) -> None:
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
         raise _damaged(archive, error) from None
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise PackageError(
+                f"{archive} cannot be unpacked into {folder.parent}: {error.strerror}; "
+                "unpack it yourself and name the folder, or set TMPDIR to a folder with room"
+            ) from None
         if error.errno != errno.EINVAL:  # of an offset before the start
             raise
         raise _damaged(archive, error) from None

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from goldens import write_golden
 
-from stcanet_runtime import Encoder, OptionError, ProviderError
+from stcanet_runtime import Encoder, ManifestError, OptionError, ProviderError, load_manifest
+from stcanet_runtime.batching import DEFAULT_SIZES
+from stcanet_runtime.files import sha256_file
 from stcanet_runtime.inference import providers
 from stcanet_runtime.inference.golden import MIN_COSINE, verify_package
 from stcanet_runtime.inference.providers import (
     BFLOAT16,
     Resources,
+    Shapes,
     auto_order,
     cuda_options,
     openvino_config,
@@ -22,6 +27,7 @@ from stcanet_runtime.inference.providers import (
     tensorrt_options,
 )
 from stcanet_runtime.inference.session import open_session
+from stcanet_runtime.package.manifest import METADATA_KEY
 
 
 @pytest.fixture
@@ -49,6 +55,7 @@ def test_cuda_searches_no_shape_exhaustively_and_keeps_to_its_memory() -> None:
 def test_what_is_installed_is_not_to_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(providers.importlib.util, "find_spec", lambda _: None)
     assert "pip install" in providers.hint("openvino")
+    assert providers.hint(BFLOAT16) == providers.hint("openvino")
     monkeypatch.setattr(providers.importlib.util, "find_spec", lambda _: True)
     assert "pip install" not in providers.hint("openvino")
 
@@ -100,10 +107,11 @@ def test_the_bound_is_that_of_the_lowest_precision_at_work(precision: str, lowes
 
 
 def test_tensorrt_builds_one_engine_for_all_batches(model: Path) -> None:
-    options = tensorrt_options(model, Resources(shapes={"images": ((1, 32, 16, 3), (8, 32, 16, 3))}))
+    shapes = Shapes((1, 32, 16, 3), (4, 32, 16, 3), (8, 32, 16, 3))
+    options = tensorrt_options(model, Resources(shapes={"images": shapes}))
     assert options == {
         "trt_profile_min_shapes": "images:1x32x16x3",
-        "trt_profile_opt_shapes": "images:8x32x16x3",
+        "trt_profile_opt_shapes": "images:4x32x16x3",
         "trt_profile_max_shapes": "images:8x32x16x3",
     }
 
@@ -150,8 +158,51 @@ def test_encoder_tells_the_smallest_and_largest_batch(
     monkeypatch.setattr("stcanet_runtime.inference.session.add_provider", spy)
     Encoder.load(package, "cpu", threads=2, batch_sizes=(8, 2), gpu_memory=5)
     Encoder.load(clip_package, "cpu", batch_sizes=(1,), cache=str(tmp_path))
-    assert seen[0] == Resources(2, 5, None, {"images": ((2, 32, 16, 3), (8, 32, 16, 3))})
-    assert seen[1] == Resources(None, None, tmp_path, {"clips": ((1, 4, 32, 16, 3), (1, 4, 32, 16, 3))})
+    assert seen[0] == Resources(2, 5, None, {"images": Shapes((2, 32, 16, 3), (8, 32, 16, 3), (8, 32, 16, 3))})
+    assert seen[1] == Resources(None, None, tmp_path, {"clips": Shapes(*[(1, 4, 32, 16, 3)] * 3)})
+    for kind, row in ((package, (32, 16, 3)), (clip_package, (4, 32, 16, 3))):
+        state(kind, {"profile": {"min": [1, *row], "opt": [6, *row], "max": [8, *row]}})
+        encoder = Encoder.load(kind, "cpu", threads=1)
+        assert list(seen[-1].shapes.values()) == [Shapes((1, *row), (6, *row), (8, *row))]
+        assert encoder.batch_sizes == (1, 2, 4, 6, 8)
+        Encoder.load(kind, "cpu", threads=1, batch_sizes=(3, 16))
+        assert list(seen[-1].shapes.values()) == [Shapes((3, *row), (16, *row), (16, *row))]
+
+
+def state(package: Path, target: Any) -> None:
+    """Let a package say what it was made for."""
+    manifest = replace(load_manifest(package), conversion={"target": target}, model_sha256=None)
+    model = onnx.load(package / "model.onnx")
+    onnx.helper.set_model_props(model, {METADATA_KEY: manifest.to_json()})
+    onnx.save(model, package / "model.onnx")
+    manifest = replace(manifest, model_sha256=sha256_file(package / "model.onnx"))
+    (package / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+
+
+@pytest.mark.parametrize("target", [None, "jetson", {}, {"profile": None}])
+def test_a_package_for_any_batch(package: Path, target: Any) -> None:
+    state(package, target)
+    assert Encoder.load(package, "cpu", threads=1).batch_sizes == DEFAULT_SIZES
+
+
+@pytest.mark.parametrize(
+    ("smallest", "usual", "largest"),
+    [(1, 4, 10**9), (0, 4, 8), (4, 2, 8), (1, 9, 8), (1, True, 8), (1, 4.0, 8), (1, "4", 8), (1, None, 8)],
+)
+def test_a_profile_that_is_none(package: Path, smallest: Any, usual: Any, largest: Any) -> None:
+    row = [32, 16, 3]
+    for profile in (
+        {"min": [smallest, *row], "opt": [usual, *row], "max": [largest, *row]},
+        {"min": [1, *row], "opt": [2, *row], "max": [4, 64, 16, 3]},
+        {"min": [1, *row]},
+        {"min": 1, "opt": 2, "max": 3},
+        [[1, *row]],
+        7,
+    ):
+        state(package, {"profile": profile})
+        with pytest.raises(ManifestError, match=r"conversion\.target\.profile must be .*; got "):
+            Encoder.load(package, "cpu", threads=1)
+    Encoder.load(package, "cpu", threads=1, batch_sizes=(1,))
 
 
 def test_options(model: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import stat
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -57,6 +59,16 @@ def test_the_same_as_the_folder(whole: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         assert file.testzip() is None
         assert file.getinfo("model.onnx").compress_type == zipfile.ZIP_STORED
+
+
+def test_a_temporary_folder_without_room(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr("stcanet_runtime.package.archive.shutil.copyfileobj", write)
+    with pytest.raises(PackageError, match=rf"model\.stcanet cannot be unpacked into {tmp_path}: No space .* set TMPDIR"):
+        load_manifest(archive)
 
 
 def test_the_same_files_are_the_same_archive(whole: Path, archive: Path, tmp_path: Path) -> None:
