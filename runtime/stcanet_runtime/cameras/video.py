@@ -78,6 +78,7 @@ def read_video(path: str | Path) -> Iterator[VideoFrame]:
         raise DataError(f"{shown}: no such file")
     if not is_url(path) and Path(path).is_dir():
         raise DataError(f"{shown}: a folder, and not a video")
+    number = 0
     place, timeout = (str(path), _SILENCE) if is_url(path) else (str(Path(path).absolute()), None)
     try:
         with av.open(place, timeout=timeout) as container:
@@ -94,8 +95,10 @@ def read_video(path: str | Path) -> Iterator[VideoFrame]:
                 rgb = converter.reformat(frame, format="rgb24").to_ndarray()
                 yield VideoFrame(number, clock.tell(frame.time), _upright(rgb, frame.rotation))
     except av.error.FFmpegError as error:
-        reason = str(error).replace(place, shown)  # FFmpeg repeats the URL
-        raise DataError(f"{shown} cannot be read as a video: {reason}") from None
+        silent = isinstance(error, av.error.ExitError)  # FFmpeg's word for a time that ran out
+        reason = f"it gave nothing for {_SILENCE:g} s" if silent else str(error).replace(place, shown)  # FFmpeg repeats the URL
+        what = f"cannot be read beyond frame {number}" if number else "cannot be read as a video"
+        raise DataError(f"{shown} {what}: {reason}") from None
 
 
 class _Clock:

@@ -68,6 +68,7 @@ def infer(
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
     from stcanet_runtime.cli import ranked_lists, sources, videos
+    from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.images.crops import list_images
     from stcanet_runtime.inference import crop_embeddings
@@ -88,10 +89,10 @@ def infer(
         list_images(place)
     if gallery is not None:
         list_images(gallery)
-    encoder = Encoder.load(package, provider, threads)
+    encoder, lost = Encoder.load(package, provider, threads), None
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
-        queries, more = videos.embed(encoder, images[0], source, every, each_box, max_frames)
+        queries, more, lost = videos.embed(encoder, images[0], source, every, each_box, max_frames)
     else:
         queries, more = sources.embed(encoder, [Path(image) for image in images], batch_size, skip_bad), {}
     if out is not None:
@@ -105,6 +106,8 @@ def infer(
             ranked_lists.draw(found, sheet, sheet_rows, metric, encoder.manifest.preset)
     what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
     _report(encoder, queries, what, found, out, sheet, as_json)
+    if lost is not None:
+        raise DataError(f"{lost} are in {out}" if out is not None else f"{lost} were ranked")
 
 
 def _check_video(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.cameras.detector import Detector
 from stcanet_runtime.cameras.footage import Appearance, Person, embed_each_box, follow_tracks
 from stcanet_runtime.cameras.mot import Boxes, load_mot
-from stcanet_runtime.cameras.video import without_login
+from stcanet_runtime.cameras.video import is_url, without_login
 from stcanet_runtime.cli.progress import progress_bar
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.inference.crop_embeddings import Crops
@@ -33,13 +33,13 @@ def load_source(boxes: Path | None, detector: Path | None, provider: str, thread
 
 def embed(
     encoder: Encoder, video: str, source: BoxSource, every: int, each_box: bool, max_frames: int | None
-) -> tuple[Crops, dict[str, NDArray[Any]]]:
+) -> tuple[Crops, dict[str, NDArray[Any]], str | None]:
     """Embed the people in a video.
 
     Returns:
         The embeddings, named as the video (a URL without its login) and the track, or the frame and the place in it; and
         columns: ``tracks``, with ``starts``, ``ends`` (seconds) and ``frames`` (how many), or with ``frames`` (which) and
-        ``boxes`` [N, 4].
+        ``boxes`` [N, 4]. At last, why a camera was lost before its last frame, and which frames these are of.
 
     Raises:
         DataError: The video cannot be read, ends before its boxes do, or nobody is in it.
@@ -54,14 +54,20 @@ def embed(
     with progress_bar("embedding") as progress:
         if isinstance(source, Detector) or each_box:
             people: list[Person] = []
-            for number, found in embed_each_box(encoder, video, source, every, max_frames):
-                people += found
-                progress(number, last or number)
-            return _boxes(encoder, name, people)
+            number, lost = 0, None
+            try:
+                for number, found in embed_each_box(encoder, video, source, every, max_frames):
+                    people += found
+                    progress(number, last or number)
+            except DataError as error:
+                if not (people and is_url(video)):  # a file can be read again; what a camera saw does not come back
+                    raise
+                lost = f"{error}; frames 1 to {number} of {last}"
+            return *_boxes(encoder, name, people), lost
         seen = dict[int, Appearance]()
         for number in follow_tracks(encoder, video, source, every, seen):
             progress(number, last or number)
-        return _tracks(encoder, name, seen)
+        return *_tracks(encoder, name, seen), None
 
 
 def _boxes(encoder: Encoder, video: str, people: Sequence[Person]) -> tuple[Crops, dict[str, NDArray[Any]]]:

@@ -15,12 +15,14 @@ from importlib.metadata import PackageNotFoundError
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import typer
 from commands import call
 from detectors import write_detector
+from PIL import Image
 
 from stcanet_runtime import DataError, Encoder, Gallery, MissingDependencyError
 from stcanet_runtime.cameras import footage, recordings
@@ -526,6 +528,50 @@ def test_infer_reads_no_frame_beyond_the_last(
     video = walks[1].split("=")[0]
     assert call("infer", package, video, *options, "--max-frames", 7) == 0
     assert call("infer", package, video, *options, "--max-frames", 8) == 1
+
+
+def test_infer_keeps_what_a_lost_camera_gave(
+    walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    av, right, readable = pytest.importorskip("av"), video_module.import_av().open, 8
+
+    class Camera:
+        """As PyAV's container; silent after some frames."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.container = right(walks[1].split("=")[0])
+            self.format, self.streams = self.container.format, self.container.streams
+
+        def __enter__(self) -> Camera:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.container.close()
+
+        def decode(self, stream: Any) -> Iterator[Any]:
+            yield from islice(self.container.decode(stream), readable)
+            raise av.error.ExitError(1414092869, "Immediate exit requested")
+
+    monkeypatch.setattr(av, "open", Camera)
+    out = tmp_path / "boxes.npz"
+    detector = write_detector(tmp_path / "d.onnx", [[8, 4, 24, 40, 0.9, 0]])
+    options = ["--detector", detector, "--every", 3, "--max-frames", 20]
+    silent = "error: rtsp://box/1 cannot be read beyond frame 8: it gave nothing for 10 s; frames 1 to 7 of 20"
+    assert call("infer", package, "rtsp://me:pw@box/1", *options, "-o", out) == 1
+    said = capsys.readouterr()
+    assert said.err == f"{silent} are in {out}\n"
+    assert "3 boxes → 8 dimensions" in said.out
+    with np.load(out, allow_pickle=False) as found:
+        assert found["frames"].tolist() == [1, 4, 7]
+    crop = tmp_path / "crop.png"
+    Image.new("RGB", (20, 40), "red").save(crop)
+    assert call("infer", package, "rtsp://box/1", *options, "--gallery", crop) == 1
+    assert capsys.readouterr().err == f"{silent} were ranked\n"
+    out.unlink()
+    readable = 0
+    assert call("infer", package, "rtsp://box/1", *options, "-o", out) == 1
+    assert capsys.readouterr().err == "error: rtsp://box/1 cannot be read as a video: it gave nothing for 10 s\n"
+    assert not out.exists()
 
 
 def test_infer_on_a_camera_needs_an_end(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
