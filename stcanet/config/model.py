@@ -10,6 +10,7 @@ from stcanet.config.values import check_choices, typed
 from stcanet_runtime.errors import ConfigError, OptionError, quote_choices
 
 Pool = Literal["avg", "max"]
+PartPool = Literal["sum", "mean"]
 HeadInit = Literal["default", "small"]
 Attention = Literal["auto", "fused", "sdpa", "eager"]
 
@@ -44,6 +45,11 @@ class ModelConfig:
     """Frames T of an input clip; None for single images. The weights do not depend on it."""
     num_parts: int = len(PARTS)
     """Body parts N of the part maps; masks have those of :data:`PARTS`."""
+    part_pool: PartPool = "sum"
+    """How the features of a part are pooled by its map: 'sum', as published, or 'mean', divided by the area of the part."""
+    relation_clip: bool = True
+    """Whether the relation between two parts also sees the mean of the clip, as published. What it adds is the same for all
+    pairs and cancels in the softmax; it acts through the statistics of a normalisation while training."""
     head_init: HeadInit = "default"
     """'default': as the framework does (image recipe); 'small': neck gain N(1, 0.02), classifier N(0, 0.001) (video recipe)."""
     attention: Attention = "auto"

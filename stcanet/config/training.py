@@ -152,7 +152,7 @@ class OptimConfig:
     ema_decay: float = 0.0
     """Decay of the running average of the weights, which is then what is evaluated and saved; 0 turns it off."""
     schedule: Literal["multistep", "cosine"] = "multistep"
-    """'multistep': times `gamma` at every milestone; 'cosine': down to `final` of the base rate at the last step."""
+    """'multistep': times `gamma` at every milestone; 'cosine': towards `final` of the base rate, as the last epoch ends."""
     milestones: tuple[int, ...] = (20, 40)
     """Epochs after which the rate drops (multistep)."""
     gamma: float = 0.1
@@ -160,7 +160,7 @@ class OptimConfig:
     warmup_epochs: float = 0.0
     """Epochs in which the rate rises linearly from a hundredth."""
     final: float = 0.01
-    """Share of the base rate that is left at the end (cosine)."""
+    """Share of the base rate at which the cosine ends."""
 
     def __post_init__(self) -> None:
         check_choices(self, "optim.")
@@ -205,8 +205,9 @@ class TrainConfig:
     instances: int = 4
     """Images K of each identity in a batch."""
     val_fraction: float = 0.1
-    """Share of the training identities held back to choose the best checkpoint; 0 keeps the last one instead. Of MSMT17, which
-    sets images aside for that, they choose at any other value, and all identities are trained on."""
+    """Share of the training identities held back to choose the best checkpoint, at most half of those that two cameras see; 0
+    keeps the last one instead. Of MSMT17, which sets images aside for that, they choose at any other value, and all identities
+    are trained on."""
     eval_every: int = 10
     """Epochs between validations; the last epoch is always validated, those at half size never are."""
     half_size_epochs: int = 0

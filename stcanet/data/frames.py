@@ -5,7 +5,7 @@ No torch and no randomness here: which frames are taken, and how they are varied
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
@@ -71,17 +71,31 @@ class FrameFiles:
 
     def read_all(self, out: UInt8Array, progress: Progress | None = None) -> None:
         """Read every frame into `out` ``[N, H, W, C]``; raises what :meth:`take` raises."""
-        with ThreadPoolExecutor(_READERS, "stcanet-reader") as pool:
-            try:
-                for done, _ in enumerate(pool.map(self._read, out, range(len(out))), start=1):
-                    if progress:
-                        progress(done, len(out))
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)  # one that cannot be read: do not read the others first
-                raise
+        _for_each(lambda row: self._read(out[row], row), len(out), progress)
 
     def _read(self, out: UInt8Array, row: int) -> None:
         height, width = self.shape[1:3]
         out[:, :, :3] = resize(load_image(self.paths[row]), height, width)
         if self.masks:
             out[:, :, 3] = self.masks.read(self.paths[row], height, width)
+
+
+def check_readable(paths: Sequence[Path], progress: Progress | None = None) -> None:
+    """Decode images and keep nothing.
+
+    Raises:
+        ImageError: One cannot be read.
+    """
+    _for_each(lambda row: load_image(paths[row]), len(paths), progress)
+
+
+def _for_each(read: Callable[[int], object], count: int, progress: Progress | None) -> None:
+    """Call `read` with 0 to `count` − 1, several at a time."""
+    with ThreadPoolExecutor(_READERS, "stcanet-reader") as pool:
+        try:
+            for done, _ in enumerate(pool.map(read, range(count)), start=1):
+                if progress:
+                    progress(done, count)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # one that cannot be read: do not read the others first
+            raise

@@ -110,6 +110,15 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file says that it is a checkpoint of this program; of one that cannot be read it is not known."""
+    try:
+        content = load_plain(path, "a checkpoint", "")
+    except CheckpointError:
+        return False
+    return isinstance(content, dict) and content.get("format") == FORMAT
+
+
 def _figures(metrics: dict[Any, Any]) -> dict[str, float]:
     for name, value in metrics.items():
         if not isinstance(name, str) or type(value) not in (int, float):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stcanet.config import ModelConfig
 from stcanet.engine import run_files
-from stcanet.engine.checkpoint import Checkpoint
+from stcanet.engine.checkpoint import Checkpoint, is_checkpoint
 from stcanet.model import STCANet
 from stcanet.model.backbone import from_torchvision
 from stcanet.model.weights import NOT_FINITE, other_kind, read_state_dict
@@ -118,9 +118,11 @@ def convert(path: Path, config: ModelConfig) -> tuple[Checkpoint, LoadReport]:
 
     Raises:
         CheckpointError: Anything that retrieval needs is missing from it, it has layers that have no place here (without
-            them the features would be others), or it is no checkpoint.
+            them the features would be others), or it is no checkpoint; or it is one of ours already.
     """
     run_files.check_checkpoint_path(path)
+    if is_checkpoint(path):
+        raise CheckpointError(f"{path} is a checkpoint of this program already: 'evaluate' and 'export' take it as it is")
     with torch.random.fork_rng(devices=[]):
         model = STCANet(config)
     nn.init.ones_(model.head.neck.weight)

@@ -21,6 +21,7 @@ from stcanet.engine.overlap import part_iou, part_overlap
 from stcanet.engine.schedule import lr_factor
 from stcanet.model import ReIDOutput, STCANet
 from stcanet_runtime.errors import ConfigError
+from stcanet_runtime.wording import counted
 
 
 class Learner:
@@ -62,10 +63,20 @@ class Learner:
         return float(group["lr"] / group["factor"])
 
     def notes(self) -> list[str]:
-        """A line if the precision that was asked for is slower here than the other, by up to ten times."""
-        if self._config.amp != "on" or has_bf16_units(self.device):
-            return []
-        return [f"bf16 is slower than fp32 on this {self.device.type.upper()}, and amp = 'auto' would take fp32"]
+        """What is slower here than it need be, by up to ten times, and what comes to nothing in so few epochs."""
+        config, epochs, optim = self._config, self._config.epochs, self._config.optim
+        drops = optim.schedule == "multistep" and optim.gamma < 1.0
+        late = {
+            f"optim.freeze_epochs = {optim.freeze_epochs}: the backbone is not trained": optim.freeze_epochs >= epochs,
+            f"loss.mask_start_epoch = {config.loss.mask_start_epoch}: masks teach nothing": config.masks
+            and config.loss.mask_start_epoch > epochs,
+            f"optim.milestones begin at {min(optim.milestones, default=0)}: the learning rate does not drop": drops
+            and min(optim.milestones, default=0) >= epochs,
+        }
+        notes = [f"of {counted(epochs, 'epoch', 'epochs')}, {text}" for text, found in late.items() if found]
+        if config.amp == "on" and not has_bf16_units(self.device):
+            notes.append(f"bf16 is slower than fp32 on this {self.device.type.upper()}, and amp = 'auto' would take fp32")
+        return notes
 
     def begin_epoch(self, epoch: int) -> None:
         """Make ready to train epoch 1, 2, …, whatever happened to the model since the last one."""

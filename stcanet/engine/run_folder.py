@@ -79,8 +79,12 @@ class RunFolder:
 
 
 def check_unused(root: Path) -> None:
-    """Raise OptionError where there is an earlier run, or a file in the way, and OSError where nothing can be written."""
-    if (root / run_files.METRICS).exists():
+    """Raise OptionError where there is an earlier run, or a file in the way, and OSError where nothing can be written.
+
+    A run that has neither a figure nor a state is none: it may have failed at once, by a setting that is mended now.
+    """
+    figures = root / run_files.METRICS
+    if (root / run_files.STATE).exists() or (figures.exists() and figures.stat().st_size > 0):
         raise OptionError("run folder", str(root), "a folder without an earlier run (pass another --out, or --resume it)")
     if not next(path for path in (root, *root.parents) if path.exists()).is_dir():
         raise OptionError("run folder", str(root), "a folder, and a file is in its way")

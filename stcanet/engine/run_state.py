@@ -7,6 +7,7 @@ takes the place of random states. The rest is the learner's state, the best resu
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ class RunState:
     """Batches done of the next epoch."""
     totals: dict[str, float] = field(default_factory=dict)
     """Sums of the step figures over those batches."""
+    counts: dict[str, int] = field(default_factory=dict)
+    """In how many of them each figure was a number: no part map or mask may have had a part."""
     images: int = 0
     """Images in them."""
     seconds: float = 0.0
@@ -46,11 +49,17 @@ class RunState:
         self.step += 1
         self.images += images
         for name, value in values.items():
-            self.totals[name] = self.totals.get(name, 0.0) + value
+            if not isnan(value):
+                self.totals[name] = self.totals.get(name, 0.0) + value
+                self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, float]:
+        """The step figures so far, of the batches that have them."""
+        return {name: total / self.counts[name] for name, total in self.totals.items()}
 
     def end_epoch(self) -> None:
         """Count an epoch; the sums start again."""
-        self.epoch, self.step, self.totals, self.images, self.seconds = self.epoch + 1, 0, {}, 0, 0.0
+        self.epoch, self.step, self.totals, self.counts, self.images, self.seconds = self.epoch + 1, 0, {}, {}, 0, 0.0
 
     def improves(self, values: dict[str, float]) -> bool:
         """Whether the figures of an epoch are the best so far, which is noted."""
@@ -67,7 +76,7 @@ def save_state(path: Path, state: RunState, learner: dict[str, Any], data: str) 
         path: Where to.
         state: Position and best result.
         learner: ``Learner.state_dict()``.
-        data: Fingerprint of the training samples.
+        data: Fingerprint of the samples that are trained on and validated with.
     """
     content = {"run": asdict(state), "learner": learner, "data": data}
     write_tensors(path, run_files.STATE_FORMAT, VERSION, content)
@@ -77,12 +86,12 @@ def load_state(path: Path, data: str) -> tuple[RunState, dict[str, Any]]:
     """Read what :func:`save_state` wrote.
 
     Raises:
-        CheckpointError: It is no such file, or belongs to other training samples.
+        CheckpointError: It is no such file, or belongs to other samples.
     """
     content = read_tensors(path, run_files.STATE_FORMAT, VERSION, "the state of a run")
     if content["data"] != data:
         raise CheckpointError(
-            f"{path} belongs to other training images than the settings lead to now; restore them, or start anew"
+            f"{path} belongs to other training or validation images than the settings lead to now; restore them, or start anew"
         )
     return RunState(**content["run"]), content["learner"]
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 
 from stcanet.config import NO_WEIGHTS, TrainConfig
-from stcanet.data.datasets import Sample, load_dataset
+from stcanet.data.datasets import load_dataset
+from stcanet.data.frames import check_readable
 from stcanet.data.loader import label_map
 from stcanet.data.scoring import embed_sides, score
 from stcanet.engine import run_files
@@ -32,9 +32,9 @@ from stcanet.engine.part_maps import record_part_maps
 from stcanet.engine.places import located
 from stcanet.engine.run_folder import RunFolder, check_unused, run_config, saved_state
 from stcanet.engine.run_state import RunState, changes, load_state, save_state
-from stcanet.engine.validation import choose_validation, validation_notes
+from stcanet.engine.validation import Split, choose_validation, validation_frames
 from stcanet.model import STCANet, build_model
-from stcanet_runtime.errors import CheckpointError, DataError, OptionError
+from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError
 
 BATCH_SIZE = 64
 """Images of a forward pass of the validation."""
@@ -113,9 +113,9 @@ def _check_same_images(config: TrainConfig, state: Path) -> None:
 
     Without a state, which a finished run need not have, nothing says which images were its own.
     """
-    samples, _, _ = choose_validation(load_dataset(config.data), config.val_fraction, config.seed)
+    split = choose_validation(load_dataset(config.data), config.val_fraction, config.seed)
     if state.is_file():
-        load_state(state, _fingerprint(samples))
+        load_state(state, _fingerprint(split))
 
 
 class _Run:
@@ -141,11 +141,11 @@ class _Run:
     ) -> None:
         dataset = load_dataset(config.data)
         self.config, self.dataset, self.world = config, dataset, world
-        self.train_samples, self.query, self.gallery = choose_validation(dataset, config.val_fraction, config.seed)
+        self.split = choose_validation(dataset, config.val_fraction, config.seed)
+        self.train_samples, self.query, self.gallery, _ = self.split
         if not self.train_samples:
-            why = f"val_fraction = {config.val_fraction:g} holds all of them back" if dataset.train else "there are none"
-            raise DataError(f"{dataset.root} has no images to train on: {why}")
-        self.fingerprint, self.clip_length = _fingerprint(self.train_samples), config.model_config.clip_length or 1
+            raise DataError(f"{dataset.root} has no images to train on")
+        self.fingerprint, self.clip_length = _fingerprint(self.split), config.model_config.clip_length or 1
         self.state, learnt = load_state(state_file, self.fingerprint) if state_file else (RunState(), None)
         # Where a run that is resumed goes on, and with what; None for a new one.
         where = {"epoch": self.state.epoch, "step": self.state.step, "changed": changed}
@@ -166,8 +166,10 @@ class _Run:
         self.learner = Learner(model, config, device, world)
         if learnt:
             self.learner.load_state_dict(learnt)
-        # Last, since it decodes all images, which takes long.
-        self.batches = TrainBatches(self.train_samples, config, device, world, observer.on_read if observer else None)
+        # Last, since it decodes all images, which takes long. Those of the validation would stop a run after hours.
+        progress = observer.on_read if observer else None
+        check_readable(validation_frames(self.split, self.clip_length), progress)
+        self.batches = TrainBatches(self.train_samples, config, device, world, progress)
 
     def train(self, out: Path, observer: Observer | None) -> TrainResult:
         """Train to the end."""
@@ -218,7 +220,7 @@ class _Run:
             if folder and done and 0.0 < self.config.checkpoint_minutes * 60.0 < time.perf_counter() - saved:
                 self._save_state(folder)
                 saved = time.perf_counter()
-        values = {name: total / len(plan) for name, total in state.totals.items()}
+        values = state.means()
         values |= {"lr": self.learner.rate, "images_per_second": state.images / state.seconds}
         values["seconds"] = state.seconds
         state.end_epoch()
@@ -245,9 +247,9 @@ class _Run:
         """Leave what an epoch leaves; the state comes last, so that whatever is missing is made again."""
         if folder is None:
             return
+        checkpoint = self._checkpoint(self.state.epoch, values)
         self.state.last = values
         folder.record(self.state.epoch, values)
-        checkpoint = self._checkpoint(self.state.epoch, values)
         save_checkpoint(checkpoint, folder.root / run_files.LAST)
         if self.state.improves(values):
             save_checkpoint(checkpoint, folder.root / run_files.BEST)
@@ -257,14 +259,15 @@ class _Run:
         save_state(folder.root / run_files.STATE, self.state, self.learner.state_dict(), self.fingerprint)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
+        if not all(value.isfinite().all() for value in self.learner.model.state_dict().values()):
+            raise ConfigError(f"weights became nan or inf in epoch {epoch}; lower optim.lr (now {self.config.optim.lr:.2g})")
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
         training = {"config": self.config.to_dict(), **self._facts()}
         return Checkpoint.of(self.learner.model, epoch, metrics=metrics, training=training)
 
     def _notes(self) -> list[str]:
         """What was asked for and cannot be, and what could be a surprise."""
-        held_back = [] if self.query else validation_notes(self.train_samples, self.config.val_fraction)
-        return [*held_back, *self.batches.notes(), *self.learner.notes()]
+        return [*self.split.notes, *self.batches.notes(), *self.learner.notes()]
 
     def _facts(self) -> dict[str, Any]:
         return {
@@ -292,7 +295,7 @@ def _build(config: TrainConfig, classes: int) -> tuple[STCANet, LoadReport | Non
     return model, load_foreign(Path(config.init), model) if config.init else None
 
 
-def _fingerprint(samples: Sequence[Sample]) -> str:
-    """Tells training sets apart, wherever their folder stands."""
-    lines = (f"{sample.pid} {sample.camid} {[frame.name for frame in sample.frames]}\n" for sample in samples)
+def _fingerprint(split: Split) -> str:
+    """Tells apart what is trained on and what chooses the checkpoint, wherever the folder of the data stands."""
+    lines = (f"{sample.pid} {sample.camid} {[frame.name for frame in sample.frames]}\n" for sample in sum(split[:3], ()))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from stcanet.data.datasets import load_dataset
+from stcanet.data.datasets import ReIDDataset, load_dataset
 from stcanet.data.scoring import score
 from stcanet.evaluation.embedded import Embedded, embed_dataset
 from stcanet.evaluation.models import RetrievalModel, open_model
@@ -147,8 +147,13 @@ def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSetting
     rules = (settings.metric, settings.ap_rule)
     plain = score(dataset.query, dataset.gallery, *sides, None, *rules)
     reranked = score(dataset.query, dataset.gallery, *sides, settings.reranking, *rules) if settings.reranking else None
-    judged = (plain, reranked, settings.reranking)
+    judged = (_with_junk(plain, dataset), reranked and _with_junk(reranked, dataset), settings.reranking)
     return Result(model.name, model.runs_on, dataset.name, embedded.how, *judged, model.checkpoint_sha256)
+
+
+def _with_junk(evaluation: Evaluation, dataset: ReIDDataset) -> Evaluation:
+    # It was never embedded, so whoever scored could not count it.
+    return replace(evaluation, protocol=replace(evaluation.protocol, num_junk=dataset.junk))
 
 
 def evaluate(

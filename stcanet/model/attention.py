@@ -11,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from stcanet.config.model import PARTS, Attention
+from stcanet.config.model import Attention, ModelConfig
 from stcanet.model.mixing import channel_mix, part_relation
+
+LEAST_AREA = 1e-6
+"""In pixels, of a part whose mean is taken: far below what the sigmoids of a part that is nowhere add up to."""
 
 
 class ChannelAttention(nn.Module):
@@ -40,15 +43,15 @@ class ChannelAttention(nn.Module):
 class PartAttention(nn.Module):
     """STAM: pools N soft body parts per frame, relates them across parts and frames, adds the result per channel."""
 
-    def __init__(self, channels: int, num_parts: int, attention: Attention = "auto") -> None:
+    def __init__(self, channels: int, config: ModelConfig) -> None:
         super().__init__()
-        reduced = channels // 2
-        self.attention = attention
-        self.num_parts = num_parts
+        reduced, num_parts = channels // 2, config.num_parts
+        self.attention, self.num_parts = config.attention, num_parts
+        self.part_pool = config.part_pool
         self.part_conv = nn.Conv2d(channels, num_parts, kernel_size=1)
         self.part_norm = nn.BatchNorm2d(num_parts)
         self.reduce = nn.Linear(channels, reduced)
-        self.relation = nn.Linear(2 * reduced, 1)
+        self.relation = nn.Linear(2 * reduced if config.relation_clip else reduced, 1)
         self.relation_norm = nn.BatchNorm1d(1)
         self.update = nn.Linear(2 * reduced, reduced)
         self.update_norm = nn.BatchNorm1d(reduced)
@@ -58,7 +61,10 @@ class PartAttention(nn.Module):
     def forward(self, x: Tensor, frames: int) -> tuple[Tensor, Tensor]:
         """``[B·T, C, H, W]`` to the same shape, and the part logits ``[B·T, N, H, W]`` (before the sigmoid)."""
         part_logits = self.part_norm(self.part_conv(x))
-        pooled = part_logits.sigmoid().flatten(2) @ x.flatten(2).mT  # [B·T, N, C], a sum over positions, not a mean
+        maps = part_logits.sigmoid().flatten(2)
+        if self.part_pool == "mean":
+            maps = maps / maps.sum(dim=2, keepdim=True).clamp_min(LEAST_AREA)
+        pooled = maps @ x.flatten(2).mT  # [B·T, N, C]
         nodes = self.reduce(pooled).unflatten(0, (-1, frames)).flatten(1, 2)  # [B, M, D]
         whole = self.reduce(x.mean(dim=(2, 3)).unflatten(0, (-1, frames)).mean(dim=1))  # [B, D]
         weights = self.relation_weights(nodes, whole, frames)
@@ -78,7 +84,8 @@ class PartAttention(nn.Module):
         # Slices, not chunk(): the exporter folds them, and ONNX's Split cannot be written for opset 17.
         by_pair, by_clip = self.relation.weight[:, : nodes.shape[-1]], self.relation.weight[:, nodes.shape[-1] :]
         logits = part_relation(nodes, by_pair, self.attention)
-        logits = logits + F.linear(whole, by_clip, self.relation.bias).unsqueeze(-1)  # [B, M, M] + [B, 1, 1]
+        shift = F.linear(whole, by_clip, self.relation.bias) if by_clip.shape[1] else self.relation.bias
+        logits = logits + shift.unsqueeze(-1)  # [B, M, M] + [B, 1, 1], or [1, 1]
         normalised: Tensor = self.relation_norm(logits.flatten(1).unsqueeze(1)).view_as(logits).float()
         neighbours = neighbour_mask(frames, self.num_parts, nodes.device)
         # Finite, so that a node without neighbours (one part, one frame) attends to itself instead of giving NaN.
@@ -106,10 +113,10 @@ def neighbour_mask(frames: int, num_parts: int, device: torch.device | None = No
 class STCABlock(nn.Module):
     """CAM, then STAM, both residual. The identity at initialisation, since both output norms start at zero."""
 
-    def __init__(self, channels: int, num_parts: int = len(PARTS), attention: Attention = "auto") -> None:
+    def __init__(self, channels: int, config: ModelConfig) -> None:
         super().__init__()
-        self.channel = ChannelAttention(channels, attention)
-        self.part = PartAttention(channels, num_parts, attention)
+        self.channel = ChannelAttention(channels, config.attention)
+        self.part = PartAttention(channels, config)
         self._initialise()
 
     def _initialise(self) -> None:

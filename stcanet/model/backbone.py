@@ -45,13 +45,13 @@ class Backbone(nn.Module):
             CheckpointError: The download fails, or the file does not hold weights of this network.
         """
         state = _download(name) if str(source) == IMAGENET else read_state_dict(Path(source))
-        self._load_torchvision(state, str(source))
-
-    def _load_torchvision(self, state: dict[str, Tensor], source: str) -> None:
         try:
-            fill(self, {name: value for key, value in state.items() if (name := from_torchvision(key))})
+            fill(self, {place: value for key, value in state.items() if (place := from_torchvision(key))})
         except ValueError as error:
-            raise CheckpointError(f"{source} does not hold torchvision weights of this backbone: {error}") from error
+            raise CheckpointError(
+                f"{source} does not hold torchvision weights of {name}: {error}; give those of {name}, or set model.backbone "
+                "to what they are of"
+            ) from error
 
 
 def from_torchvision(name: str) -> str | None:

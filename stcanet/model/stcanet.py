@@ -39,9 +39,7 @@ class STCANet(nn.Module):
         self.num_classes = num_classes
         self.backbone = Backbone(config.backbone)
         channels = self.backbone.stage_channels
-        self.blocks = nn.ModuleDict(
-            {str(stage): STCABlock(channels[stage - 1], config.num_parts, config.attention) for stage in config.blocks}
-        )
+        self.blocks = nn.ModuleDict({str(stage): STCABlock(channels[stage - 1], config) for stage in config.blocks})
         self.feature_dim = channels[-1]
         self.head = Head(self.feature_dim, num_classes, config.pool, config.head_init)
 

@@ -80,10 +80,24 @@ def fill(module: nn.Module, state: dict[str, Tensor]) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(str(error).splitlines()[-1].strip()) from error
+        raise ValueError(_unfit(module.state_dict(), state)) from error
     for name, value in module.state_dict().items():
         if not value.isfinite().all():
             raise ValueError(f"'{name}' {NOT_FINITE}")
+
+
+def _unfit(ours: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    """What differs, in one line: torch names every entry."""
+    kinds = {
+        "missing": [f"'{name}'" for name in ours if name not in state],
+        "without a place here": [f"'{name}'" for name in state if name not in ours],
+        "of another shape": [
+            f"'{name}', {list(state[name].shape)} for {list(ours[name].shape)}"
+            for name in state
+            if name in ours and state[name].shape != ours[name].shape
+        ],
+    }
+    return "; ".join(f"{len(names)} {kind} (the first is {names[0]})" for kind, names in kinds.items() if names)
 
 
 def other_kind(value: Tensor, place: Tensor) -> str:

@@ -131,13 +131,13 @@ def _section(title: str, draw: Callable[[], Section | None]) -> list[Section]:
 def _validation(config: TrainConfig) -> ReIDDataset:
     """The identities that chose the checkpoint, as query and gallery; the test set where none were held back."""
     dataset = load_dataset(config.data)
-    _, query, gallery = choose_validation(dataset, config.val_fraction, config.seed)
+    _, query, gallery, _ = choose_validation(dataset, config.val_fraction, config.seed)
     if not query:
         return dataset
     # The gallery is not that of the test set, whose variant it may be.
     protocol = {name: value for name, value in dataset.protocol.items() if name != "gallery"}
     name = f"{dataset.name}, validation"
-    return replace(dataset, name=name, train=(), query=query, gallery=gallery, protocol=protocol)
+    return replace(dataset, name=name, train=(), query=query, gallery=gallery, junk=0, protocol=protocol)
 
 
 def _evaluate(

@@ -36,6 +36,7 @@ def test_market_layout(market: Path) -> None:
     assert [(sample.pid, sample.camid) for sample in dataset.train] == [(2, 11), (2, 0)]  # '_c12' sorts before '_c1s'
     assert [(sample.pid, sample.camid) for sample in dataset.query] == [(7, 2)]
     assert sorted((sample.pid, sample.camid) for sample in dataset.gallery) == [(0, 1), (7, 2), (7, 3)]
+    assert dataset.junk == 1  # that of the gallery
     assert dataset.has_cameras
     assert dataset.describe()["gallery"] == {
         "samples": 3,
@@ -94,6 +95,7 @@ def test_manifest(tmp_path: Path) -> None:
     assert dataset.query[0].camid == 12
     assert dataset.query[0].path == tmp_path / "sub" / "b.jpg"
     assert [sample.pid for sample in dataset.gallery] == [0]
+    assert dataset.junk == 1
 
 
 def test_people_of_a_manifest_may_count_from_0(tmp_path: Path) -> None:
@@ -107,8 +109,10 @@ def test_people_of_a_manifest_may_count_from_0(tmp_path: Path) -> None:
 
 def test_manifest_of_tracklets(tmp_path: Path) -> None:
     lines = ("path,pid,camid,split,track,frame", "a.jpg,5,0,train,1,17", "sub/b.jpg,5,0,train,1,3", "a.jpg,5,0,query,1,0")
+    lines += tuple(f"a.jpg,-1,0,gallery,{track},{frame}" for track in (0, 1) for frame in (0, 1))
     dataset = load_dataset(manifest(tmp_path, "\n".join(lines)))
     assert dataset.tracklets
+    assert dataset.junk == 2
     assert [path.name for path in dataset.train[0].frames] == ["b.jpg", "a.jpg"]
     assert len(dataset.train) == len(dataset.query) == 1
 

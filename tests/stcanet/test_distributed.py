@@ -141,7 +141,7 @@ def test_a_run_of_two_processes_validates_as_one_would_and_resumes(people: Path,
     launch(2, "-m", "stcanet", "train", "--resume", str(run), "--epochs", "2")
     figures = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in figures] == [1, 2]
-    _, query, gallery = split_validation(load_dataset(people).train, 0.6, 1)
+    _, query, gallery, _ = split_validation(load_dataset(people).train, 0.6, 1)
     assert len(query) + len(gallery) > 64  # more than one forward pass
     result = evaluate_model(load_checkpoint(run / "last.pt").build(), query, gallery)
     assert (figures[-1]["val_mAP"], figures[-1]["val_rank1"]) == (result.mAP, result.rank(1))

@@ -77,14 +77,16 @@ def result_of(dataset: ReIDDataset, settings: EvaluationSettings = EvaluationSet
 
 def test_every_result_carries_its_protocol() -> None:
     settings = EvaluationSettings(Sampling(flip=True), "euclidean", Reranking(5, 2, 0.4), ap_rule="trapezoid")
-    result = result_of(make_dataset(append=True), settings)
+    result = result_of(replace(make_dataset(append=True), junk=3), settings)
+    assert result.reranked is not None
+    assert result.reranked.protocol.num_junk == 3
     facts = json.loads(json.dumps(result.to_dict()))
     expected = {
         "same_camera_rule": "same identity and same camera removed",
         "num_query": 8,
         "num_gallery": 31,
         "num_distractors": 1,
-        "num_junk": 0,
+        "num_junk": 3,
         "num_skipped_queries": 0,
         "metric": "euclidean",
         "max_rank": 50,
@@ -103,7 +105,7 @@ def test_every_result_carries_its_protocol() -> None:
     assert facts["reranked"]["protocol"] == expected | {"reranking": parameters, "metric": metric}
     assert protocol_text({**facts["protocol"], "num_query": 1}).startswith("1 query, 31 in the gallery")
     assert result.protocol() == (
-        "8 queries, 31 in the gallery (8 queries kept there, 1 distractor); gallery: official; "
+        "8 queries, 31 in the gallery (8 queries kept there, 1 distractor, 3 junk dropped); gallery: official; "
         "camera rule: same identity and same camera removed; AP trapezoid; euclidean distance; "
         "all frames in clips of 4, mean of features of clips; mirror images averaged"
     )

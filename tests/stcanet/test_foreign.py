@@ -205,6 +205,9 @@ def test_our_own_checkpoint_starts_another(tmp_path: Path) -> None:
     report = load_foreign(tmp_path / "a.pt", target)
     assert [name.split()[0] for name in report.unfit] == ["head.classifier.weight", "head.classifier.bias"]
     assert torch.equal(target.head.neck.weight, source.head.neck.weight)
+    # It knows its own network, and would be made another one of, to whose input size, say, nobody trained it.
+    with pytest.raises(CheckpointError, match=r"a\.pt is a checkpoint of this program already"):
+        convert(tmp_path / "a.pt", target.config)
 
 
 @pytest.mark.parametrize(

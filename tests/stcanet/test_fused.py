@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from stcanet.config.model import Attention
+from stcanet.config.model import PRESETS, Attention
 from stcanet.model import STCABlock, fused, mixing
 from stcanet.model.fused_relation import part_relation
 from stcanet.model.mixing import channel_mix, choose
@@ -153,7 +154,7 @@ def test_a_block_with_sdpa_equals_the_eager_one(frames: int, half: bool) -> None
 def compare_blocks(attention: Attention, device: str, frames: int, half: bool) -> None:
     """As the model calls it: channels last, under autocast or not, with the gradients of activations and weights."""
     torch.manual_seed(0)
-    eager = STCABlock(64, attention="eager")
+    eager = STCABlock(64, replace(PRESETS["stcanet-image"], attention="eager"))
     for norm in (eager.channel.out_norm, eager.part.out_norm):
         torch.nn.init.ones_(norm.weight)  # else the block is the identity
     eager = eager.to(device).to(memory_format=torch.channels_last)

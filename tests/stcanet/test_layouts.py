@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,7 @@ def test_reads_the_published_structure(tmp_path: Path, name: str) -> None:
     dataset = load_dataset(root)
     assert numbers(dataset) == EXPECTED[name]
     assert (dataset.name, dataset.root) == ("data", root)
+    assert dataset.junk == (name in ("market1501", "mars"))
     assert {key: text.partition(":")[0] for key, text in dataset.protocol.items()} == PROTOCOLS.get(name, {})
     (tracklets,) = (layout.tracklets for layout in LAYOUTS if layout.name == name)
     assert dataset.tracklets == tracklets == (name in ("mars", "dukemtmcvidreid"))
@@ -221,11 +223,12 @@ def test_msmt17_version_2_and_its_validation_images(tmp_path: Path) -> None:
     dataset = load_dataset(make_msmt(tmp_path / "x", "V2"))
     assert dataset.protocol == {"version": "V2"}
     assert [(sample.pid, sample.camid) for sample in dataset.val] == [(0, 0), (0, 3)]
-    train, query, gallery = choose_validation(dataset, 0.1, seed=1)
+    more = replace(dataset, val=(*dataset.val, *(replace(sample, pid=1) for sample in dataset.val)))
+    train, query, gallery, _ = choose_validation(more, 0.1, seed=1)
     assert train == dataset.train  # nobody is held back: the data set has its own images for that
-    assert len(query) == 2
+    assert len(query) == 4
     assert set(gallery) == set(query)
-    assert choose_validation(dataset, 0.0, seed=1)[1] == ()
+    assert choose_validation(more, 0.0, seed=1)[1] == ()
 
 
 def test_msmt17_of_two_versions_is_not_mixed_up(tmp_path: Path) -> None:

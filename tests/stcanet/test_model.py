@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from stcanet.model.head import Head
 from stcanet.model.mixing import channel_mix
 from stcanet_runtime.errors import BackendError, CheckpointError, OptionError, ShapeError
 
+IMAGE = PRESETS["stcanet-image"]
 TINY = {"backbone": "resnet18", "height": 64, "width": 32}
 
 
@@ -39,7 +41,7 @@ def randomise(module: nn.Module, seed: int = 0) -> None:
 @pytest.fixture
 def block() -> STCABlock:
     torch.manual_seed(0)
-    block = STCABlock(16, num_parts=4)
+    block = STCABlock(16, IMAGE)
     randomise(block)
     return block.eval()
 
@@ -62,7 +64,7 @@ def test_classifier_adds_published_totals() -> None:
 
 @pytest.mark.parametrize(("channels", "total"), [(512, 793_103), (1024, 3_159_055)])
 def test_block_parameter_totals(channels: int, total: int) -> None:
-    assert parameters(STCABlock(channels)) == total
+    assert parameters(STCABlock(channels, IMAGE)) == total
 
 
 def test_presets_are_the_published_networks() -> None:
@@ -100,7 +102,7 @@ def test_last_stage_keeps_resolution_for_every_backbone() -> None:
 @pytest.mark.parametrize("frames", [1, 3])
 def test_block_is_the_identity_at_initialisation(training: bool, frames: int, clip: torch.Tensor) -> None:
     torch.manual_seed(0)
-    block = STCABlock(16).train(training)
+    block = STCABlock(16, IMAGE).train(training)
     out, parts = block(clip, frames)
     assert torch.equal(out, clip)
     assert parts.shape == (6, 4, 8, 4)
@@ -108,7 +110,7 @@ def test_block_is_the_identity_at_initialisation(training: bool, frames: int, cl
 
 def test_block_starts_as_published() -> None:
     torch.manual_seed(0)
-    for name, module in STCABlock(512).named_modules():
+    for name, module in STCABlock(512, IMAGE).named_modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             outputs, inputs = module.weight.shape[:2]
             assert module.weight.std().item() == pytest.approx((2.0 / outputs) ** 0.5, rel=0.1), name
@@ -178,7 +180,7 @@ def test_neighbour_mask(frames: int, parts: int) -> None:
 
 
 def test_a_node_without_neighbours_attends_to_itself() -> None:
-    block = STCABlock(8, num_parts=1).eval()
+    block = STCABlock(8, replace(IMAGE, num_parts=1)).eval()
     weights = block.part.relation_weights(torch.rand(2, 1, 4), torch.rand(2, 4), frames=1)
     assert torch.equal(weights, torch.ones(2, 1, 1))
 
@@ -188,6 +190,18 @@ def test_relation_weights_do_not_depend_on_the_global_node(block: STCABlock) -> 
     one, other = (block.part.relation_weights(nodes, torch.randn(2, 8) * scale, frames=3) for scale in (1, 50))
     torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
     assert one.std() > 1e-3  # not uniform: the test could not tell otherwise
+
+
+def test_relation_without_the_clip_is_the_same_but_for_the_statistics(block: STCABlock) -> None:
+    other = STCABlock(16, replace(IMAGE, relation_clip=False)).eval()
+    state = block.state_dict()
+    other.load_state_dict({**state, "part.relation.weight": state["part.relation.weight"][:, :8]})
+    given = torch.rand(2, 12, 8), torch.rand(2, 8), 3
+    torch.testing.assert_close(other.part.relation_weights(*given), block.part.relation_weights(*given), atol=1e-5, rtol=1e-4)
+    block.train()
+    other.train()
+    normalised = [module.part.relation_weights(*given) for module in (block, other)]
+    assert not torch.allclose(*normalised, atol=1e-3)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -217,10 +231,13 @@ def test_channel_attention_equals_the_published_row_order(block: STCABlock, clip
     torch.testing.assert_close(block.channel(clip, 3), expected)
 
 
-def test_part_attention_equals_the_formulas_written_out(block: STCABlock, clip: torch.Tensor) -> None:
+@pytest.mark.parametrize("part_pool", ["sum", "mean"])
+def test_part_attention_equals_the_formulas_written_out(block: STCABlock, clip: torch.Tensor, part_pool: str) -> None:
     """Section 2.2 of the specification, loop by loop, for one clip."""
     module, x = block.part, clip[:3]
     maps = torch.sigmoid(module.part_norm(module.part_conv(x)))
+    if part_pool == "mean":
+        module.part_pool, maps = part_pool, maps / maps.sum(dim=(2, 3), keepdim=True)
     nodes = torch.stack([module.reduce((maps[t, k] * x[t]).sum(dim=(1, 2))) for t in range(3) for k in range(4)])
     whole = module.reduce(x.mean(dim=(0, 2, 3)))
     weights = module.relation_weights(nodes[None], whole[None], 3)[0]
@@ -252,7 +269,7 @@ def test_frames_do_influence_each_other(block: STCABlock, clip: torch.Tensor) ->
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_large_activations_stay_finite_under_autocast(dtype: torch.dtype) -> None:
     torch.manual_seed(0)
-    block = STCABlock(16)
+    block = STCABlock(16, IMAGE)
     randomise(block)
     x = torch.rand(4, 16, 8, 4, requires_grad=True) * 300  # logits of 32 · 9e4, far above what float16 holds
     with torch.autocast("cpu", dtype):
@@ -339,8 +356,13 @@ def test_backbone_weights_of_another_network(tmp_path) -> None:
     with pytest.raises(CheckpointError, match=r"does not hold torchvision .*'stem\.0\.weight' is int8 for float32"):
         stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "int8.pth")
     torch.save({**resnet34().state_dict(), "layer_scale": torch.ones(1)}, tmp_path / "r34.pth")
-    with pytest.raises(CheckpointError, match="does not hold torchvision weights"):
+    places = r"\d+ without a place here \(the first is 'stages\.0\.2\.conv1\.weight'\); give those of resnet18"
+    with pytest.raises(CheckpointError, match=f"does not hold torchvision weights of resnet18: {places}"):
         stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "r34.pth")
+    torch.save(resnet18().state_dict(), tmp_path / "r18.pth")
+    missing = r"\d+ missing \(the first is '.+'\); \d+ of another shape \(the first is '.+', \[.*\] for \[.*\]\); give"
+    with pytest.raises(CheckpointError, match=missing):
+        stcanet.build_model("stcanet-image", backbone_weights=tmp_path / "r18.pth")
 
 
 def test_offline_download_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

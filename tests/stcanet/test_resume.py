@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from stcanet.engine.places import located
 from stcanet.engine.run_folder import run_config
 from stcanet.engine.run_state import RunState, changes
 from stcanet.engine.trainer import train
+from stcanet.engine.validation import choose_validation
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError
 
 ROOT = Path(__file__).parents[2]
@@ -260,6 +262,16 @@ def test_a_run_resumes_from_any_working_folder(people: Path, tmp_path: Path, mon
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
+def test_other_validation_images_are_refused(people: Path, tmp_path: Path) -> None:
+    """The best checkpoint would be chosen between figures of different galleries."""
+    copy = shutil.copytree(people, tmp_path / "people")
+    train(settings(copy, epochs=1), tmp_path / "run")
+    split = choose_validation(load_dataset(copy), 0.25, settings(copy).seed)
+    next(sample for sample in split.gallery if sample not in split.query).path.unlink()
+    with pytest.raises(CheckpointError, match="other training or validation images"):
+        train(settings(copy, epochs=2), tmp_path / "run", resume=True)
+
+
 def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None:
     config = settings(people, epochs=1)
     train(config, tmp_path / "run")
@@ -267,7 +279,7 @@ def test_other_training_images_are_refused(people: Path, tmp_path: Path) -> None
     lines += [f"{sample.path},{sample.pid},{sample.camid},train" for sample in load_dataset(people).train[:-1]]
     (tmp_path / "fewer.csv").write_text("\n".join(lines))
     for epochs in (2, 1):  # also where nothing is left to train
-        with pytest.raises(CheckpointError, match="other training images"):
+        with pytest.raises(CheckpointError, match="other training or validation images"):
             train(replace(config, data=str(tmp_path / "fewer.csv"), epochs=epochs), tmp_path / "run", resume=True)
     (tmp_path / "moved").symlink_to(people)
     moved = replace(config, data=str(tmp_path / "moved"))

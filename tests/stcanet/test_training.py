@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +24,12 @@ from stcanet.engine.checkpoint import load_checkpoint
 from stcanet.engine.devices import resolve_device
 from stcanet.engine.embedding import evaluate_model
 from stcanet.engine.learner import Learner
+from stcanet.engine.run_state import RunState
 from stcanet.engine.trainer import train
+from stcanet.engine.validation import choose_validation
 from stcanet.evaluation import EvaluationSettings
 from stcanet.model import build_model
-from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, OptionError
+from stcanet_runtime.errors import CheckpointError, ConfigError, DataError, ImageError, OptionError
 from stcanet_runtime.retrieval.rerank import Reranking
 
 
@@ -156,7 +160,8 @@ def test_a_clip_preset_trains_on_tracklets_and_repeats(people: Path, tmp_path: P
     states = [load_checkpoint(result.checkpoint).state_dict for result in (first, again)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert watcher.facts["kind"] == "tracklets"
-    assert watcher.read == [(done, 108) for done in range(1, 109)]  # all frames of the twelve identities that are trained on
+    # Two frames of each tracklet that is held back, then all frames of the twelve identities that are trained on.
+    assert watcher.read == [(done, frames) for frames in (24, 108) for done in range(1, frames + 1)]
     recorded = json.loads((tmp_path / "a" / "metrics.jsonl").read_text())
     assert recorded["images_per_second"] * recorded["seconds"] == pytest.approx(2 * 8 * watcher.steps)
 
@@ -194,7 +199,8 @@ class Stopper(Watcher):
 
 
 @pytest.mark.parametrize(
-    ("camid", "reason"), [("0", "no identity that two cameras see"), ("", "no identity that there are two")]
+    ("camid", "reason"),
+    [("0", "0 identities that two cameras see, and it takes 4"), ("", "0 identities that have two images")],
 )
 def test_why_nothing_is_held_back_is_said(people: Path, tmp_path: Path, camid: str, reason: str) -> None:
     first = {sample.pid: sample.path for sample in load_dataset(people).train}
@@ -204,7 +210,8 @@ def test_why_nothing_is_held_back_is_said(people: Path, tmp_path: Path, camid: s
     for fraction, notes in ((0.5, [reason]), (0.001, ["val_fraction = 0.001 of "]), (0.0, [])):
         with pytest.raises(StoppedError):
             train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=fraction), tmp_path / "run", watcher)
-        assert [why in note for why, note in zip(notes, watcher.facts["notes"], strict=True)] == [True] * len(notes)
+        said = [note for note in watcher.facts["notes"] if "held back" in note]
+        assert [why in note for why, note in zip(notes, said, strict=True)] == [True] * len(notes)
 
 
 def test_epochs_that_leave_out_most_images_are_said(people: Path, tmp_path: Path) -> None:
@@ -215,12 +222,70 @@ def test_epochs_that_leave_out_most_images_are_said(people: Path, tmp_path: Path
     watcher = Stopper()
     with pytest.raises(StoppedError):
         train(settings(people, data=str(tmp_path / "people.csv"), val_fraction=0.0, instances=2), tmp_path / "run", watcher)
-    assert re.match(r"an epoch takes \d+ % of the images", *watcher.facts["notes"])
+    assert re.match(r"an epoch takes \d+ % of the images", watcher.facts["notes"][0])
 
 
-def test_nobody_is_left_to_train_on(people: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"val_fraction = 0\.99 holds all of them back"):
-        train(settings(people, val_fraction=0.99), tmp_path / "run")
+def test_what_comes_to_nothing_in_so_few_epochs_is_said(people: Path, tmp_path: Path) -> None:
+    schedule = {"optim": {"freeze_epochs": 9}, "loss": {"mask_start_epoch": 3}, "val_fraction": 0.9}
+    watcher = Stopper()
+    with pytest.raises(StoppedError):
+        train(settings(people, **schedule), tmp_path / "run", watcher)
+    assert watcher.facts["notes"] == [
+        "val_fraction = 0.9 of 16 identities is 14, and 8 are held back: half of the 16 that two cameras see",
+        "of 2 epochs, optim.freeze_epochs = 9: the backbone is not trained",
+        "of 2 epochs, optim.milestones begin at 20: the learning rate does not drop",
+    ]
+
+
+def test_nobody_to_train_on(people: Path, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text(f"path,pid,camid,split\n{load_dataset(people).query[0].path},1,1,query\n")
+    with pytest.raises(DataError, match="has no images to train on"):
+        train(settings(people, data=str(tmp_path / "people.csv")), tmp_path / "run")
+
+
+def test_a_damaged_image_of_the_validation_stops_before_the_first_epoch(people: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(people, tmp_path / "people")
+    config = settings(copy, val_fraction=0.25)
+    held_back = choose_validation(load_dataset(copy), 0.25, config.seed).gallery[0].path
+    held_back.write_bytes(held_back.read_bytes()[:300])
+    with pytest.raises(ImageError, match=held_back.name):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_is_free_after_a_run_without_an_epoch(people: Path, tmp_path: Path) -> None:
+    """Its settings may be mended, and then the same command is given again."""
+    failing = settings(people, val_fraction=0.0, epochs=1, optim={"lr": 1e30})
+    for _ in range(2):
+        with pytest.raises(ConfigError, match="lower the learning rate"):
+            train(failing, tmp_path / "run")
+    train(replace(failing, optim=replace(failing.optim, lr=1e-3)), tmp_path / "run")
+    with pytest.raises(OptionError, match="without an earlier run"):
+        train(failing, tmp_path / "run")
+
+
+def test_weights_that_are_no_numbers_are_not_kept(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss may be finite still, of features that a normalisation brought back."""
+
+    def diverged(learner: Learner, *_: object) -> dict[str, float]:
+        learner.model.head.neck.running_var.fill_(float("inf"))
+        return {"loss": 1.0, "accuracy": 0.0}
+
+    monkeypatch.setattr(Learner, "step", diverged)
+    with pytest.raises(ConfigError, match=r"weights became nan or inf in epoch 1; lower optim\.lr \(now 0\.001\)"):
+        train(settings(people, val_fraction=0.0), tmp_path / "run")
+    assert not (tmp_path / "run" / "last.pt").exists()
+    assert (tmp_path / "run" / "metrics.jsonl").read_text() == ""
+
+
+def test_a_batch_without_any_part_leaves_the_figure_of_the_epoch() -> None:
+    state = RunState()
+    for overlap in (0.25, float("nan"), 0.75):
+        state.add({"loss": 3.0, "part_iou": overlap}, 8)
+    assert state.means() == {"loss": 3.0, "part_iou": 0.5}
+    state.end_epoch()
+    state.add({"loss": 1.0, "part_iou": float("nan")}, 8)
+    assert state.means() == {"loss": 1.0}
 
 
 def test_half_size_clips(people: Path, tmp_path: Path) -> None:

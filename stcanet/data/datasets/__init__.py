@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stcanet.data.datasets import cuhk03, dukemtmcreid, dukemtmcvidreid, manifest, market1501, mars, msmt17
 from stcanet.data.datasets.base import ReIDDataset, Sample, cameras_known
-from stcanet.data.datasets.layout import Layout, count_notes, subfolders
+from stcanet.data.datasets.layout import Layout, count_notes, subfolders, without_junk
 from stcanet_runtime.errors import DataError, LayoutError, OptionError, quote_choices
 
 __all__ = [
@@ -29,7 +29,7 @@ _SEARCH_DEPTH = 2  # folders below the given one that are looked into: dukemtmc-
 
 
 def load_dataset(source: Path | str) -> ReIDDataset:
-    """Read a data set.
+    """Read a data set, without the junk in it (pid −1).
 
     Args:
         source: A folder, recognised by what is in it (or in the one data set below it), or a ``.csv`` manifest; either of
@@ -46,7 +46,7 @@ def load_dataset(source: Path | str) -> ReIDDataset:
         raise DataError(f"{path}: no such folder or .csv manifest; {_offer()}")
     found, folder = _recognise(path, layout)
     chosen = found.resolve(variant)
-    dataset = found.read(folder, chosen)
+    dataset = without_junk(found.read(folder, chosen))
     if layout is None and not found.is_called(folder.resolve().name):
         return dataset  # some other data in this layout
     dataset = replace(dataset, name=found.name)

@@ -46,6 +46,8 @@ class ReIDDataset:
     """Whether training and test count their identities each for itself (MSMT17): the same number is not the same person."""
     protocol: Mapping[str, str] = field(default_factory=dict)
     """What every result on it must say besides the figures, such as which gallery convention it follows."""
+    junk: int = 0
+    """Gallery samples of pid −1 that were left out, since nobody is meant to find them."""
     notes: tuple[str, ...] = ()
     """What a user should know before trusting figures, such as counts that differ from the published ones."""
 

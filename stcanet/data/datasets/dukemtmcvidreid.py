@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, child, subfolders, without_junk
+from stcanet.data.datasets.layout import Layout, child, subfolders
 from stcanet_runtime.errors import DataError, quote_choices
 from stcanet_runtime.images.crops import list_images
 from stcanet_runtime.wording import counted
@@ -49,7 +49,7 @@ def read(root: Path, variant: str = "sparse") -> ReIDDataset:
     found = {split: child(root, split) for split in _SPLITS}
     if missing := [f"{split}/" for split, folder in found.items() if folder is None]:
         raise DataError(f"{root} is not in the DukeMTMC-VideoReID layout: missing {quote_choices(missing)}; expected\n{TREE}")
-    splits = {split: without_junk(_tracklets(folder)) for split, folder in found.items() if folder}
+    splits = {split: tuple(_tracklets(folder)) for split, folder in found.items() if folder}
     notes = _gap_notes([sample for samples in splits.values() for sample in samples])
     train = splits["train"] if variant == "sparse" else [piece for sample in splits["train"] for piece in _cut(sample)]
     return ReIDDataset(

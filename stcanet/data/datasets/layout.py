@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
@@ -105,13 +105,16 @@ class Images:
             raise DataError(f"{source}: '{name}' points outside {self._root}; refused")
 
 
-def without_junk(samples: Iterable[Sample]) -> tuple[Sample, ...]:
-    """Samples without pid −1.
+def without_junk(dataset: ReIDDataset) -> ReIDDataset:
+    """Without the samples of pid −1; those of the gallery are counted.
 
     Pid 0 stays: in the gallery it means distractors, in the published data it is nowhere else, and where training or query
     images have it, somebody counts people from 0.
     """
-    return tuple(sample for sample in samples if sample.pid != JUNK_PID)
+    splits = (dataset.train, dataset.query, dataset.gallery)
+    train, query, gallery = (tuple(sample for sample in split if sample.pid != JUNK_PID) for split in splits)
+    junk = len(dataset.gallery) - len(gallery)
+    return replace(dataset, train=train, query=query, gallery=gallery, junk=dataset.junk + junk)
 
 
 def count_notes(dataset: ReIDDataset, published: Mapping[str, int]) -> tuple[str, ...]:

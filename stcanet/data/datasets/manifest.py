@@ -57,7 +57,10 @@ def read_manifest(path: Path) -> ReIDDataset:
     """
     rows = _read_rows(path)
     names = {column: _number_names(rows, column, first, path) for column, first in _NAMED.items()}
-    lines = [line for line in (_parse(row, names, path, number) for number, row in rows) if line.pid != JUNK_PID]
+    everything = [_parse(row, names, path, number) for number, row in rows]
+    lines = [line for line in everything if line.pid != JUNK_PID]
+    bad = [line for line in everything if line.pid == JUNK_PID and line.split == "gallery"]
+    junk = {(line.track, line.number if line.track is None else None) for line in bad}  # lines of a track are one sample
     if not lines:
         raise DataError(f"{path} lists no images")
     tracklets = any(line.track is not None for line in lines)
@@ -73,7 +76,7 @@ def read_manifest(path: Path) -> ReIDDataset:
         splits[group[0].split].append(_sample(group, path))
     train, query, gallery = (tuple(splits[split]) for split in SPLITS)
     notes = tuple(_note(column, numbers) for column, numbers in names.items() if numbers)
-    return ReIDDataset(path.stem, path, train, query, gallery, tracklets, notes=notes)
+    return ReIDDataset(path.stem, path, train, query, gallery, tracklets, junk=len(junk), notes=notes)
 
 
 def _sample(group: list[_Line], manifest: Path) -> Sample:

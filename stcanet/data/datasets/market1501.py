@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Layout, Splits, child, without_junk
+from stcanet.data.datasets.layout import Layout, Splits, child
 from stcanet_runtime.errors import DataError, quote_choices
 from stcanet_runtime.images.crops import list_images, parse_name
 
@@ -31,8 +31,8 @@ def read(root: Path, variant: str = "") -> ReIDDataset:  # noqa: ARG001
 def read_folders(root: Path, title: str) -> Splits:
     """Read the three folders.
 
-    File names are ``0001_c1s1_000004_00.jpg``, with any number of camera digits. Junk (pid −1) is dropped; distractors
-    (pid 0) stay in the gallery. A training or query image of pid 0 is of a person, as in data that counts people from 0.
+    File names are ``0001_c1s1_000004_00.jpg``, with any number of camera digits. Pid −1 is junk, pid 0 in the
+    gallery a distractor. A training or query image of pid 0 is of a person, as in data that counts people from 0.
 
     Raises:
         DataError: A folder is missing or empty, or a file name in it cannot be read.
@@ -52,7 +52,7 @@ def _read_folder(folder: Path) -> tuple[Sample, ...]:
         if name is None:
             raise DataError(f"{path}: expected a name like 0001_c1s1_000004_00.jpg (identity, camera, …)")
         samples.append(Sample((path,), *name))
-    return without_junk(samples)
+    return tuple(samples)
 
 
 LAYOUT = Layout(

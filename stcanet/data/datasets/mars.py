@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet.data.datasets.base import ReIDDataset, Sample
-from stcanet.data.datasets.layout import Images, Layout, child, without_junk
+from stcanet.data.datasets.layout import Images, Layout, child
 from stcanet.data.matlab import as_integers, check_range, load_mat
 from stcanet_runtime.errors import DataError, quote_choices
 
@@ -33,7 +33,7 @@ def fits(root: Path) -> bool:
 
 
 def read(root: Path, variant: str = "official") -> ReIDDataset:
-    """Read the original tracklets. Junk (pid −1) is dropped, distractors (pid 0) stay in the gallery.
+    """Read the original tracklets. Pid −1 is junk, pid 0 in the gallery a distractor.
 
     Args:
         root: The folder.
@@ -56,9 +56,9 @@ def read(root: Path, variant: str = "official") -> ReIDDataset:
     return ReIDDataset(
         root.resolve().name,
         root,
-        without_junk(train),
-        without_junk(test[place] for place in chosen.tolist()),
-        without_junk(gallery),
+        tuple(train),
+        tuple(test[place] for place in chosen.tolist()),
+        tuple(gallery),
         tracklets=True,
         protocol={"gallery": f"MARS, {variant}: {_GALLERY[variant]}"},
     )
