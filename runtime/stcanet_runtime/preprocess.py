@@ -61,8 +61,8 @@ def load_image(source: ImageSource, color: str | None = None) -> UInt8Array:
         RGB, uint8, ``[H, W, 3]``, contiguous, the caller's own copy.
 
     Raises:
-        ImageError: The file is missing, no image, truncated, too large, or not 8 bits per channel (but for colour PNGs of 16
-            bits, of which Pillow reads the high bytes; others it would clip).
+        ImageError: The file is missing, no image, truncated, too large, or not 8 bits per channel. Colours of 16 bits are no
+            error: Pillow reduces them to 8 as it reads a PNG, TIFF or PPM. Grey of 16 bits it would clip.
         OptionError: `color` is missing for an array, unknown, or contradicts the source.
         ShapeError: The array is not ``[H, W, 3]`` of uint8 with at least one pixel.
     """
@@ -189,6 +189,8 @@ def _to_rgb(image: Image.Image, source: object) -> UInt8Array:
     _check_pixels(image, source)
     if image.mode not in _MODES_8_BIT:
         raise ImageError(source, f"mode {image.mode} is not 8 bits per channel; convert it first")
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # the same colours, without the warning that it should be this
     return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 

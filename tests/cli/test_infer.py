@@ -18,6 +18,7 @@ from commands import call
 from PIL import Image
 
 import stcanet_runtime
+from stcanet_runtime import Encoder
 
 SOURCES = Path(stcanet_runtime.__file__).parents[1]
 """The tree under test, also where it is not installed."""
@@ -121,6 +122,37 @@ def test_embeds_several_files_and_folders_in_their_order(run: Run, package: Path
         assert file["embeddings"][0].tolist() == file["embeddings"][3].tolist()
     fails(run(package, first, crops / "none.png"), "none.png: no such file")
     fails(run(package, "a.mp4", "b.mp4", "--boxes", "a.txt"), "one video or camera at a time", status=2)
+
+
+@pytest.mark.parametrize("clip_length", [None, 4])
+def test_embeds_folders_of_frames_as_tracklets(run: Run, crops: Path, tmp_path: Path, clip_length: int | None) -> None:
+    package = load_helpers().write_package(tmp_path / "package", clip_length)
+    frames = sorted(crops.iterdir())
+    tracks = {"0002_c1": frames[:5], "0001_c2/deeper": frames[3:], "0001_c2": frames[2:3]}
+    for name, chosen in tracks.items():
+        (tmp_path / "tracks" / name).mkdir(parents=True, exist_ok=True)
+        for frame in chosen:
+            shutil.copy(frame, tmp_path / "tracks" / name)
+    done = run(package, "tracks", frames[0], "--tracklets", "--provider", "cpu")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "4 tracklets → 8 dimensions" in done.stdout
+    encoder = Encoder.load(package, "cpu")
+    with np.load(tmp_path / "embeddings.npz", allow_pickle=False) as file:
+        assert file["paths"].tolist() == ["tracks/0001_c2", "tracks/0001_c2/deeper", "tracks/0002_c1", str(frames[0])]
+        expected = encoder.encode_tracklets([frames[2:3], frames[3:], frames[:5], frames[:1]])
+        np.testing.assert_allclose(file["embeddings"], expected, atol=1e-6)
+    ranked = run(package, "tracks/0002_c1", "--gallery", "tracks", "--tracklets", "--json")
+    assert {match["path"] for match in json.loads(ranked.stdout)["ranking"][0]["matches"]} <= {
+        f"tracks/{name}" for name in tracks
+    }
+    note = (
+        "note: the model takes clips of 4 frames, and each image is one that repeats it; --tracklets embeds folders of frames\n"
+    )
+    assert run(package, "tracks").stderr == ("" if clip_length is None else note)
+    fails(run(package, "none", "--tracklets"), "none: no such file or folder")
+    fails(run(package, "tracks", "--tracklets", "--skip-bad"), "'--skip-bad': leaves out images", status=2)
+    fails(run(package, "a.mp4", "--tracklets", "--boxes", "b"), "'--tracklets': are folders of frames", status=2)
+    fails(run(package, "tracks", "--tracklets", "--gallery", "tracks", "--sheet", "s.png"), "draws image files", status=2)
 
 
 def test_names_that_tell_nothing_give_no_ids(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,24 @@ def test_bgr_contradicts_a_file_and_a_pil_image(tmp_path: Path, make_crop: MakeC
 def test_other_modes_become_rgb(mode: str, make_crop: MakeCrop) -> None:
     image = Image.fromarray(make_crop()).convert(mode)
     assert_array_equal(load_image(image), np.asarray(image.convert("RGB")))
+
+
+def test_a_palette_with_alpha_is_what_its_colours_are(tmp_path: Path, make_crop: MakeCrop) -> None:
+    image = Image.fromarray(make_crop()).convert("P", palette=Image.Palette.ADAPTIVE)
+    image.save(tmp_path / "crop.png", transparency=bytes(range(256)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_array_equal(load_image(tmp_path / "crop.png"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("maximum", [65535, 1023])
+def test_colours_of_16_bits_are_reduced_and_grey_is_refused(tmp_path: Path, maximum: int) -> None:
+    values = (np.arange(12) * (maximum // 11)).astype(">u2")
+    for kind, shape in (("P6", "2 2"), ("P5", "4 3")):
+        (tmp_path / f"{kind}.ppm").write_bytes(f"{kind} {shape} {maximum}\n".encode() + values.tobytes())
+    assert_array_equal(load_image(tmp_path / "P6.ppm").ravel(), np.rint(values / maximum * 255))
+    with pytest.raises(ImageError, match="not 8 bits per channel"):
+        load_image(tmp_path / "P5.ppm")
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I", "F"])

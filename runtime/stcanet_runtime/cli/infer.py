@@ -24,6 +24,7 @@ _DEFAULT_OUTPUT = Path("embeddings.npz")
     stcanet infer package/ anna.jpg ben.jpg more/ -o people.npz
     stcanet infer package/ query.jpg --gallery gallery/ --sheet ranks.png
     stcanet infer package/ query/ --gallery gallery/ --rerank --json > ranks.json
+    stcanet infer package/ tracks/ --tracklets -o tracks.npz   (each folder of frames is one)
     stcanet infer package/ door.mp4 --boxes door.txt -o tracks.npz
     stcanet infer package/ rtsp://camera/1 --detector person.onnx --max-frames 500 -o people.npz
 """)
@@ -39,6 +40,9 @@ def infer(
         Path | None,
         typer.Option("--out", "-o", help="Where the embeddings go (.npz). Default: embeddings.npz, or nowhere with --gallery."),
     ] = None,
+    tracklets: Annotated[
+        bool, typer.Option("--tracklets", help="Each folder of frames, in order of their names, is one embedding.")
+    ] = False,
     gallery: Annotated[Path | None, typer.Option(help="A crop or folder to rank for each image.")] = None,
     top_k: Annotated[int, typer.Option(min=1, help="Matches per image.")] = 10,
     rerank: RERANK = False,
@@ -67,6 +71,8 @@ def infer(
     as_json: JSON = False,
 ) -> None:
     """Embed crops of people, and find them again in a gallery."""
+    from functools import partial
+
     from stcanet_runtime.cli import ranked_lists, sources, videos
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_picture
@@ -77,7 +83,9 @@ def infer(
 
     video = boxes is not None or detector is not None
     _check_video(images, boxes, detector, each_box, max_frames)
-    _check_ranking(gallery, rerank, sheet, video)
+    _check_ranking(gallery, rerank, sheet, video or tracklets)
+    if tracklets:
+        _check_tracklets(video, skip_bad)
     out = _DEFAULT_OUTPUT if out is None and gallery is None else out
     check_apart([package, *images, gallery, boxes, detector], ("--out", out), ("--sheet", sheet))
     if out is not None:
@@ -90,22 +98,25 @@ def infer(
     if gallery is not None:
         list_images(gallery)
     encoder, lost = Encoder.load(package, provider, threads), None
+    embed = sources.embed_tracklets if tracklets else partial(sources.embed, skip_bad=skip_bad)
     if video:
         source = videos.load_source(boxes, detector, provider, threads)
         queries, more, lost = videos.embed(encoder, images[0], source, every, each_box, max_frames)
     else:
-        queries, more = sources.embed(encoder, [Path(image) for image in images], batch_size, skip_bad), {}
+        if not tracklets:
+            _note_repeated(encoder)
+        queries, more = embed(encoder, [Path(image) for image in images], batch_size), {}
     if out is not None:
         crop_embeddings.save(queries, out, more)
     found = None
     if gallery is not None:
         metric = encoder.manifest.output.metric
-        others = sources.embed(encoder, [gallery], batch_size, skip_bad)
+        others = embed(encoder, [gallery], batch_size)
         found = ranked_lists.rank(queries, others, top_k, same_camera, metric, Reranking() if rerank else None)
         if sheet is not None:
             ranked_lists.draw(found, sheet, sheet_rows, metric, encoder.manifest.preset)
-    what = ("track", "tracks") if "starts" in more else ("box", "boxes") if video else ("image", "images")
-    _report(encoder, queries, what, found, out, sheet, as_json)
+    what = "track" if "starts" in more else "box" if video else "tracklet" if tracklets else "image"
+    _report(encoder, queries, (what, "boxes" if what == "box" else f"{what}s"), found, out, sheet, as_json)
     if lost is not None:
         raise DataError(f"{lost} are in {out}" if out is not None else f"{lost} were ranked")
 
@@ -128,11 +139,30 @@ def _check_video(
         raise typer.BadParameter("is needed with a URL: a camera has no end", param_hint="'--max-frames'")
 
 
-def _check_ranking(gallery: Path | None, rerank: bool, sheet: Path | None, video: bool) -> None:
+def _check_tracklets(video: bool, skip_bad: bool) -> None:
+    if video:
+        raise typer.BadParameter(
+            "are folders of frames; of a video --boxes says what its tracks are", param_hint="'--tracklets'"
+        )
+    if skip_bad:
+        raise typer.BadParameter("leaves out images, and no frames of --tracklets", param_hint="'--skip-bad'")
+
+
+def _note_repeated(encoder: Encoder) -> None:
+    """A line on stderr where each image is a clip that repeats it: to whom has tracklets that is a surprise."""
+    if (frames := encoder.manifest.input.clip_length) is not None:
+        typer.echo(
+            f"note: the model takes clips of {frames} frames, and each image is one that repeats it; "
+            "--tracklets embeds folders of frames",
+            err=True,
+        )
+
+
+def _check_ranking(gallery: Path | None, rerank: bool, sheet: Path | None, people: bool) -> None:
     if rerank and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there is nothing to rank", param_hint="'--rerank'")
-    if sheet is not None and video:
-        raise typer.BadParameter("draws image files, not the people of a video", param_hint="'--sheet'")
+    if sheet is not None and people:
+        raise typer.BadParameter("draws image files, not tracklets or the people of a video", param_hint="'--sheet'")
     if sheet is not None and gallery is None:
         raise typer.BadParameter("needs --gallery: without it there are no matches to draw", param_hint="'--sheet'")
 

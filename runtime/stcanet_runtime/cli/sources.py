@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from stcanet_runtime.inference import crop_embeddings
 from stcanet_runtime.inference.crop_embeddings import Crops
 from stcanet_runtime.inference.encoder import Encoder
 from stcanet_runtime.package.contents import package_sha256
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.wording import counted
 
 BATCH_SIZE = 32
@@ -55,11 +57,21 @@ def load_sources(
 
 def embed(encoder: Encoder, sources: Sequence[Path], batch_size: int, skip_bad: bool) -> Crops:
     """Embed images and folders, with a progress bar on stderr where that is a terminal; what is no image is counted there."""
+    with _progress(sources) as progress:
+        return crop_embeddings.embed(encoder, sources, batch_size, skip_bad, progress)
+
+
+def embed_tracklets(encoder: Encoder, sources: Sequence[Path], batch_size: int) -> Crops:
+    """`embed` for folders of frames, each of which is one row."""
+    with _progress(sources) as progress:
+        return crop_embeddings.embed_tracklets(encoder, sources, batch_size, progress)
+
+
+def _progress(sources: Sequence[Path]) -> AbstractContextManager[Progress]:
     for source in sources:
         _say_others(source)
     more = f" and {len(sources) - 1:,} more" if len(sources) > 1 else ""
-    with progress_bar(f"embedding {sources[0].name or sources[0]}{more}") as progress:
-        return crop_embeddings.embed(encoder, sources, batch_size, skip_bad, progress)
+    return progress_bar(f"embedding {sources[0].name or sources[0]}{more}")
 
 
 def _say_others(source: Path) -> None:

@@ -40,6 +40,19 @@ def list_images(path: str | Path) -> list[Path]:
     raise DataError(f"{path}: no images found (looked for {', '.join(sorted(IMAGE_SUFFIXES))} in it and below)")
 
 
+def list_tracklets(path: str | Path) -> dict[Path, list[Path]]:
+    """The frames of each folder in and below a path that holds images, in order of their names; of a file, itself.
+
+    Raises:
+        DataError: As of :func:`list_images`.
+    """
+    path = Path(path)
+    tracklets: dict[Path, list[Path]] = {}
+    for image in list_images(path):
+        tracklets.setdefault(path if image == path else image.parent, []).append(image)
+    return tracklets
+
+
 def list_others(path: str | Path) -> list[Path]:
     """What :func:`list_images` passes over in a folder and below, but for hidden files; sorted, and none for a file."""
     path = Path(path)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.embeddings import as_embeddings
 from stcanet_runtime.errors import DataError, ImageError, OptionError, StcanetError
 from stcanet_runtime.files import atomic_path, check_writable
-from stcanet_runtime.images.crops import list_images, parse_name
+from stcanet_runtime.images.crops import list_images, list_tracklets, parse_name
 from stcanet_runtime.inference.encoder import Encoder
 from stcanet_runtime.npz import read_npz
 from stcanet_runtime.progress import Progress
@@ -87,6 +87,25 @@ def embed(
         [{"path": str(e.source), "reason": e.reason} for e in bad.values()],
         encoder.model_sha256,
     )
+
+
+def embed_tracklets(encoder: Encoder, sources: Sequence[Path], batch_size: int, progress: Progress | None = None) -> Crops:
+    """Embed folders of frames, each as one tracklet that bears the folder's name.
+
+    Args:
+        encoder: The model, of clips or of images.
+        sources: Folders of frames, or of such folders; in this order. An image is a tracklet of one frame.
+        batch_size: Frames of a batch.
+        progress: As of :meth:`Encoder.encode_tracklets`.
+
+    Raises:
+        DataError: One is not there or holds no image.
+        ImageError: A frame cannot be read.
+    """
+    tracklets = [found for source in sources for found in list_tracklets(source).items()]
+    names = [name for name, _ in tracklets]
+    embeddings = encoder.encode_tracklets([frames for _, frames in tracklets], batch_size=batch_size, progress=progress)
+    return Crops(names, embeddings, *_identities(names), [], encoder.model_sha256)
 
 
 def join(parts: Sequence[Crops]) -> Crops:
