@@ -46,14 +46,14 @@ def as_number(x: Any) -> float:
         return math.nan
 
 
-def check_count(value: int, option: str) -> int:
-    """Return the value as a Python integer, or raise OptionError when it is not an integer of at least 1."""
+def check_count(value: int, option: str, least: int = 1) -> int:
+    """Return the value as a Python integer, or raise OptionError when it is not an integer of at least `least`."""
     try:
         number = operator.index(value)
     except TypeError:
-        number = 0
-    if number < 1:
-        raise OptionError(option, value, "an integer of at least 1")
+        number = least - 1
+    if number < least:
+        raise OptionError(option, value, f"an integer of at least {least}")
     return number
 
 

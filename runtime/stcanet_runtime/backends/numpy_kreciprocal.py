@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends.neighbours import Sparse, row_groups, stage_bytes
 
 _BLOCK = 1 << 19  # elements of a temporary array
+_COUNTED = 1 << 15  # likewise, beside what a limit of memory has allowed already
 
 
 def _reciprocal(lists: NDArray[np.int32]) -> NDArray[np.bool_]:
@@ -96,15 +99,29 @@ def average(
     indptr: NDArray[np.int64], indices: NDArray[np.int32], values: NDArray[np.float32], neighbours: NDArray[np.int32]
 ) -> Sparse:
     """Mean of the sparse rows of each row's neighbours; arguments and result as `reference.average`."""
-    total, lengths, pieces = len(neighbours), np.diff(indptr), []
-    for rows in row_groups(lengths[neighbours].sum(axis=1), _BLOCK):
+    pieces = []
+    for keys, source in _gathered(indptr, indices, neighbours, _BLOCK):
+        keys, sums = _sum_by_key(keys, values[source])
+        pieces.append((keys, sums / neighbours.shape[1]))
+    return _from_keys(pieces, len(neighbours), len(neighbours))
+
+
+def count_averaged(indptr: NDArray[np.int64], indices: NDArray[np.int32], neighbours: NDArray[np.int32]) -> int:
+    """How many entries `average` would return."""
+    return sum(len(np.unique(keys)) for keys, _ in _gathered(indptr, indices, neighbours, _COUNTED))
+
+
+def _gathered(
+    indptr: NDArray[np.int64], indices: NDArray[np.int32], neighbours: NDArray[np.int32], elements: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """What the neighbours of each row bring to it, some rows at a time: row · N + column, and the places of the entries."""
+    total, lengths = len(neighbours), np.diff(indptr)
+    for rows in row_groups(lengths[neighbours].sum(axis=1), elements):
         chosen = neighbours[rows].ravel()
         counts = lengths[chosen]
         source = _entries(indptr[chosen], counts)
         row = np.repeat(np.repeat(np.arange(rows.start, rows.stop), neighbours.shape[1]), counts)
-        keys, sums = _sum_by_key(row * np.int64(total) + indices[source], values[source])
-        pieces.append((keys, sums / neighbours.shape[1]))
-    return _from_keys(pieces, total, total)
+        yield row * np.int64(total) + indices[source], source
 
 
 def overlaps(

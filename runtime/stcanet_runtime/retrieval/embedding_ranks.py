@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stcanet_runtime.backends import Backend
+from stcanet_runtime.backends.footprint import panel_bytes, thread_bytes
 from stcanet_runtime.backends.matches import Thresholds
 from stcanet_runtime.embeddings import conversion_bytes
 from stcanet_runtime.errors import MemoryLimitError
@@ -41,6 +42,7 @@ def embedding_ranks(
     people: GroundTruth,
     metric: str,
     backend: Backend,
+    backend_name: str,
     max_memory: int | None,
     progress: Progress | None,
 ) -> Iterator[Ranks]:
@@ -52,13 +54,14 @@ def embedding_ranks(
         people: Who is on them.
         metric: ``"cosine"`` or ``"euclidean"``.
         backend: Compares and counts.
+        backend_name: Its name.
         max_memory: Bytes, or None.
         progress: Told of gallery rows that are done, over all queries.
 
     Raises:
         MemoryLimitError: It cannot be done in `max_memory`.
     """
-    budget = _plan(query, people, max_memory)
+    budget = _plan(query, people, backend_name, max_memory)
     query = np.require(query, np.float32, ["C", "ALIGNED"])
     rows = _GalleryRows(gallery, people.junk, budget // 4)
     groups = list(people.groups(1, budget // 4 // _PAIR_BYTES))
@@ -67,13 +70,14 @@ def embedding_ranks(
         yield _group_ranks(query[queries], rows, _pairs(people, queries, rows), metric, backend, budget // 2, report)
 
 
-def _plan(query: NDArray[Any], people: GroundTruth, max_memory: int | None) -> int:
+def _plan(query: NDArray[Any], people: GroundTruth, backend_name: str, max_memory: int | None) -> int:
     """Bytes for everything whose size can be chosen."""
     if max_memory is None:
         return DEFAULT_BUDGET
     most_pairs = int((people.stop - people.start).max(initial=0))
-    fixed = _IMAGE_BYTES * (len(people.q_pids) + len(people.g_pids)) + conversion_bytes(query)
-    smallest = max(_MIN_BUDGET, 4 * _PAIR_BYTES * most_pairs)
+    images = len(people.q_pids) + len(people.g_pids)
+    fixed = _IMAGE_BYTES * images + conversion_bytes(query) + thread_bytes(backend_name, images)
+    smallest = max(_MIN_BUDGET, 2 * panel_bytes(backend_name, query.shape[1]), 4 * _PAIR_BYTES * most_pairs)
     if fixed + smallest > max_memory:
         raise MemoryLimitError(fixed + smallest, max_memory, _HINT)
     return min(max_memory, sys.maxsize) - fixed  # the kernels count in 64 bits

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stcanet_runtime.arrays import as_array, check_count
-from stcanet_runtime.backends import get_backend
+from stcanet_runtime.backends import get_backend, resolve
 from stcanet_runtime.embeddings import check_embeddings, check_same_depth
 from stcanet_runtime.errors import ShapeError
 from stcanet_runtime.progress import Progress
@@ -111,7 +111,7 @@ def evaluate_embeddings(
     people = GroundTruth.of(q_pids, g_pids, q_camids, g_camids, (len(q), len(g)))
     places, chosen = check_count(max_rank, "max_rank"), get_backend(backend)
     limit, rule = None if max_memory is None else check_count(max_memory, "max_memory"), check_ap_rule(ap_rule)
-    ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, limit, progress)
+    ranks = embedding_ranks(q, g, people, check_metric(metric), chosen, resolve(backend)[0], limit, progress)
     return summarise(ranks, people, places, metric, rule)
 
 

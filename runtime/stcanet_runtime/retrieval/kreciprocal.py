@@ -10,8 +10,11 @@ from fractions import Fraction
 
 from stcanet_runtime.arrays import as_number, check_count
 from stcanet_runtime.backends import Backend
+from stcanet_runtime.backends.gpu_arrays import to_host
 from stcanet_runtime.backends.neighbours import Neighbours, PairDistances, Sparse
+from stcanet_runtime.backends.numpy_kreciprocal import count_averaged
 from stcanet_runtime.errors import OptionError, quote_choices
+from stcanet_runtime.retrieval.rerank_memory import SetsRoom
 
 _POWERS = {"zhong": 1, "torchreid": 2}
 
@@ -62,12 +65,14 @@ def variant_power(variant: str, power: int) -> int:
     Raises:
         OptionError: there is no such variant.
     """
-    if variant not in _POWERS:
+    if not isinstance(variant, str) or variant not in _POWERS:
         raise OptionError("variant", variant, quote_choices(list(_POWERS)))
     return power * _POWERS[variant]
 
 
-def encode(backend: Backend, neighbours: Neighbours, settings: Settings, measure: PairDistances) -> Sparse:
+def encode(
+    backend: Backend, neighbours: Neighbours, settings: Settings, measure: PairDistances, room: SetsRoom | None = None
+) -> Sparse:
     """The rows V [N, N] after averaging.
 
     Args:
@@ -75,12 +80,22 @@ def encode(backend: Backend, neighbours: Neighbours, settings: Settings, measure
         neighbours: lists of `Settings.list_length` rows.
         settings: k1, k2 and the power.
         measure: for members of a set that are not in the row's list.
+        room: for the sets and rows, looked at before they are made; None where there is no limit.
+
+    Raises:
+        MemoryLimitError: there is no room for them.
     """
     total = len(neighbours.indices)  # more neighbours than rows are all rows, and may be more than an array can count
     # A copy is contiguous, and where the array is: in memory or on a GPU.
     lists = neighbours.indices[:, : min(settings.k1 + 1, total)].copy()
     indptr, indices = backend.expand(lists, min(settings.half, total))
+    if room is not None:
+        room.check_members(len(indices))
     values = backend.weights(neighbours, indptr, indices, settings.power, measure)
     if settings.k2 == 1:
         return indptr, indices, values
-    return backend.average(indptr, indices, values, neighbours.indices[:, : min(settings.k2, total)].copy())
+    near = neighbours.indices[:, : min(settings.k2, total)].copy()
+    if room is not None:
+        most = int((indptr[1:] - indptr[:-1])[near].sum())
+        room.check_rows(most, lambda: count_averaged(to_host(indptr), to_host(indices), to_host(near)))
+    return backend.average(indptr, indices, values, near)

@@ -7,13 +7,14 @@ choice, is stated in `stcanet_runtime.backends.reference.rerank`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from stcanet_runtime.arrays import check_count
 from stcanet_runtime.backends import get_backend, resolve
+from stcanet_runtime.errors import OptionError
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.distance import check_metric, form_pair
 from stcanet_runtime.retrieval.kreciprocal import Reranking, Settings, variant_power
@@ -216,7 +217,11 @@ def rerank_memory(
     dtype: DTypeLike = np.float32,
     backend: str = "auto",
 ) -> int:
-    """Bytes that `rerank` allocates besides its inputs, about, when it has no limit.
+    """Bytes that `rerank` allocates besides its inputs, about, when it has no limit; those of its threads are among them.
+
+    The sets of neighbours are taken to have the sizes they have with features of people. How large they are is known after the
+    search: where they are far larger, as with features that are noise or a large `k2`, `rerank` takes more, and with
+    ``max_memory`` its `MemoryLimitError` comes then, before it has taken more than the limit.
 
     Args:
         num_query: Q.
@@ -230,12 +235,25 @@ def rerank_memory(
         backend: ``"auto"`` or a name.
 
     Raises:
-        OptionError: `k1`, `k2` or `top` is no integer of at least 1, or the backend is not known.
+        OptionError: `k1`, `k2`, `dim` or `top` is no integer of at least 1, Q or G none of at least 0, the dtype is not that of
+            real numbers, or the backend is not known.
     """
+    num_query, num_gallery = check_count(num_query, "num_query", 0), check_count(num_gallery, "num_gallery", 0)
+    dim = check_count(dim, "dim")
     top = top if top is None else check_count(top, "top")
     total = num_query + num_gallery
     output = 0 if to_file or top is not None else 4 * num_query * num_gallery
-    copied = 0 if np.dtype(dtype) == np.float32 else 4 * total * dim
+    copied = 0 if _check_dtype(dtype) == np.float32 else 4 * total * dim
     length = Settings(k1, k2).list_length(total)
     task = Task(num_query, num_gallery, dim, length, top, resolve(backend)[0], output + copied)
     return task.fixed_bytes() + task.scratch()
+
+
+def _check_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    try:
+        checked = np.dtype(dtype)
+    except (TypeError, ValueError):
+        checked = np.dtype(object)
+    if checked.kind not in "fiu":
+        raise OptionError("dtype", dtype, "the dtype of real numbers")
+    return checked

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from stcanet_runtime.backends.footprint import panel_bytes, thread_bytes
 from stcanet_runtime.backends.neighbours import CONVERTED_ELEMENTS, DEFAULT_SCRATCH, stage_bytes
 from stcanet_runtime.errors import MemoryLimitError
 
-MIN_SCRATCH = 1 << 20
-"""Below it the blocks are so small that a search takes many times as long."""
+_MIN_SCRATCH = 1 << 20  # below it the blocks are so small that a search takes many times as long
 
 _SET_ENTRY_BYTES = 64
 """For a neighbour: its share of the rows V before and after averaging (measured: 17 and 35 entries for 21 neighbours, 8 bytes
 each; allowed: twice that) and of the temporaries."""
+_MEMBER_BYTES = 48  # of a set, while it is weighed (measured: 44)
+_AVERAGED_BYTES = 24  # of an entry of V while it is made (measured: 23 in C++; 27 in NumPy, which no longer has its search)
+_THREAD_ROW_BYTES = 12  # a sum of overlaps, which may be listed, or a mark
 _GPU_SCRATCH = 1 << 30  # blocks that keep a large GPU busy
 _SHORTLIST_BYTES = 900  # of a row in a compiled search, besides three times its neighbours: 64 places, the farthest, limits
 _HINT = "give more, ask for top= instead of all distances, or write them to a file with out='….npy'"
@@ -53,9 +57,13 @@ class Task:
         if self.backend == "reference":
             return self.held_bytes + 48 * self.total**2 + 8 * self.total * self.dim
         lists = self.total * (8 * self.k + 4)
-        sets = self.total * self.k * _SET_ENTRY_BYTES
         best = 0 if self.top is None else 12 * self.num_query * (self.top + shortlist_length(self.top, self.num_gallery))
-        return self.held_bytes + lists + sets + best + self._search_bytes()
+        threads = thread_bytes(self.backend, self.total, _THREAD_ROW_BYTES)
+        return self.held_bytes + lists + self.sets_bytes() + best + threads + self._search_bytes()
+
+    def sets_bytes(self) -> int:
+        """Allowed for the sets and the rows V, of which nobody knows beforehand how large they are."""
+        return self.total * self.k * _SET_ENTRY_BYTES
 
     def _search_bytes(self) -> int:
         if self.backend == "compiled":
@@ -73,7 +81,14 @@ class Task:
     def scratch(self) -> int:
         """Bytes for blocks when there is no limit: no more than one block that holds everything."""
         limit = _GPU_SCRATCH if self.backend == "gpu" else DEFAULT_SCRATCH
-        return min(limit, max(1, 16 * self.total * (self.total + self.dim)))
+        return max(self.least_scratch(), min(limit, self._whole_block()))
+
+    def least_scratch(self) -> int:
+        """Bytes for the smallest blocks."""
+        return min(_MIN_SCRATCH, self._whole_block()) + panel_bytes(self.backend, self.dim)
+
+    def _whole_block(self) -> int:
+        return max(1, 16 * self.total * (self.total + self.dim))
 
 
 def plan_scratch(task: Task, max_memory: int | None) -> int:
@@ -85,14 +100,47 @@ def plan_scratch(task: Task, max_memory: int | None) -> int:
     wanted = task.scratch()
     if max_memory is None:
         return wanted
-    needed = task.fixed_bytes() + min(MIN_SCRATCH, wanted)
+    needed = task.fixed_bytes() + task.least_scratch()
     if needed > max_memory:
         raise MemoryLimitError(needed, max_memory, _HINT)
     return min(wanted, max_memory - task.fixed_bytes())
 
 
-def check_sets(entries: int, task: Task, max_memory: int | None) -> None:
-    """Raise MemoryLimitError when the rows V have so many entries that they do not fit into the limit."""
-    needed = task.fixed_bytes() + max(0, 24 * entries - task.total * task.k * _SET_ENTRY_BYTES)
-    if max_memory is not None and needed > max_memory:
-        raise MemoryLimitError(needed, max_memory, f"the sets are unusually large, {entries:,} entries; give more, or lower k1")
+@dataclass(frozen=True)
+class SetsRoom:
+    """What a limit leaves for sets and the rows V: they may be unusually large, which is known when the neighbours are."""
+
+    task: Task
+    max_memory: int | None
+
+    def check_members(self, count: int) -> None:
+        """Raise MemoryLimitError when so many members of the sets cannot be weighed within the limit."""
+        self._check(_MEMBER_BYTES * count, count)
+
+    def check_rows(self, most: int, count: Callable[[], int]) -> None:
+        """Raise MemoryLimitError when the rows V cannot be made within the limit.
+
+        Args:
+            most: that their entries can be; nearly always this is enough to know.
+            count: the entries themselves, which takes about as long as to make them.
+        """
+        if self.max_memory is None or self._needed(_AVERAGED_BYTES * most) <= self.max_memory:
+            return
+        entries = count()
+        self._check(_AVERAGED_BYTES * entries, entries)
+
+    def left(self, entries: int, scratch: int) -> int:
+        """Of the bytes for blocks those that are left beside so many entries of V."""
+        if self.max_memory is None:
+            return scratch
+        taken = self._needed(_AVERAGED_BYTES * entries) - self.task.least_scratch()
+        return max(self.task.least_scratch(), min(scratch, self.max_memory - taken))
+
+    def _needed(self, sets_bytes: int) -> int:
+        return self.task.fixed_bytes() + self.task.least_scratch() + max(0, sets_bytes - self.task.sets_bytes())
+
+    def _check(self, sets_bytes: int, entries: int) -> None:
+        needed = self._needed(sets_bytes)
+        if self.max_memory is not None and needed > self.max_memory:
+            hint = f"the sets are unusually large, {entries:,} entries; give more, or lower k1 or k2"
+            raise MemoryLimitError(needed, self.max_memory, hint)

@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from stcanet_runtime.arrays import check_count
 from stcanet_runtime.backends import reference
+from stcanet_runtime.backends.footprint import panel_bytes
 from stcanet_runtime.backends.neighbours import GalleryLists, Neighbours, Sparse, overlap_costs, row_groups
 from stcanet_runtime.errors import OptionError
 from stcanet_runtime.files import check_writable
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.kreciprocal import Settings, encode
 from stcanet_runtime.retrieval.ranking import SearchResult, best_of
-from stcanet_runtime.retrieval.rerank_memory import Task, check_sets, plan_scratch, shortlist_length
+from stcanet_runtime.retrieval.rerank_memory import SetsRoom, Task, plan_scratch, shortlist_length
 from stcanet_runtime.retrieval.rerank_output import check_array, save_blocks
 from stcanet_runtime.retrieval.rerank_sources import EmbeddingSource, Source
 
@@ -76,7 +77,7 @@ class Run:
         if self._task.top is not None and isinstance(self.source, EmbeddingSource):
             return self._run_top(self.source, length, self._task.top, scratch)
         neighbours = self.source.neighbours(length, dense, self._report_search, scratch)
-        rows = self._encode(neighbours)
+        rows, scratch = self._encode(neighbours, scratch)
         return self._deliver(self._finished(rows, neighbours.farthest, dense, scratch), dense)
 
     def _run_top(self, source: EmbeddingSource, length: int, places: int, scratch: int) -> SearchResult:
@@ -85,17 +86,17 @@ class Run:
         distances, indices = (np.empty(shape, dtype, like=source.query) for dtype in (np.float32, np.int64))
         lists = GalleryLists(distances, indices, *self.request.groups)
         neighbours = source.neighbours(length, None, self._report_search, scratch, lists)
-        rows = self._encode(neighbours)
+        rows, scratch = self._encode(neighbours, scratch)
         return SearchResult(
             *source.best(rows, neighbours.farthest, lists, places, self.settings, self._report_queries, scratch)
         )
 
-    def _encode(self, neighbours: Neighbours) -> Sparse:
-        """The rows V, within the limit."""
-        rows = encode(self.source.backend, neighbours, self.settings, self.source.measure)
-        check_sets(len(rows[1]), self._task, self.request.max_memory)
+    def _encode(self, neighbours: Neighbours, scratch: int) -> tuple[Sparse, int]:
+        """The rows V, within the limit, and the bytes that blocks may have beside them."""
+        room = SetsRoom(self._task, self.request.max_memory)
+        rows = encode(self.source.backend, neighbours, self.settings, self.source.measure, room)
         self._report_queries(0)
-        return rows
+        return rows, room.left(len(rows[1]), scratch)
 
     @cached_property
     def _task(self) -> Task:
@@ -118,8 +119,8 @@ class Run:
         """Blocks of final distances [R, G]: of `dense`, in place, or one at a time."""
         backend, count = self.source.backend, self.source.num_query
         row_bytes = 0 if dense is not None else 8 * self.source.num_gallery
-        if dense is None:
-            scratch = max(1, scratch // 2)  # half for the rows of a block, half for what makes them
+        if dense is None:  # half for the rows of a block, half for what makes them, unless that takes more
+            scratch = max(1, scratch - max(scratch // 2, panel_bytes(self.backend_name, self.source.dim)))
         for queries in row_groups(overlap_costs(rows, count) * _OVERLAP_BYTES + row_bytes, scratch):
             block = self.source.block(queries, scratch) if dense is None else dense[queries]
             nearness = backend.overlaps(*rows, count, queries.start, queries.stop)

@@ -225,9 +225,10 @@ def test_more_neighbours_than_an_integer_counts(backend: str, many: int) -> None
 
 
 def test_memory_of_parameters_that_rerank_does_not_take() -> None:
-    for wrong in ({"k1": 0}, {"k2": 0}, {"top": 0}, {"top": 1.5}, {"top": "3"}):
+    counts = {"k1": 0}, {"k2": 0}, {"top": 0}, {"top": 1.5}, {"top": "3"}, {"num_query": -5}, {"num_gallery": 5.5}, {"dim": 0}
+    for wrong in (*counts, {"dtype": "foo"}, {"dtype": np.complex64}):
         with pytest.raises(OptionError, match=next(iter(wrong))):
-            rerank_memory(9, 21, 5, **wrong)
+            rerank_memory(**{"num_query": 9, "num_gallery": 21, "dim": 5, **wrong})
     assert rerank_memory(2000, 8000, 5, top=np.int8(30)) == rerank_memory(2000, 8000, 5, top=30)
 
 
@@ -281,6 +282,7 @@ def test_other_types_are_converted(tmp_path: Path) -> None:
         ({"lambda_value": "0.3"}, OptionError, "lambda_value"),
         ({"metric": "l1"}, OptionError, "metric must be 'cosine' or 'euclidean'"),
         ({"variant": "fast-reid"}, OptionError, "variant must be 'zhong' or 'torchreid', got 'fast-reid'"),
+        ({"variant": ["zhong"]}, OptionError, "variant must be 'zhong' or 'torchreid'"),
         ({"top": 0}, OptionError, "top must be an integer of at least 1"),
         ({"max_memory": 0}, OptionError, "max_memory must be an integer of at least 1"),
         ({"q_camids": [0, 1], "g_camids": [0] * 5}, OptionError, "q_camids must be left out without top"),
