@@ -78,8 +78,8 @@ def export_package(
 ) -> ExportResult:
     """Export a network, verify the result, and put the package in place.
 
-    There is no way around the parity gate: where it fails, nothing is left under `out`, and the report is beside it as
-    ``<out>.failed.json``.
+    There is no way around the parity gate: where it fails, under `out` is what was there before, an older package or
+    nothing, and the report is beside it as ``<out>.failed.json``.
 
     Args:
         source: A checkpoint file of ``stcanet train``, or a network.

@@ -15,6 +15,11 @@ def listed(names: Sequence[str]) -> str:
     return " or ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
+def fault(error: Exception) -> str:
+    """What is wrong with JSON from anybody, by what reading it raised."""
+    return f"it has no field {error}" if isinstance(error, KeyError) else one_line(error)
+
+
 def one_line(error: Exception) -> str:
     """What it says, or what it is called."""
     return " ".join(str(error).split()) or type(error).__name__

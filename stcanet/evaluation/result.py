@@ -19,7 +19,7 @@ from stcanet_runtime.files import read_json
 from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.figures import REPORTED_RANKS
 from stcanet_runtime.retrieval.rerank import Reranking
-from stcanet_runtime.wording import counted
+from stcanet_runtime.wording import counted, fault
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def read_result(path: str | Path) -> dict[str, Any]:
             reranking_of(reranked)
             _check_figures(reranked)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path} is no result of 'stcanet evaluate --out': {error}") from None
+        raise DataError(f"{path} is no result of 'stcanet evaluate --out': {fault(error)}") from None
     return result
 
 

@@ -88,7 +88,11 @@ def test_there_already(stcanet: Callable, checkpoint: Path, package: Path) -> No
         (("nowhere.pt",), "No such file or directory"),
         ((".",), "Is a directory; expected a .pt file"),
         (("nowhere.pt", "--preset", "stcanet-tiny"), "CHECKPOINT"),
-        (("--preset", "stcanet-tiny", "--clip-length", "4"), "takes single images"),
+        (("--preset", "stcanet-tiny", "--clip-length", "4"), "'--clip-length': must be left out: preset 'stcanet-tiny' takes"),
+        (
+            ("--preset", "stcanet-tiny", "--fixed-time"),
+            "'--fixed-time': must be left out: preset 'stcanet-tiny' takes single images",
+        ),
         (("--preset", "stcanet-tiny", "--result", "nowhere.json"), "random weights have no figures"),
         (("--preset", "stcanet-tiny", "--sign", "nowhere.key"), "error: nowhere.key: No such file or directory"),
         (("--preset", "stcanet-tiny", "--size", "256"), "HEIGHTxWIDTH"),
@@ -135,6 +139,7 @@ def test_a_password_without_a_terminal(tmp_path: Path) -> None:
     process = {"stdin": subprocess.DEVNULL, "cwd": tmp_path, "start_new_session": True}
     done = subprocess.run(command, check=False, capture_output=True, text=True, **process)
     _error(done, "'--no-password': must be given: no terminal is here to ask for a password")
+    assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from stcanet.commands.options import preset_option
 from stcanet_export.commands.options import IMAGES_HELP, ask_password, listed_images
 from stcanet_runtime.cli.examples import examples
 from stcanet_runtime.cli.options import JSON, check_choice, check_value, parse_size
+from stcanet_runtime.errors import OptionError
 from stcanet_runtime.package.manifest import PRECISIONS
 from stcanet_runtime.wording import counted, listed
 
@@ -27,6 +29,7 @@ _PRECISION_HELP = f"{listed(PRECISIONS)}; layers that do not bear it stay in fp3
 _TARGET_HELP = "cpu, openvino, tensorrt or jetson: sets opset and precision, checks the graph, explains."
 _EVALUATE_HELP = "A labelled data set: state mAP and rank-1 of fp32 and of this precision."
 _CALIBRATION_HELP = "For int8: a folder of real crops, or a data set, whose training images are taken."
+_OPTIONS = {"clip_length": "--clip-length", "dynamic_time": "--fixed-time", "part_maps": "--part-maps"}
 _INPUT_HELP = "uint8: crops as they are, normalised in the graph. float32: normalised NCHW, as BoxMOT and others feed it."
 
 
@@ -129,7 +132,7 @@ def export(
     place = None if target is None else find_target(target)
     numbers = _precision(precision, place, calibration, {"crops": calibration_crops, "method": calibration_method})
     default = DEFAULT_OPSET if place is None else place.opset
-    with Console(stderr=True).status("reading") as status:
+    with _named_as_options(), Console(stderr=True).status("reading") as status:
         made = export_package(
             checkpoint if checkpoint is not None else _untrained(str(preset)),
             out,
@@ -146,6 +149,17 @@ def export(
             signer=signer,
         )
     say(_export_facts(made), as_json, _export_summary(made))
+
+
+@contextmanager
+def _named_as_options() -> Iterator[None]:
+    """What a network does not go with is called as it is here, not as in Python."""
+    try:
+        yield
+    except OptionError as error:
+        if (option := _OPTIONS.get(error.option)) is None:
+            raise
+        raise typer.BadParameter(f"must be {error.expected}", param_hint=f"'{option}'") from None
 
 
 def _precision(name: str | None, target: Target | None, source: str | None, how: Mapping[str, Any]) -> Precision:

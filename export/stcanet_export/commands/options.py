@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import typer
@@ -18,12 +20,15 @@ def listed_images(images: Path | None) -> list[Path]:
 
 def ask_password(question: str, otherwise: typer.BadParameter, confirm: bool = False) -> str:
     """What is typed, unseen. Raises `otherwise` where there is no terminal: getpass would show it, or wait."""
-    import warnings
-    from getpass import GetPassWarning
+    if not _has_terminal():
+        raise otherwise
+    return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", GetPassWarning)
-        try:
-            return str(typer.prompt(question, hide_input=True, confirmation_prompt=confirm))
-        except GetPassWarning:
-            raise otherwise from None
+
+def _has_terminal() -> bool:
+    """Whether one is where getpass looks for it: that of the session, or else stdin."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR))
+    except OSError:
+        return sys.stdin is not None and sys.stdin.isatty()
+    return True

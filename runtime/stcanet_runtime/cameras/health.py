@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stcanet_runtime.files import read_json, write_json
-from stcanet_runtime.wording import counted
+from stcanet_runtime.wording import counted, fault
 
 _LONGEST_LOADING = 1800.0  # seconds: engines of several models, on a small box
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -82,7 +82,7 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
             if not (alive and why):
                 found.append(_fault(f"camera {name}", why, camera, started, now, max_age))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        reason = error.strerror if isinstance(error, OSError) else fault(error)
         return [f"{path} cannot be read: {reason}"]
     return [fault for fault in found if fault is not None]
 

@@ -487,6 +487,8 @@ def test_health(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     for damaged in ("", "[]", "[" * 5000, json.dumps({**facts, "time": "now"}), json.dumps({**facts, "cameras": []})):
         path.write_text(damaged)
         assert "cannot be read" in check_health(path, 10)[0]
+    path.write_text("{}")
+    assert check_health(path, 10) == [f"{path} cannot be read: it has no field 'started'"]
     assert call("health", path) == 1
     assert capsys.readouterr().err.startswith("error: ")
 
