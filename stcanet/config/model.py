@@ -46,7 +46,7 @@ class ModelConfig:
     num_parts: int = len(PARTS)
     """Body parts N of the part maps; masks have those of :data:`PARTS`."""
     part_pool: PartPool = "sum"
-    """How the features of a part are pooled by its map: 'sum', as published, or 'mean', divided by the area of the part."""
+    """How the features of a part are pooled by its map: 'sum', as published; 'mean', divided by its area, a pixel at least."""
     relation_clip: bool = True
     """Whether the relation between two parts also sees the mean of the clip, as published. What it adds is the same for all
     pairs and cancels in the softmax; it acts through the statistics of a normalisation while training."""

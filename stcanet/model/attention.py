@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from stcanet.config.model import Attention, ModelConfig
 from stcanet.model.mixing import channel_mix, part_relation
 
-LEAST_AREA = 1e-6
-"""In pixels, of a part whose mean is taken: far below what the sigmoids of a part that is nowhere add up to."""
+LEAST_AREA = 1.0
+"""In pixels, of a part whose mean is taken. The tail of a sigmoid is not the same in every program, and the mean over a part
+that is nowhere would be made of nothing else."""
 
 
 class ChannelAttention(nn.Module):

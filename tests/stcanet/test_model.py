@@ -237,7 +237,7 @@ def test_part_attention_equals_the_formulas_written_out(block: STCABlock, clip: 
     module, x = block.part, clip[:3]
     maps = torch.sigmoid(module.part_norm(module.part_conv(x)))
     if part_pool == "mean":
-        module.part_pool, maps = part_pool, maps / maps.sum(dim=(2, 3), keepdim=True)
+        module.part_pool, maps = part_pool, maps / maps.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
     nodes = torch.stack([module.reduce((maps[t, k] * x[t]).sum(dim=(1, 2))) for t in range(3) for k in range(4)])
     whole = module.reduce(x.mean(dim=(0, 2, 3)))
     weights = module.relation_weights(nodes[None], whole[None], 3)[0]

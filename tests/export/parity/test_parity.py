@@ -58,6 +58,15 @@ def test_clips_pass_at_any_length(clip_model: STCANet, clip_package: Path) -> No
     assert "from files: min cosine" in names
 
 
+def test_other_choices_inside_the_block_pass(make_model: Callable[..., STCANet], tmp_path: Path) -> None:
+    """Of a part that is nowhere the mean would be made of the tails of sigmoids, which onnxruntime cuts off."""
+    model = make_model(seed=2, height=64, width=32, part_pool="mean", relation_clip=False)
+    with torch.no_grad():
+        for block in model.blocks.values():
+            block.part.part_norm.bias[0] = -40.0
+    export_package(model, tmp_path / "package")
+
+
 def test_a_package_against_itself_under_another_provider(image_package: Path) -> None:
     if available_providers()["openvino"] is not None:
         with pytest.raises(ProviderError):
