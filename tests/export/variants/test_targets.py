@@ -21,7 +21,8 @@ from stcanet_export.variants.support import TENSORRT
 from stcanet_export.variants.targets import TARGETS, check_target, find_target
 from stcanet_runtime.errors import OptionError, PackageError
 from stcanet_runtime.package.contents import load_manifest
-from stcanet_runtime.package.manifest import CLIPS, IMAGES, InputSpec
+from stcanet_runtime.package.manifest import CLIPS, IMAGES, InputSpec, Manifest
+from stcanet_runtime.package.profile import read_profile
 
 Model = onnx.ModelProto
 
@@ -96,6 +97,18 @@ def test_profiles_of_clips() -> None:
     spec = InputSpec(CLIPS, 64, 32, clip_length=4, dynamic_time=True)
     assert find_target("jetson").profile(spec) == {"min": [1, 4, 64, 32, 3], "opt": [4, 4, 64, 32, 3], "max": [8, 4, 64, 32, 3]}
     assert find_target("openvino").profile(InputSpec(IMAGES, 64, 32)) is None
+
+
+@pytest.mark.parametrize("package", ["image_package", "clip_package"])
+@pytest.mark.parametrize(("target", "batches"), [("jetson", (1, 4, 8)), ("tensorrt", (1, 8, 32)), ("cpu", None)])
+def test_the_runtime_reads_its_profile(
+    package: str, target: str, batches: tuple[int, ...] | None, request: pytest.FixtureRequest
+) -> None:
+    manifest = load_manifest(request.getfixturevalue(package))
+    facts = check_target(find_target(target), request.getfixturevalue(package) / "model.onnx", manifest)
+    made = Manifest.from_json(replace(manifest, conversion={"target": facts}).to_json())
+    assert read_profile(made) == batches
+    assert read_profile(replace(made, input=replace(made.input, batch=8))) is None
 
 
 def test_no_such_target() -> None:
