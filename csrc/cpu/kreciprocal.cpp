@@ -159,7 +159,8 @@ void blend(Matrix<float> distances, SparseView overlap, const float* farthest, i
             const float largest = farthest[i] > 0.0F ? farthest[i] : std::numeric_limits<float>::infinity();
             const auto share = static_cast<float>(lambda), rest = static_cast<float>(1.0 - lambda);
             for (std::size_t j = 0; j < cols; ++j) {
-                const float x = row[j] / largest, square = x * x;
+                // Distances are those of float32 products, and may be above the farthest by their error.
+                const float x = std::min(row[j] / largest, 1.0F), square = x * x;
                 row[j] = rest + share * (power == 1 ? x : power == 2 ? square : square * square);
             }
             for (auto e = overlap.start[i]; e < overlap.start[i + 1]; ++e) {

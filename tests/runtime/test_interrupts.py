@@ -112,7 +112,9 @@ def test_a_signal_ends_the_call(name: str) -> None:
 
 def test_what_a_signal_raises_in_numba_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object) -> None:
-        raise SystemError("returned a result with an exception set") from StoppedError()
+        inner = SystemError("returned a result with an exception set")
+        inner.__cause__ = StoppedError()
+        raise SystemError("returned a result with an exception set") from inner
 
     monkeypatch.setattr("stcanet_runtime.backends.jit_kreciprocal._compile_smallest", lambda: interrupted)
     with pytest.raises(StoppedError):

@@ -224,6 +224,8 @@ def available() -> dict[str, str | None]:
 def use_backend(name: str) -> Iterator[Backend]:
     """Inside the ``with`` block, ``"auto"`` means this backend; before ``STCANET_BACKEND``.
 
+    It reaches asyncio tasks that are started inside, but not threads: those start with what is set for the process.
+
     Raises:
         BackendError: the backend cannot run here.
         OptionError: there is no backend of this name.

@@ -28,9 +28,12 @@ def call(compiled: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return compiled(*arguments)
     except SystemError as error:  # "… returned a result with an exception set"
-        if error.__cause__ is None:
+        cause: BaseException = error
+        while isinstance(cause, SystemError) and cause.__cause__ is not None:  # one for each compiled function that it passes
+            cause = cause.__cause__
+        if cause is error:
             raise
-        raise error.__cause__ from None
+        raise cause from None
 
 
 def _reciprocal(lists: Any) -> Any:

@@ -69,4 +69,6 @@ def count_closer(
         for k in range(thresholds.start[i], thresholds.start[i + 1]):
             limit, place = thresholds.distances[k], thresholds.places[k]
             counts[k] = np.count_nonzero((row < limit) | ((row == limit) & (index < place)))
+    if progress is not None:
+        progress(len(query), len(query))
     return counts

@@ -131,13 +131,15 @@ def rerank(
         backend: ``"auto"`` or a name; see `stcanet_runtime.backends`. ``"reference"`` needs [N, N] memory.
 
     Returns:
-        Distances [Q, G] in 0..1, smaller is closer: a new array, or ``out``, array or path, as it was given (map the file with
-        ``numpy.load(path, mmap_mode="r")``; the matrix may be larger than the address space). With ``top``: a
-        `SearchResult` [Q, min(top, G)] of the smallest by (distance, index), as `search` gives it.
+        Distances [Q, G] in 0..1, smaller is closer (by rounding, those of copies may be 3e-7 below 0): a new array, or ``out``,
+        array or path, as it was given (map the file with ``numpy.load(path, mmap_mode="r")``; the matrix may be larger than the
+        address space). With ``top``: a `SearchResult` [Q, min(top, G)] of the smallest by (distance, index), as `search`
+        gives it.
 
     Raises:
         ShapeError: wrong shapes or values, or ``out`` shares memory with an input.
-        OptionError: a parameter out of its range, cameras without ``top``, unknown metric, variant or backend.
+        OptionError: a parameter out of its range, cameras without ``top``, unknown metric, variant or backend, or the file
+            ``out`` is the one that an input is mapped from.
         MemoryLimitError: it cannot be done within ``max_memory``.
         BackendError: the named backend cannot run here.
         OSError: nothing can be written at the path ``out``.
@@ -193,7 +195,7 @@ def rerank_distances(
 
     Raises:
         ShapeError: wrong shapes, NaN, infinite or negative distances, or ``out`` shares memory with another matrix.
-        OptionError: a parameter out of its range.
+        OptionError: a parameter out of its range, or the file ``out`` is the one that a matrix is mapped from.
         MemoryLimitError: it cannot be done within ``max_memory``.
         BackendError: the named backend cannot run here.
         OSError: nothing can be written at the path ``out``.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,31 @@ def check_array(out: NDArray[np.float32], shape: tuple[int, int]) -> None:
     )
 
 
-def check_apart(out: NDArray[np.float32], **inputs: Any) -> None:
-    """Raise ShapeError when an input, by its name, shares memory with the array, which is filled while inputs are read."""
+def check_apart(out: NDArray[np.float32] | Path, **inputs: Any) -> None:
+    """Refuse an `out` that is an input, by its name.
+
+    Raises:
+        ShapeError: the array shares memory with the input, which is read while `out` is filled.
+        OptionError: the input is mapped from the file, which the result would replace.
+    """
     for name, array in inputs.items():
-        if isinstance(array, np.ndarray) and np.shares_memory(out, array):
+        if isinstance(out, Path):
+            if any(_is_file(out, file) for file in _mapped_files(array)):
+                raise OptionError("out", str(out), f"another file than that of {name}, which it would replace")
+        elif isinstance(array, np.ndarray) and np.shares_memory(out, array):
             raise ShapeError(f"out must not share memory with {name}, which is read while out is filled; give another array")
+
+
+def _mapped_files(array: Any) -> Iterator[str | Path]:
+    """The file that an array, or what it is a view of, is mapped from."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap) and array.filename is not None:
+            yield array.filename
+        array = array.base
+
+
+def _is_file(path: Path, file: str | Path) -> bool:
+    return path.exists() and Path(file).exists() and path.samefile(file)
 
 
 def save_blocks(path: Path, shape: tuple[int, int], blocks: Iterable[NDArray[np.float32]]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -29,8 +30,8 @@ class Source(Protocol):
     copied_bytes: int
     """What `load` allocates in memory."""
 
-    def check_out(self, out: NDArray[np.float32]) -> None:
-        """Raise ShapeError when filling `out` [Q, G] would change what is still to be read."""
+    def check_out(self, out: NDArray[np.float32] | Path) -> None:
+        """Refuse an `out` that is an input; see `check_apart`."""
         ...
 
     def load(self) -> None:
@@ -62,8 +63,8 @@ class EmbeddingSource:
         self.num_query, self.num_gallery, self.dim = len(query), len(gallery), query.shape[1]
         self.copied_bytes = conversion_bytes(query) + conversion_bytes(gallery)
 
-    def check_out(self, out: NDArray[np.float32]) -> None:
-        """Raise ShapeError when `out` shares memory with the embeddings."""
+    def check_out(self, out: NDArray[np.float32] | Path) -> None:
+        """Refuse an `out` that is of the embeddings; see `check_apart`."""
         check_apart(out, query=self.query, gallery=self.gallery)
 
     def load(self) -> None:
@@ -130,9 +131,9 @@ class MatrixSource:
         self._g_g = _as_distances(g_g, "g_g", self.num_gallery)
         self.backend = backend
 
-    def check_out(self, out: NDArray[np.float32]) -> None:
-        """Raise ShapeError when `out` shares memory with a matrix, unless it is `q_g`: that stays as it is until the end."""
-        if not _is_same(out, self._q_g):
+    def check_out(self, out: NDArray[np.float32] | Path) -> None:
+        """Refuse an `out` that is a matrix; but an array may be `q_g`, since that stays as it is until the end."""
+        if isinstance(out, Path) or not _is_same(out, self._q_g):
             check_apart(out, q_g=self._q_g, q_q=self._q_q, g_g=self._g_g)
 
     def load(self) -> None:

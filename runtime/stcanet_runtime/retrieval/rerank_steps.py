@@ -62,6 +62,7 @@ class Run:
         out, shape = self.request.out, (self.source.num_query, self.source.num_gallery)
         if isinstance(out, np.ndarray):
             check_array(out, shape)
+        if out is not None:
             self.source.check_out(out)
         scratch = plan_scratch(self._task, self.request.max_memory)
         if isinstance(out, Path):
@@ -152,12 +153,16 @@ class Run:
 
     def _run_reference(self) -> NDArray[np.float32] | Path | SearchResult:
         count, settings = self.source.num_query, self.settings
+        self._report_search(0, 1)
         final = reference.rerank(
             self.source.joint(), count, settings.k1, settings.k2, settings.lambda_value, settings.power
         ).astype(np.float32)
         if isinstance(self.request.out, np.ndarray):
             self.request.out[:] = final
-        return self._deliver(iter([(slice(0, count), final)]), final)
+        self._report_search(1, 1)
+        delivered = self._deliver(iter([(slice(0, count), final)]), final)
+        self._report_queries(count)
+        return delivered
 
     def _report_search(self, done: int, total: int) -> None:
         if self.request.progress is not None:

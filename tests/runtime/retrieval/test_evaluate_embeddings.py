@@ -123,8 +123,12 @@ def test_pieces_and_groups_change_nothing(dtype: Any, junk: bool, monkeypatch: p
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_progress_stops_it(backend: str) -> None:
+def test_progress_ends_and_stops_it(backend: str) -> None:
     q, g, who = problem(3, 10, 60, 4)
+    calls: list[tuple[int, int]] = []
+    evaluate_embeddings(q, g, **who, backend=backend, progress=lambda *call: calls.append(call))
+    assert calls == sorted(calls)
+    assert calls[-1][0] == calls[-1][1]
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt

@@ -232,6 +232,14 @@ def test_memory_of_parameters_that_rerank_does_not_take() -> None:
     assert rerank_memory(2000, 8000, 5, top=np.int8(30)) == rerank_memory(2000, 8000, 5, top=30)
 
 
+def test_distances_are_at_most_one(backend: str) -> None:
+    """Of the matrix they may be above the largest of the lists, which is exact, and are raised to a power."""
+    for seed in range(4):
+        x = np.random.default_rng(seed).normal(size=(30, 300)).astype(np.float32)
+        for metric in ("cosine", "euclidean"):
+            assert rerank(x[:15], x[15:], lambda_value=1, metric=metric, variant="torchreid", backend=backend).max() <= 1
+
+
 def test_k2_may_exceed_k1(backend: str) -> None:
     q, g, *_ = market_like()
     actual = rerank(q, g, 4, 9, backend=backend)

@@ -63,7 +63,10 @@ def test_out_apart_from_the_distances(backend: str) -> None:
 def test_out_of_the_slow_backends(name: str, tmp_path: Path) -> None:
     q, g, *_ = market_like()
     out = np.empty((60, 300), np.float32)
-    assert rerank(q, g, out=out, backend=name) is out
+    calls: list[tuple[int, int]] = []
+    assert rerank(q, g, out=out, progress=lambda *call: calls.append(call), backend=name) is out
+    assert calls == sorted(calls)
+    assert (calls[0], calls[-1]) == ((0, 420), (420, 420))
     written = np.load(rerank(q, g, out=tmp_path / "a.npy", backend=name))
     np.testing.assert_allclose(written, out, atol=TOLERANCE)
     assert_same_result(best_of(out, 5), best_of(written, 5))
@@ -77,6 +80,22 @@ def test_a_file_is_written_block_by_block(backend: str, tmp_path: Path) -> None:
     written = np.load(path, mmap_mode="r")
     assert [file.name for file in path.parent.iterdir()] == ["distances.npy"]
     np.testing.assert_allclose(written, rerank(q, g, backend=backend), atol=TOLERANCE)
+
+
+def test_a_file_of_an_input_is_not_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    q, g, *_ = market_like()
+    np.save("g.npy", g)
+    Path("link.npy").symlink_to("g.npy")
+    mapped = np.load("g.npy", mmap_mode="r")
+    for out in ("g.npy", tmp_path / "link.npy"):
+        with pytest.raises(OptionError, match="out must be another file than that of gallery, which it would replace, got"):
+            rerank(q, mapped[1:, ::-1], out=out)
+    np.save("d.npy", np.ones((2, 3)))
+    with pytest.raises(OptionError, match="that of q_g"):
+        rerank_distances(np.load("d.npy", mmap_mode="r"), np.ones((2, 2)), np.ones((3, 3)), out="d.npy")
+    np.testing.assert_array_equal(np.load("g.npy"), g)
+    assert rerank(q, mapped, out="d.npy") == Path("d.npy")  # of no input here
 
 
 @pytest.mark.parametrize(
