@@ -89,7 +89,7 @@ def evaluate(
         embedded = embed_dataset(opened, dataset, settings, progress)
     # Before they are judged, which may need more memory than there is.
     written, unsaved = _save(embedded, save_embeddings) if save_embeddings else ([], None)
-    result = judge(opened, embedded, settings)
+    result = judge(opened, embedded, settings, progress_bar)
     lines = [*markdown_header(), *result.markdown_rows()] if as_markdown else result.lines()
     say(result.to_dict(), as_json, "\n".join(lines))
     # After the figures, which may have taken hours: a file that cannot be written must not take them along.

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from stcanet.data.datasets import Sample, cameras_known
 from stcanet_runtime import Evaluation, evaluate, evaluate_embeddings, rerank
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.figures import APRule
 from stcanet_runtime.retrieval.rerank import Reranking
 
@@ -40,6 +41,7 @@ def score(
     reranking: Reranking | None = None,
     metric: str = "cosine",
     ap_rule: APRule = "rectangle",
+    progress: Progress | None = None,
 ) -> Evaluation:
     """The Market protocol; where camera numbers are missing, only identities count.
 
@@ -51,14 +53,17 @@ def score(
         reranking: Settings of k-reciprocal re-ranking; None takes the distances as they are.
         metric: "cosine" or "euclidean".
         ap_rule: "rectangle" or "trapezoid"; see :mod:`stcanet_runtime.retrieval.figures`.
+        progress: Told how much is ranked or re-ranked.
     """
     known = cameras_known((*query, *gallery))
     (q_pids, q_camids), (g_pids, g_camids) = identities(query, known), identities(gallery, known)
     ids = (q_pids, g_pids, q_camids, g_camids)
     if reranking is None:
-        return evaluate_embeddings(query_embeddings, gallery_embeddings, *ids, metric=metric, ap_rule=ap_rule)
+        return evaluate_embeddings(
+            query_embeddings, gallery_embeddings, *ids, metric=metric, ap_rule=ap_rule, progress=progress
+        )
     parameters = (reranking.k1, reranking.k2, reranking.lambda_value)
-    distances = rerank(query_embeddings, gallery_embeddings, *parameters, metric=metric)
+    distances = rerank(query_embeddings, gallery_embeddings, *parameters, metric=metric, progress=progress)
     return evaluate(distances, *ids, metric=f"{metric}, {reranking}", ap_rule=ap_rule)
 
 

@@ -123,7 +123,7 @@ def _cell(
     def run() -> Result:
         with progress(f"{row} on {column}") as bar:
             embedded = embed_dataset(model, dataset, settings, bar)
-        return judge(model, embedded, settings)
+        return judge(model, embedded, settings, progress)
 
     result = _attempt(run)
     if isinstance(result, _Failure):

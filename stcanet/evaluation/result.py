@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -141,12 +142,25 @@ def markdown_row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
 
 
-def judge(model: RetrievalModel, embedded: Embedded, settings: EvaluationSettings) -> Result:
-    """Rank the gallery for each query and measure; with re-ranking too where the settings say so."""
+def judge(
+    model: RetrievalModel,
+    embedded: Embedded,
+    settings: EvaluationSettings,
+    progress: Callable[[str], AbstractContextManager[Progress]] | None = None,
+) -> Result:
+    """Rank the gallery for each query and measure; with re-ranking too where the settings say so.
+
+    `progress` makes a bar for each of the two, from its title.
+    """
     dataset, sides = embedded.dataset, (embedded.query, embedded.gallery)
     rules = (settings.metric, settings.ap_rule)
-    plain = score(dataset.query, dataset.gallery, *sides, None, *rules)
-    reranked = score(dataset.query, dataset.gallery, *sides, settings.reranking, *rules) if settings.reranking else None
+
+    def scored(title: str, reranking: Reranking | None) -> Evaluation:
+        with progress(title) if progress else nullcontext() as bar:
+            return score(dataset.query, dataset.gallery, *sides, reranking, *rules, bar)
+
+    plain = scored("ranking", None)
+    reranked = scored("re-ranking", settings.reranking) if settings.reranking else None
     judged = (_with_junk(plain, dataset), reranked and _with_junk(reranked, dataset), settings.reranking)
     return Result(model.name, model.runs_on, dataset.name, embedded.how, *judged, model.checkpoint_sha256)
 

@@ -162,10 +162,12 @@ def test_names_that_tell_nothing_give_no_ids(run: Run, package: Path, crops: Pat
         assert set(file) == {"embeddings", "paths", "model"}
 
 
-def test_ranks_a_gallery(run: Run, package: Path, crops: Path, tmp_path: Path) -> None:
+def test_ranks_a_gallery(run: Run, package: Path, crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_runtime.cli.progress.LINE_SECONDS", 0)
     done = run(package, crops, "--gallery", crops, "--top-k", 2, "--sheet", "ranks.png")
     assert done.returncode == 0, done.stderr
     assert "Market protocol: mAP 100.00, rank-1 100.00" in done.stdout
+    assert "\nranking: " in done.stderr
     assert done.stdout.count("✓") == done.stdout.count("✗") == 5  # the table shows five queries
     assert "… and 1 more query (--json" in done.stdout
     assert not (tmp_path / "embeddings.npz").exists()

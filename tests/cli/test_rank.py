@@ -106,6 +106,12 @@ def test_reranks(run: Run, people: People) -> None:
     assert paths(facts) == people.ranked(distances, 10)
 
 
+def test_tells_how_far_it_is(run: Run, people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stcanet_runtime.cli.progress.LINE_SECONDS", 0)
+    assert "\nranking: 32\n" in "\n" + run("query.npz", "gallery.npz")[2]
+    assert "\nre-ranking: 48\n" in run("query.npz", "gallery.npz", "--rerank")[2]
+
+
 def test_prints_the_settings_with_the_figures(run: Run, people: People) -> None:
     code, out, _ = run("query.npz", "gallery.npz", "--rerank", "--k1", 5)
     assert code == 0

@@ -25,6 +25,7 @@ from stcanet_runtime.cli import ranked_lists
 from stcanet_runtime.errors import CheckpointError, DataError, OptionError, ShapeError
 from stcanet_runtime.inference.crop_embeddings import load
 from stcanet_runtime.inference.tracklets import Sampling
+from stcanet_runtime.progress import Progress
 from stcanet_runtime.retrieval.rerank import Reranking
 
 DIM = 16
@@ -73,6 +74,20 @@ def make_dataset(name: str = "home", tracklets: bool = True, append: bool = Fals
 def result_of(dataset: ReIDDataset, settings: EvaluationSettings = EvaluationSettings(), **model: object) -> Result:  # noqa: B008
     given = GivenModel(**model)  # type: ignore[arg-type]
     return judge(given, embed_dataset(given, dataset, settings), settings)
+
+
+def test_rankings_tell_how_far_they_are() -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+
+    @contextmanager
+    def bar(title: str) -> Iterator[Progress]:
+        calls = told[title] = []
+        yield lambda *call: calls.append(call)
+
+    settings, model = EvaluationSettings(reranking=Reranking(5, 2, 0.4)), GivenModel()
+    judge(model, embed_dataset(model, make_dataset(), settings), settings, bar)
+    assert list(told) == ["ranking", "re-ranking"]
+    assert all(calls[-1][0] == calls[-1][1] > 0 for calls in told.values())
 
 
 def test_every_result_carries_its_protocol() -> None:

@@ -74,6 +74,7 @@ def infer(
     from functools import partial
 
     from stcanet_runtime.cli import ranked_lists, sources, videos
+    from stcanet_runtime.cli.progress import progress_bar
     from stcanet_runtime.errors import DataError
     from stcanet_runtime.files import check_picture
     from stcanet_runtime.images.crops import list_images
@@ -112,7 +113,9 @@ def infer(
     if gallery is not None:
         metric = encoder.manifest.output.metric
         others = embed(encoder, [gallery], batch_size)
-        found = ranked_lists.rank(queries, others, top_k, same_camera, metric, Reranking() if rerank else None)
+        reranking = Reranking() if rerank else None
+        with progress_bar("re-ranking" if rerank else "ranking") as progress:
+            found = ranked_lists.rank(queries, others, top_k, same_camera, metric, reranking, progress)
         if sheet is not None:
             ranked_lists.draw(found, sheet, sheet_rows, metric, encoder.manifest.preset)
     what = "track" if "starts" in more else "box" if video else "tracklet" if tracklets else "image"

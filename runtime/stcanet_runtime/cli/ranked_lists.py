@@ -59,6 +59,8 @@ def rank(
 
     What the camera rule hides is hidden in both, so that a list is what the figures are of. But for junk (pid −1): a list shows
     what the model finds, and the evaluation and the re-ranking drop it.
+
+    `progress` is told of the re-ranking or, without one, of the figures; the search alone tells nothing.
     """
     common_model([queries, gallery])
     if reranking is not None and gallery.pids is not None:
@@ -71,7 +73,7 @@ def rank(
     known = queries.pids is not None and gallery.pids is not None
     if reranking is None:
         result = search(q, g, top_k, metric, *groups)
-        figures = partial(evaluate_embeddings, q, g, metric=metric)
+        figures = partial(evaluate_embeddings, q, g, metric=metric, progress=progress)
         evaluation, note = _evaluate(queries, gallery, figures, hidden) if known else (None, _unnamed(queries, gallery))
         return RankedLists(queries, gallery, result, hidden, evaluation, note)
     k1, k2, weight = reranking.k1, reranking.k2, reranking.lambda_value
