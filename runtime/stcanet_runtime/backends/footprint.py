@@ -4,9 +4,8 @@ from __future__ import annotations
 
 _BLOCK_ROWS = 384  # kBlock of csrc: a panel holds a block of rows at least
 _PADDED_COLUMNS = 32  # at most, to a multiple of which a product fills its columns up
-_THREAD_BYTES = (
-    5 << 18
-)  # a block of sums, 384 × 384 float32, twice since allocators keep much for every thread (measured: 1.2 MiB)
+# A block of sums, 384 × 384 float32, twice since allocators keep much for every thread (measured: 1.2 MiB).
+_THREAD_BYTES = 5 << 18
 _UNIT_ROWS = 16  # the smallest unit of work outside the sweep
 
 
