@@ -86,7 +86,11 @@ def check_readable(paths: Sequence[Path], progress: Progress | None = None) -> N
     Raises:
         ImageError: One cannot be read.
     """
-    _for_each(lambda row: load_image(paths[row]), len(paths), progress)
+
+    def decode(row: int) -> None:
+        load_image(paths[row])
+
+    _for_each(decode, len(paths), progress)
 
 
 def _for_each(read: Callable[[int], object], count: int, progress: Progress | None) -> None:

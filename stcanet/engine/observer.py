@@ -22,7 +22,7 @@ class Observer(Protocol):
     """Follows a training run; the command line draws progress with it."""
 
     def on_read(self, done: int, total: int) -> None:
-        """Called before :meth:`on_start` while images are decoded to be kept, with how many are."""
+        """Called before :meth:`on_start` while images are decoded, first those of the validation, with how many are."""
 
     def on_start(self, facts: dict[str, Any]) -> None:
         """Called once, with what is about to be trained on."""

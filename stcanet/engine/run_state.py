@@ -16,7 +16,7 @@ from stcanet.engine import run_files
 from stcanet.engine.checkpoint import read_tensors, write_tensors
 from stcanet_runtime.errors import CheckpointError, OptionError
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass

@@ -223,6 +223,9 @@ class _Run:
         values = state.means()
         values |= {"lr": self.learner.rate, "images_per_second": state.images / state.seconds}
         values["seconds"] = state.seconds
+        # The loss may be finite still, of features that a normalisation brought back.
+        if not all(value.isfinite().all() for value in self.learner.model.state_dict().values()):
+            raise ConfigError(f"weights became nan or inf in epoch {epoch}; lower optim.lr (now {self.config.optim.lr:.2g})")
         state.end_epoch()
         return values | (self._validate() if self._validates(epoch) else {})
 
@@ -259,8 +262,6 @@ class _Run:
         save_state(folder.root / run_files.STATE, self.state, self.learner.state_dict(), self.fingerprint)
 
     def _checkpoint(self, epoch: int, values: dict[str, float]) -> Checkpoint:
-        if not all(value.isfinite().all() for value in self.learner.model.state_dict().values()):
-            raise ConfigError(f"weights became nan or inf in epoch {epoch}; lower optim.lr (now {self.config.optim.lr:.2g})")
         metrics = {name: value for name, value in values.items() if name.startswith("val_")}
         training = {"config": self.config.to_dict(), **self._facts()}
         return Checkpoint.of(self.learner.model, epoch, metrics=metrics, training=training)

@@ -39,9 +39,9 @@ def choose_validation(dataset: ReIDDataset, fraction: float, seed: int) -> Split
         return split_validation(dataset.train, fraction, seed)
     eligible = _recognisable(dataset.val)
     if len(eligible) < 2:
-        reason = f"of the images set aside for it, only those of {len(eligible)} identities can be found"
+        reason = f"of the images set aside for it, only those of {_identities(len(eligible))} can be found"
         return Split(dataset.train, (), (), (_kept_last(reason),))
-    _, query, gallery, _ = _hold_back(dataset.val, eligible)
+    _, query, gallery, _ = _hold_back(dataset.val, set(eligible))
     return Split(dataset.train, query, gallery)
 
 
@@ -57,7 +57,7 @@ def split_validation(samples: Sequence[Sample], fraction: float, seed: int) -> S
     eligible = _recognisable(samples)
     wanted = round(fraction * everybody)
     taken = min(wanted, len(eligible) // 2)
-    share = f"val_fraction = {fraction:g} of {counted(everybody, 'identity', 'identities')}"
+    share = f"val_fraction = {fraction:g} of {_identities(everybody)}"
     if taken < 2:
         too_small = f"{share} is {wanted}, and it takes two: one alone is always found"
         reason = too_small if wanted < 2 else _few(eligible, samples)
@@ -103,11 +103,15 @@ def _hold_back(samples: Sequence[Sample], identities: Collection[int]) -> Split:
 
 
 def _few(eligible: Sequence[int], samples: Sequence[Sample]) -> str:
-    return f"there are {len(eligible)} identities that {_seen(samples)}, and it takes {_LEAST} or more"
+    return f"the number of identities that {_seen(samples)} is {len(eligible)}, and it takes {_LEAST} or more"
 
 
 def _seen(samples: Sequence[Sample]) -> str:
     return "two cameras see" if cameras_known(samples) else "have two images"
+
+
+def _identities(count: int) -> str:
+    return counted(count, "identity", "identities")
 
 
 def _kept_last(reason: str) -> str:

@@ -80,7 +80,7 @@ class PartAttention(nn.Module):
 
         ``w · [|x_i − x_j| ; u] + b`` is computed as two products, which never builds the ``[B, M, M, 2D]`` tensor.
         The second one and b are the same for all j and cancel in the softmax: they act only through the statistics of
-        the normalisation while training, as published.
+        the normalisation while training, as published. Without ``relation_clip`` there is no second one.
         """
         # Slices, not chunk(): the exporter folds them, and ONNX's Split cannot be written for opset 17.
         by_pair, by_clip = self.relation.weight[:, : nodes.shape[-1]], self.relation.weight[:, nodes.shape[-1] :]

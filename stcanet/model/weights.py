@@ -80,16 +80,16 @@ def fill(module: nn.Module, state: dict[str, Tensor]) -> None:
     try:
         module.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(_unfit(module.state_dict(), state)) from error
+        raise ValueError(_unfit(module.state_dict(), state) or str(error).splitlines()[-1].strip()) from error
     for name, value in module.state_dict().items():
         if not value.isfinite().all():
             raise ValueError(f"'{name}' {NOT_FINITE}")
 
 
 def _unfit(ours: dict[str, Tensor], state: dict[str, Tensor]) -> str:
-    """What differs, in one line: torch names every entry."""
+    """What differs, in one line, where torch would name every entry. It does without counters of batches."""
     kinds = {
-        "missing": [f"'{name}'" for name in ours if name not in state],
+        "missing": [f"'{name}'" for name in ours if name not in state and not name.endswith("num_batches_tracked")],
         "without a place here": [f"'{name}'" for name in state if name not in ours],
         "of another shape": [
             f"'{name}', {list(state[name].shape)} for {list(ours[name].shape)}"

@@ -129,6 +129,10 @@ def test_draws_a_sheet_of_the_crops(run: Run, people: People, tmp_path: Path) ->
         assert sheet.format == "PNG"
     fails(run("query.npz", "gallery.npz", "--sheet", "ranks.txt", "--top-k", 3), "such as .png or .jpg, got 'ranks.txt'")
     assert not (tmp_path / "ranks.txt").exists()
+    tracklet = tmp_path / str(path)
+    tracklet.unlink()
+    tracklet.mkdir()
+    fails(run("query.npz", "gallery.npz", "--sheet", "s.png"), f"{path} is a folder of frames, and a sheet shows image files")
 
 
 def test_a_sheet_says_which_distances_it_shows(run: Run, people: People, monkeypatch: pytest.MonkeyPatch) -> None:

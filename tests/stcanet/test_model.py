@@ -355,6 +355,12 @@ def test_backbone_weights_of_another_network(tmp_path) -> None:
     torch.save({**resnet18().state_dict(), "conv1.weight": torch.ones(64, 3, 7, 7, dtype=torch.int8)}, tmp_path / "int8.pth")
     with pytest.raises(CheckpointError, match=r"does not hold torchvision .*'stem\.0\.weight' is int8 for float32"):
         stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "int8.pth")
+    uncounted = {name: value for name, value in resnet18().state_dict().items() if "num_batches" not in name}
+    torch.save({**uncounted, "conv1.weight": torch.ones(64, 3, 3, 3)}, tmp_path / "r18.pth")
+    with pytest.raises(
+        CheckpointError, match=r"resnet18: 1 of another shape \(the first is 'stem\.0\.weight', \[64, 3, 3, 3\]"
+    ):
+        stcanet.build_model("stcanet-tiny", backbone_weights=tmp_path / "r18.pth")
     torch.save({**resnet34().state_dict(), "layer_scale": torch.ones(1)}, tmp_path / "r34.pth")
     places = r"\d+ without a place here \(the first is 'stages\.0\.2\.conv1\.weight'\); give those of resnet18"
     with pytest.raises(CheckpointError, match=f"does not hold torchvision weights of resnet18: {places}"):

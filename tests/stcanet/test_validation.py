@@ -47,7 +47,7 @@ def test_one_identity_alone_chooses_nothing() -> None:
     assert split_validation(few, 0.1, seed=0) == Split(tuple(few), (), (), (ANY,))
     _, query, _, notes = split_validation(lonely, 0.1, seed=0)
     assert query == ()
-    assert "there are 3 identities that two cameras see, and it takes 4 or more" in notes[0]
+    assert "the number of identities that two cameras see is 3, and it takes 4 or more" in notes[0]
     set_aside = ReIDDataset("x", Path("x"), tuple(few), (), (), val=tuple(fake(pid, 0) for pid in range(5)))
     train, query, _, notes = choose_validation(set_aside, 0.1, seed=0)
     assert (train, query) == (tuple(few), ())

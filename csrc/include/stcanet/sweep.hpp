@@ -52,8 +52,8 @@ struct ScreenTooCoarse : std::exception {
 };
 
 // Visits every pair of rows of the parts once, from several threads; of a range with itself, every unordered pair (see
-// Block). Scaled copies of the rows are packed into at most about `scratch` bytes at a time, or
-// a block of rows of each side where that is more; the products do not depend on it.
+// Block). Scaled copies of the rows are packed into at most about `scratch` bytes at a time, or a block of rows of
+// each side where that is more; the products do not depend on it.
 // Throws ScreenTooCoarse when the product of the screen is not the accurate one and very many pairs were measured.
 void sweep(const Screen& screen, const std::vector<Part>& parts, std::size_t scratch,
            const std::function<void(const Block&)>& visit, const Progress& watch = {});

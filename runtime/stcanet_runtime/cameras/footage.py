@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from stcanet_runtime.arrays import Float32Array
 from stcanet_runtime.cameras.detector import Detector
 from stcanet_runtime.cameras.mot import Boxes
-from stcanet_runtime.cameras.video import VideoFrame, read_video, without_login
+from stcanet_runtime.cameras.video import VideoFrame, is_url, read_video, without_login
 from stcanet_runtime.errors import DataError
 from stcanet_runtime.inference.encoder import Encoder
 from stcanet_runtime.inference.track_buffer import TrackletBuffer
@@ -107,10 +107,10 @@ def embed_each_box(
         max_frames: Of the video, for a detector: no more are read. None for all.
 
     Raises:
-        DataError: The video cannot be read, or ends before its boxes do.
+        DataError: The video cannot be read, or ends before its boxes do; or a camera before the last frame that is wanted.
     """
     if isinstance(source, Detector):
-        frames = islice(read_video(video), max_frames)
+        frames = _first_frames(video, max_frames)
         chosen = ((frame, Boxes((), source.detect(frame.image, "rgb"))) for frame in frames if _is_due(frame, every))
     else:
         chosen = ((frame, boxes) for frame, boxes in frames_with_boxes(video, source) if _is_due(frame, every))
@@ -118,6 +118,15 @@ def embed_each_box(
         rows, valid = encoder.encode_boxes(image, boxes.xyxy, "rgb")
         tracks: Sequence[int | None] = boxes.ids or [None] * len(rows)
         yield number, [Person(number, tracks[i], boxes.xyxy[i], rows[i]) for i in np.flatnonzero(valid).tolist()]
+
+
+def _first_frames(video: str | Path, count: int | None) -> Iterator[VideoFrame]:
+    number = 0
+    for frame in islice(read_video(video), count):
+        number = frame.number
+        yield frame
+    if count is not None and number < count and is_url(video):  # a file may be shorter, but no camera has an end
+        raise DataError(f"{without_login(video)} ended after frame {number}")
 
 
 def _is_due(frame: VideoFrame, every: int) -> bool:

@@ -84,14 +84,14 @@ def check_health(path: str | Path, max_age: float, now: float | None = None, ali
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = error.strerror if isinstance(error, OSError) else fault(error)
         return [f"{path} cannot be read: {reason}"]
-    return [fault for fault in found if fault is not None]
+    return [problem for problem in found if problem is not None]
 
 
 def _fault(who: str, why: str | None, camera: Mapping[str, Any], started: float, now: float, max_age: float) -> str | None:
-    fault = _silence(who, camera["last_done"], started, now, max_age)
+    problem = _silence(who, camera["last_done"], started, now, max_age)
     if camera["ended"]:  # and is silent from then on
-        fault = f"{who} failed" if why else None
-    return f"{fault}: {why}" if fault and why else fault
+        problem = f"{who} failed" if why else None
+    return f"{problem}: {why}" if problem and why else problem
 
 
 def _failed(camera: Mapping[str, Any]) -> str | None:

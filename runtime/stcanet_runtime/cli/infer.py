@@ -153,7 +153,7 @@ def _check_tracklets(video: bool, skip_bad: bool) -> None:
 
 def _note_repeated(encoder: Encoder) -> None:
     """A line on stderr where each image is a clip that repeats it: to whom has tracklets that is a surprise."""
-    if (frames := encoder.manifest.input.clip_length) is not None:
+    if (frames := encoder.manifest.input.clip_length or 1) > 1:
         typer.echo(
             f"note: the model takes clips of {frames} frames, and each image is one that repeats it; "
             "--tracklets embeds folders of frames",

@@ -171,7 +171,14 @@ def _label(crops: Crops, index: int) -> str:
 
 
 def draw(found: RankedLists, out: Path, rows: int, metric: str, model: str | None = None) -> None:
-    """Write the ranked-list picture, of queries that are evenly picked so that several people are on it."""
+    """Write the ranked-list picture, of queries that are evenly picked so that several people are on it.
+
+    Raises:
+        DataError: Somebody on it is a folder of frames.
+        ImageError: An image cannot be read.
+    """
+    if folder := next((path for path in (*found.queries.paths, *found.gallery.paths) if path.is_dir()), None):
+        raise DataError(f"{folder} is a folder of frames, and a sheet shows image files")
     sheet = [
         SheetRow(
             found.queries.paths[query],

@@ -47,6 +47,7 @@ def list_tracklets(path: str | Path) -> dict[Path, list[Path]]:
         DataError: As of :func:`list_images`.
     """
     path = Path(path)
+    path = path if path.name.strip(".") else path.resolve()  # of "." the name is that of the folder
     tracklets: dict[Path, list[Path]] = {}
     for image in list_images(path):
         tracklets.setdefault(path if image == path else image.parent, []).append(image)

@@ -111,7 +111,7 @@ class SetsRoom:
     """What a limit leaves for sets and the rows V: they may be unusually large, which is known when the neighbours are."""
 
     task: Task
-    max_memory: int | None
+    max_memory: int
 
     def check_members(self, count: int) -> None:
         """Raise MemoryLimitError when so many members of the sets cannot be weighed within the limit."""
@@ -124,15 +124,13 @@ class SetsRoom:
             most: that their entries can be; nearly always this is enough to know.
             count: the entries themselves, which takes about as long as to make them.
         """
-        if self.max_memory is None or self._needed(_AVERAGED_BYTES * most) <= self.max_memory:
+        if self._needed(_AVERAGED_BYTES * most) <= self.max_memory:
             return
         entries = count()
         self._check(_AVERAGED_BYTES * entries, entries)
 
     def left(self, entries: int, scratch: int) -> int:
         """Of the bytes for blocks those that are left beside so many entries of V."""
-        if self.max_memory is None:
-            return scratch
         taken = self._needed(_AVERAGED_BYTES * entries) - self.task.least_scratch()
         return max(self.task.least_scratch(), min(scratch, self.max_memory - taken))
 
@@ -141,6 +139,6 @@ class SetsRoom:
 
     def _check(self, sets_bytes: int, entries: int) -> None:
         needed = self._needed(sets_bytes)
-        if self.max_memory is not None and needed > self.max_memory:
+        if needed > self.max_memory:
             hint = f"the sets are unusually large, {entries:,} entries; give more, or lower k1 or k2"
             raise MemoryLimitError(needed, self.max_memory, hint)

@@ -94,10 +94,11 @@ class Run:
 
     def _encode(self, neighbours: Neighbours, scratch: int) -> tuple[Sparse, int]:
         """The rows V, within the limit, and the bytes that blocks may have beside them."""
-        room = SetsRoom(self._task, self.request.max_memory)
+        limit = self.request.max_memory
+        room = None if limit is None else SetsRoom(self._task, limit)
         rows = encode(self.source.backend, neighbours, self.settings, self.source.measure, room)
         self._report_queries(0)
-        return rows, room.left(len(rows[1]), scratch)
+        return rows, scratch if room is None else room.left(len(rows[1]), scratch)
 
     @cached_property
     def _task(self) -> Task:

@@ -533,7 +533,7 @@ def test_infer_reads_no_frame_beyond_the_last(
 def test_infer_keeps_what_a_lost_camera_gave(
     walks: list[str], package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    av, right, readable = pytest.importorskip("av"), video_module.import_av().open, 8
+    av, right, readable, ends = pytest.importorskip("av"), video_module.import_av().open, 8, False
 
     class Camera:
         """As PyAV's container; silent after some frames."""
@@ -550,7 +550,8 @@ def test_infer_keeps_what_a_lost_camera_gave(
 
         def decode(self, stream: Any) -> Iterator[Any]:
             yield from islice(self.container.decode(stream), readable)
-            raise av.error.ExitError(1414092869, "Immediate exit requested")
+            if not ends:
+                raise av.error.ExitError(1414092869, "Immediate exit requested")
 
     monkeypatch.setattr(av, "open", Camera)
     out = tmp_path / "boxes.npz"
@@ -567,8 +568,11 @@ def test_infer_keeps_what_a_lost_camera_gave(
     Image.new("RGB", (20, 40), "red").save(crop)
     assert call("infer", package, "rtsp://box/1", *options, "--gallery", crop) == 1
     assert capsys.readouterr().err == f"{silent} were ranked\n"
+    ends = True
+    assert call("infer", package, "rtsp://box/1", *options, "-o", out) == 1
+    assert capsys.readouterr().err == f"error: rtsp://box/1 ended after frame 8; frames 1 to 7 of 20 are in {out}\n"
     out.unlink()
-    readable = 0
+    readable, ends = 0, False
     assert call("infer", package, "rtsp://box/1", *options, "-o", out) == 1
     assert capsys.readouterr().err == "error: rtsp://box/1 cannot be read as a video: it gave nothing for 10 s\n"
     assert not out.exists()

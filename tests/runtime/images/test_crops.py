@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stcanet_runtime import DataError, ImageError
-from stcanet_runtime.images.crops import list_images, list_others, parse_name
+from stcanet_runtime.images.crops import list_images, list_others, list_tracklets, parse_name
 from stcanet_runtime.preprocess import load_image
 
 
@@ -100,3 +100,14 @@ def test_nothing_there(tmp_path: Path) -> None:
 def test_parse_name(name: str, expected: tuple[int, int] | None) -> None:
     assert parse_name(name) == expected
     assert parse_name(Path(name)) == expected
+
+
+def test_a_tracklet_right_here_bears_the_name_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "0001_c2" / "more").mkdir(parents=True)
+    for name in ("a.png", "more/b.png"):
+        (tmp_path / "0001_c2" / name).touch()
+    monkeypatch.chdir(tmp_path / "0001_c2")
+    here = Path.cwd()
+    assert list_tracklets(".") == {here: [here / "a.png"], here / "more": [here / "more" / "b.png"]}
+    monkeypatch.chdir("more")
+    assert set(list_tracklets("..")) == {here, here / "more"}

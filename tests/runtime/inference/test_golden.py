@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,16 @@ def test_a_machine_that_is_wrong_in_large_batches_fails(
     last_right = np.minimum(np.arange(32), 16)
     monkeypatch.setattr(Encoder, "embed_batch", lambda self, batch: embed_batch(self, batch[last_right[: len(batch)]]))
     assert not verify_package(package, "cpu").passed
+
+
+def test_no_batch_is_larger_than_the_runtime_makes(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For five rows at once TensorRT would build an engine anew, on the camera box."""
+    write_golden(package)
+    embed_batch, sizes = Encoder.embed_batch, set()
+    monkeypatch.setattr(Encoder, "embed_batch", lambda self, batch: sizes.add(len(batch)) or embed_batch(self, batch))
+    monkeypatch.setattr(Encoder, "load", partial(Encoder.load, batch_sizes=(1, 2, 4)))
+    assert verify_package(package, "cpu").passed
+    assert sizes == {1, 4}
 
 
 @pytest.mark.parametrize(("factor", "passes"), [(1.0, True), (1.02, False), (np.nan, False)])
